@@ -1,0 +1,1 @@
+"""The machine: silicon, what the Arm ARM says."""

@@ -1,0 +1,1 @@
+"""A64 instructions the MMU must understand: loads, stores and system instructions."""

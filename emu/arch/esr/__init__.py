@@ -1,0 +1,1 @@
+"""Exception syndromes: classes, status codes, ISS layouts; built, decoded, explained."""

@@ -1,0 +1,1 @@
+"""System registers, one class each, one field a line."""

@@ -1,0 +1,1 @@
+"""Translation: walks, their combination, the TLB, maintenance. Guest faults are values."""

@@ -1,0 +1,1 @@
+"""Hardware beside the core."""

@@ -1,0 +1,1 @@
+"""Tiny AArch64 programs, each showing one behaviour."""

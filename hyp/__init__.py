@@ -1,0 +1,1 @@
+"""The hypervisor: EL2 software, what KVM/arm64 does."""

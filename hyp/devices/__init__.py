@@ -1,0 +1,1 @@
+"""Devices the hypervisor emulates in process."""
