@@ -1,0 +1,198 @@
+"""What ``VCPU.run()`` returns: KVM's exit reasons as values.
+
+Names, numbers and fields are those of ``struct kvm_run`` (uapi/linux/kvm.h).
+A guest that misbehaves ends in one of these, never in a Python exception.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, IntEnum, IntFlag
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from emu.arch.address import IPA, VA
+    from hyp.errors import Errno
+
+
+class ExitReason(IntEnum):
+    """The KVM_EXIT_* numbers used on arm64."""
+
+    UNKNOWN = 0
+    HYPERCALL = 3
+    DEBUG = 4
+    MMIO = 6
+    SHUTDOWN = 8
+    FAIL_ENTRY = 9
+    INTR = 10
+    INTERNAL_ERROR = 17
+    SYSTEM_EVENT = 24
+    ARM_NISV = 28
+    DIRTY_RING_FULL = 31
+    MEMORY_FAULT = 39
+    ARM_SEA = 41
+    ARM_LDST64B = 42
+
+
+class SystemEventType(IntEnum):
+    """The KVM_SYSTEM_EVENT_* numbers."""
+
+    SHUTDOWN = 1
+    RESET = 2
+    CRASH = 3
+    WAKEUP = 4
+    SUSPEND = 5
+
+
+class InternalErrorCode(IntEnum):
+    """The suberror of KVM_EXIT_INTERNAL_ERROR."""
+
+    EMULATION = 1
+    UNEXPECTED_EXIT_REASON = 4
+    NO_PROGRESS = 0x100
+    """Ours: the same abort repeats and no instruction retires. KVM would spin."""
+
+
+class IntrCause(Enum):
+    """Why a run was interrupted."""
+
+    BUDGET = "budget"
+    IMMEDIATE_EXIT = "immediate_exit"
+    STOPPED = "stopped"
+
+
+class SeaFlags(IntFlag):
+    """The flags of KVM_EXIT_ARM_SEA."""
+
+    GPA_VALID = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """The common base of all exits."""
+
+    reason: ClassVar[ExitReason]
+
+
+@dataclass(frozen=True, slots=True)
+class Mmio(Exit):
+    """The guest accessed an address that no slot and no device in process claims.
+
+    Parameters
+    ----------
+    phys_addr
+        The IPA of the access, page offset included.
+    data
+        The bytes written, lowest address first; zeros for a read. The answer
+        to a read is given to ``VCPU.set_mmio_data`` before the next run.
+    len
+        The width of the access in bytes: 1, 2, 4 or 8.
+    is_write
+        Whether the guest stored.
+    """
+
+    reason: ClassVar[ExitReason] = ExitReason.MMIO
+
+    phys_addr: IPA
+    data: bytes
+    len: int
+    is_write: bool
+
+    @property
+    def value(self) -> int:
+        """The bytes written, as a little-endian number."""
+        return int.from_bytes(self.data, "little")
+
+
+@dataclass(frozen=True, slots=True)
+class SystemEvent(Exit):
+    """The guest asked the firmware to stop or reset the machine."""
+
+    reason: ClassVar[ExitReason] = ExitReason.SYSTEM_EVENT
+
+    type: SystemEventType
+    data: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Intr(Exit):
+    """The run ended before the guest did: EINTR in KVM."""
+
+    reason: ClassVar[ExitReason] = ExitReason.INTR
+
+    cause: IntrCause = IntrCause.BUDGET
+
+
+@dataclass(frozen=True, slots=True)
+class ArmNisv(Exit):
+    """An access outside the slots whose syndrome does not describe the instruction.
+
+    Parameters
+    ----------
+    esr_iss
+        ``ESR_EL2`` reduced to CM, WnR and FSC.
+    fault_ipa
+        The IPA of the access, page offset included.
+    """
+
+    reason: ClassVar[ExitReason] = ExitReason.ARM_NISV
+
+    esr_iss: int
+    fault_ipa: IPA
+
+
+@dataclass(frozen=True, slots=True)
+class ArmSea(Exit):
+    """The guest consumed a synchronous external abort (KVM_CAP_ARM_SEA_TO_USER)."""
+
+    reason: ClassVar[ExitReason] = ExitReason.ARM_SEA
+
+    flags: SeaFlags
+    esr: int
+    gva: VA
+    gpa: IPA
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryFault(Exit):
+    """The host could not provide the page behind ``gpa``."""
+
+    reason: ClassVar[ExitReason] = ExitReason.MEMORY_FAULT
+
+    flags: int
+    gpa: IPA
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailEntry(Exit):
+    """The guest could not be entered."""
+
+    reason: ClassVar[ExitReason] = ExitReason.FAIL_ENTRY
+
+    hardware_entry_failure_reason: int
+    cpu: int
+
+
+@dataclass(frozen=True, slots=True)
+class InternalError(Exit):
+    """The hypervisor met something it cannot go on from."""
+
+    reason: ClassVar[ExitReason] = ExitReason.INTERNAL_ERROR
+
+    suberror: InternalErrorCode
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Error(Exit):
+    """KVM_RUN would have returned -1 with this errno.
+
+    The vCPU's state is unchanged: once the cause is repaired, the next run
+    repeats the access.
+    """
+
+    reason: ClassVar[ExitReason] = ExitReason.UNKNOWN
+
+    errno: Errno
+    message: str

@@ -1,0 +1,176 @@
+"""Memory slots: which guest physical pages are backed by which host addresses."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from enum import IntFlag
+from typing import TYPE_CHECKING
+
+from emu.arch.address import IPA, PAGE_SHIFT
+from hyp.host import HVA
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hyp.dirty import DirtyBitmap
+
+KVM_MEM_SLOTS_NUM = 32767
+"""How many slots a VM can have; slot numbers are below this."""
+
+KVM_MEM_MAX_NR_PAGES = (1 << 31) - 1
+"""The largest slot, in pages."""
+
+
+class MemoryRegionFlags(IntFlag):
+    """The KVM_MEM_* flags."""
+
+    LOG_DIRTY_PAGES = 1
+    READONLY = 2
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryRegion:
+    """``struct kvm_userspace_memory_region``: what user space asks for.
+
+    Parameters
+    ----------
+    slot
+        The number of the slot.
+    flags
+        A combination of ``MemoryRegionFlags``.
+    guest_phys_addr, memory_size
+        The range of guest physical memory; size 0 deletes the slot.
+    userspace_addr
+        Where the range starts in the VMM process.
+    """
+
+    slot: int
+    flags: int
+    guest_phys_addr: IPA
+    memory_size: int
+    userspace_addr: HVA
+
+
+class MemorySlot:
+    """``struct kvm_memory_slot``: one slot as the fault handler uses it.
+
+    A slot is not changed once installed, its bitmap excepted; an update
+    installs another slot.
+    """
+
+    __slots__ = (
+        "base_gfn",
+        "dirty_bitmap",
+        "end_gfn",
+        "flags",
+        "id",
+        "logging",
+        "npages",
+        "readonly",
+        "userspace_addr",
+    )
+
+    def __init__(
+        self,
+        slot_id: int,
+        base_gfn: int,
+        npages: int,
+        userspace_addr: HVA,
+        flags: MemoryRegionFlags,
+        dirty_bitmap: DirtyBitmap | None,
+    ) -> None:
+        self.id = slot_id
+        self.base_gfn = base_gfn
+        self.npages = npages
+        self.end_gfn = base_gfn + npages
+        self.userspace_addr = userspace_addr
+        self.flags = flags
+        self.dirty_bitmap = dirty_bitmap
+        self.readonly = bool(flags & MemoryRegionFlags.READONLY)
+        self.logging = dirty_bitmap is not None and not self.readonly
+        """``memslot_is_logging``: a bitmap exists and the slot can be written."""
+
+    @property
+    def base_ipa(self) -> IPA:
+        """The first address of the slot."""
+        return IPA(self.base_gfn << PAGE_SHIFT)
+
+    @property
+    def size(self) -> int:
+        """The size in bytes."""
+        return self.npages << PAGE_SHIFT
+
+    def hva_of(self, gfn: int) -> HVA:
+        """Return where the VMM process sees the page ``gfn`` of this slot."""
+        return HVA(self.userspace_addr + ((gfn - self.base_gfn) << PAGE_SHIFT))
+
+    def __repr__(self) -> str:
+        return (
+            f"MemorySlot({self.id}: ipa {self.base_ipa:#x} size {self.size:#x} "
+            f"hva {self.userspace_addr:#x} {self.flags!r})"
+        )
+
+
+class MemSlots:
+    """The slots of a VM: by number, and by page through bisection."""
+
+    __slots__ = ("_base_gfns", "_by_gfn", "_by_id", "_last_used")
+
+    def __init__(self) -> None:
+        self._by_id: dict[int, MemorySlot] = {}
+        self._by_gfn: list[MemorySlot] = []
+        self._base_gfns: list[int] = []
+        self._last_used: MemorySlot | None = None
+
+    def __iter__(self) -> Iterator[MemorySlot]:
+        """Yield the slots by ascending address."""
+        return iter(self._by_gfn)
+
+    def __len__(self) -> int:
+        return len(self._by_gfn)
+
+    def by_id(self, slot_id: int) -> MemorySlot | None:
+        """Return the slot with this number."""
+        return self._by_id.get(slot_id)
+
+    def find(self, gfn: int) -> MemorySlot | None:
+        """Return the slot that contains the page ``gfn`` (``gfn_to_memslot``)."""
+        slot = self._last_used
+        if slot is not None and slot.base_gfn <= gfn < slot.end_gfn:
+            return slot
+        index = bisect_right(self._base_gfns, gfn) - 1
+        if index < 0:
+            return None
+        slot = self._by_gfn[index]
+        if gfn >= slot.end_gfn:
+            return None
+        self._last_used = slot
+        return slot
+
+    def overlapping(self, base_gfn: int, npages: int, except_id: int) -> MemorySlot | None:
+        """Return a slot other than ``except_id`` that shares a page with the range."""
+        end_gfn = base_gfn + npages
+        first = max(bisect_right(self._base_gfns, base_gfn) - 1, 0)
+        last = bisect_left(self._base_gfns, end_gfn)
+        for slot in self._by_gfn[first:last]:
+            if slot.id != except_id and slot.base_gfn < end_gfn and base_gfn < slot.end_gfn:
+                return slot
+        return None
+
+    def install(self, slot: MemorySlot) -> None:
+        """Put a slot in, in place of the one with the same number."""
+        self.remove(slot.id)
+        index = bisect_left(self._base_gfns, slot.base_gfn)
+        self._by_id[slot.id] = slot
+        self._by_gfn.insert(index, slot)
+        self._base_gfns.insert(index, slot.base_gfn)
+
+    def remove(self, slot_id: int) -> None:
+        """Take the slot with this number out, if there is one."""
+        slot = self._by_id.pop(slot_id, None)
+        if slot is None:
+            return
+        index = self._by_gfn.index(slot)
+        del self._by_gfn[index], self._base_gfns[index]
+        self._last_used = None

@@ -1,0 +1,61 @@
+"""Counters of what the hypervisor did."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Resolution(Enum):
+    """How a guest abort ended."""
+
+    MAPPED = "mapped"
+    RELAXED = "relaxed"
+    RETRIED = "retried"
+    ACCESS_FLAG = "access flag set"
+    MMIO = "mmio"
+    NISV = "nisv"
+    SKIPPED = "skipped"
+    INJECTED = "injected"
+    SEA = "external abort"
+    FAILED = "failed"
+
+
+@dataclass(slots=True)
+class Stats:
+    """The counters of one VM.
+
+    Parameters
+    ----------
+    aborts
+        Guest aborts by (exception class, fault status code, resolution); the
+        status code holds the fault's type and level.
+    pages_mapped
+        Leaves installed, by size in bytes.
+    table_pages
+        Stage-2 table pages in use now.
+    icache_invalidations
+        Invalidations to the point of unification, by page or whole.
+    dcache_cleans
+        Cleans to the point of coherency of a new or removed mapping.
+    tlb_flushes
+        Flush sequences by name.
+    exits
+        Returns of ``VCPU.run`` by exit reason.
+    traps
+        Entries to EL2 by exception class.
+    mmio_exit_kernel, mmio_exit_user
+        MMIO accesses served by a device in process, or by user space.
+    """
+
+    aborts: Counter[tuple[int, int, Resolution]] = field(default_factory=Counter)
+    pages_mapped: Counter[int] = field(default_factory=Counter)
+    table_pages: int = 0
+    icache_invalidations: int = 0
+    dcache_cleans: int = 0
+    tlb_flushes: Counter[str] = field(default_factory=Counter)
+    exits: Counter[str] = field(default_factory=Counter)
+    traps: Counter[int] = field(default_factory=Counter)
+    mmio_exit_kernel: int = 0
+    mmio_exit_user: int = 0
