@@ -153,6 +153,14 @@ class Layout(int):
         for field in self.FIELDS.values():
             yield FieldValue(field, field.decode(self))
 
+    @property
+    def unnamed(self) -> int:
+        """The bits set here that no field covers: RES0, or without meaning yet."""
+        word = int(self)
+        for field in self.FIELDS.values():
+            word &= ~(field.mask << field.lsb)
+        return word
+
     def __repr__(self) -> str:
         shown = ", ".join(f"{f.name}={int(v):#x}" for f, v in self.describe() if v)
         return f"{type(self).__name__}({int(self):#x}{': ' + shown if shown else ''})"

@@ -1,8 +1,9 @@
-"""Exception classes: why an exception was taken (ESR_ELx.EC, Arm ARM D24.2.40)."""
+"""Exception classes: why an exception was taken (ESR_ELx.EC, Arm ARM D24.2)."""
 
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import NamedTuple
 
 
 class ExceptionClass(IntEnum):
@@ -35,7 +36,6 @@ class ExceptionClass(IntEnum):
     SYS64 = 0x18
     SVE = 0x19
     ERET = 0x1A
-    TSTART = 0x1B
     FPAC = 0x1C
     SME = 0x1D
     GPC = 0x1E
@@ -60,4 +60,70 @@ class ExceptionClass(IntEnum):
     BKPT32 = 0x38
     VECTOR32 = 0x3A
     BRK64 = 0x3C
-    PMUEXC = 0x3D
+    PROFILING = 0x3D
+
+
+class ClassFacts(NamedTuple):
+    """What is known of an exception class beside its code."""
+
+    meaning: str
+    """In words, without a full stop."""
+
+    lowest_el: int = 1
+    """The lowest Exception level whose ESR_ELx reports it."""
+
+    always_32bit: bool = False
+    """Whether IL is 1 whatever the length of the instruction (ESR_ELx.IL)."""
+
+
+CLASSES: dict[ExceptionClass, ClassFacts] = {
+    ExceptionClass.UNKNOWN: ClassFacts("unknown reason", always_32bit=True),
+    ExceptionClass.WFx: ClassFacts("trapped WFI, WFE, WFIT or WFET"),
+    ExceptionClass.CP15_32: ClassFacts("trapped MCR or MRC, coproc 15 (AArch32)"),
+    ExceptionClass.CP15_64: ClassFacts("trapped MCRR or MRRC, coproc 15 (AArch32)"),
+    ExceptionClass.CP14_MR: ClassFacts("trapped MCR or MRC, coproc 14 (AArch32)"),
+    ExceptionClass.CP14_LS: ClassFacts("trapped LDC or STC (AArch32)"),
+    ExceptionClass.FP_ASIMD: ClassFacts("trapped SME, SVE, SIMD or floating-point access"),
+    ExceptionClass.CP10_ID: ClassFacts("trapped VMRS of an ID register (AArch32)", 2),
+    ExceptionClass.PAC: ClassFacts("trapped pointer authentication instruction", 2),
+    ExceptionClass.OTHER: ClassFacts("trapped instruction without a class of its own"),
+    ExceptionClass.CP14_64: ClassFacts("trapped MRRC, coproc 14 (AArch32)"),
+    ExceptionClass.BTI: ClassFacts("branch target exception"),
+    ExceptionClass.ILL: ClassFacts("illegal Execution state", always_32bit=True),
+    ExceptionClass.SVC32: ClassFacts("SVC (AArch32)"),
+    ExceptionClass.HVC32: ClassFacts("HVC (AArch32)", 2),
+    ExceptionClass.SMC32: ClassFacts("SMC (AArch32)", 2),
+    ExceptionClass.SYSINSTR128: ClassFacts("trapped MSRR, MRRS or 128-bit SYSP"),
+    ExceptionClass.SVC64: ClassFacts("SVC"),
+    ExceptionClass.HVC64: ClassFacts("HVC", 2),
+    ExceptionClass.SMC64: ClassFacts("SMC", 2),
+    ExceptionClass.SYS64: ClassFacts("trapped MSR, MRS or System instruction"),
+    ExceptionClass.SVE: ClassFacts("trapped SVE access"),
+    ExceptionClass.ERET: ClassFacts("trapped ERET, ERETAA or ERETAB", 2),
+    ExceptionClass.FPAC: ClassFacts("pointer authentication failed"),
+    ExceptionClass.SME: ClassFacts("trapped SME access"),
+    ExceptionClass.GPC: ClassFacts("granule protection check", 3),
+    ExceptionClass.IMP_DEF: ClassFacts("implementation defined exception to EL3", 3),
+    ExceptionClass.IABT_LOW: ClassFacts("instruction abort, lower EL", always_32bit=True),
+    ExceptionClass.IABT_CUR: ClassFacts("instruction abort, same EL", always_32bit=True),
+    ExceptionClass.PC_ALIGN: ClassFacts("PC alignment fault", always_32bit=True),
+    ExceptionClass.DABT_LOW: ClassFacts("data abort, lower EL"),
+    ExceptionClass.DABT_CUR: ClassFacts("data abort, same EL"),
+    ExceptionClass.SP_ALIGN: ClassFacts("SP alignment fault", always_32bit=True),
+    ExceptionClass.MOPS: ClassFacts("memory copy or memory set exception"),
+    ExceptionClass.FP_EXC32: ClassFacts("trapped floating-point exception (AArch32)"),
+    ExceptionClass.FP_EXC64: ClassFacts("trapped floating-point exception"),
+    ExceptionClass.GCS: ClassFacts("guarded control stack exception"),
+    ExceptionClass.SERROR: ClassFacts("SError", always_32bit=True),
+    ExceptionClass.BREAKPT_LOW: ClassFacts("breakpoint, lower EL", always_32bit=True),
+    ExceptionClass.BREAKPT_CUR: ClassFacts("breakpoint, same EL", always_32bit=True),
+    ExceptionClass.SOFTSTP_LOW: ClassFacts("software step, lower EL", always_32bit=True),
+    ExceptionClass.SOFTSTP_CUR: ClassFacts("software step, same EL", always_32bit=True),
+    ExceptionClass.WATCHPT_LOW: ClassFacts("watchpoint, lower EL", always_32bit=True),
+    ExceptionClass.WATCHPT_CUR: ClassFacts("watchpoint, same EL", always_32bit=True),
+    ExceptionClass.BKPT32: ClassFacts("BKPT (AArch32)"),
+    ExceptionClass.VECTOR32: ClassFacts("vector catch (AArch32)", 2, always_32bit=True),
+    ExceptionClass.BRK64: ClassFacts("BRK"),
+    ExceptionClass.PROFILING: ClassFacts("profiling exception"),
+}
+"""Every allocated class. An EC without a row here is reserved."""

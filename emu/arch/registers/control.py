@@ -34,6 +34,11 @@ class ACTLR_EL1(SystemRegister, encoding=(3, 0, 1, 0, 1)):
 class MDSCR_EL1(SystemRegister, encoding=(2, 0, 0, 2, 2)):
     """Monitor Debug System Control Register: software step and breakpoints."""
 
+    EnSTEPOP = bit(50)
+    EHBWE = bit(35)
+    EnSPM = bit(34)
+    TTA = bit(33)
+    EMBWE = bit(32)
     TFO = bit(31)
     RXfull = bit(30)
     TXfull = bit(29)

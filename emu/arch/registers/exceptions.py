@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from emu.arch.esr.classes import ExceptionClass
+from emu.arch.esr.fsc import FaultStatusCode
 from emu.arch.fields import Layout, SystemRegister, bit, bits
 from emu.arch.registers.translation import Shareability
 
@@ -166,7 +167,7 @@ class PAR_EL1_FAULT(Layout):
     RES1 = bit(11)
     S = bit(9)
     PTW = bit(8)
-    FST = bits(6, 1)
+    FST = bits(6, 1, FaultStatusCode)
     F = bit(0)
 
 
@@ -185,8 +186,11 @@ class DISR_EL1(SystemRegister, encoding=(3, 0, 12, 1, 1)):
 
     A = bit(31)
     IDS = bit(24)
+    WU = bits(17, 16)
     AET = bits(12, 10)
     EA = bit(9)
+    WnRV = bit(7)
+    WnR = bit(6)
     DFSC = bits(5, 0)
 
 

@@ -16,7 +16,7 @@ class TimerControl(Layout):
 class CNTFRQ_EL0(SystemRegister, encoding=(3, 3, 14, 0, 0)):
     """Counter-timer Frequency Register, in Hz."""
 
-    ClockFrequency = bits(31, 0)
+    ClockFreq = bits(31, 0)
 
 
 class CNTPCT_EL0(SystemRegister, encoding=(3, 3, 14, 0, 1)):

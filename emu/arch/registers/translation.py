@@ -45,7 +45,7 @@ class Shareability(IntEnum):
 
 
 class SCTLR_EL1(SystemRegister, encoding=(3, 0, 1, 0, 0)):
-    """System Control Register (Arm ARM D24.2.174)."""
+    """System Control Register (Arm ARM D24.2)."""
 
     TIDCP = bit(63)
     SPINTMASK = bit(62)
