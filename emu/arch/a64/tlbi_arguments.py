@@ -7,7 +7,7 @@ granules from their base.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from emu.arch.fields import Layout, bit, bits
 
@@ -38,7 +38,11 @@ class TlbiIpa(Layout):
 
 
 class _TlbiRange(Layout):
-    """What both range arguments share."""
+    """What both range arguments share.
+
+    BaseADDR counts granules; under TCR_EL1.DS or VTCR_EL2.DS = 1 it counts 64 KiB.
+    TTL is the level of the leaf, 0 for any.
+    """
 
     TG = bits(47, 46)
     SCALE = bits(45, 44)
@@ -69,13 +73,26 @@ class TlbiRangeIpa(_TlbiRange):
     NS = bit(63)
 
 
-def level_hint(ttl: int) -> tuple[int, int] | None:
-    """Return (granule shift, level) of a four-bit TTL, or None when it gives no hint.
+class LevelHint(NamedTuple):
+    """A decoded TTL."""
 
-    Level 0 exists as a hint for 4 KiB granules only with FEAT_LPA2, where TTL is 0b0100.
-    """
+    granule_shift: int
+    level: int
+
+
+RESERVED_TTL = {0b1000, 0b1100}
+"""16 KiB and 64 KiB granules have no leaf at level 0."""
+
+RESERVED_TTL_WITHOUT_LPA2 = {0b0100, 0b1001}
+"""Leaves at level 0 (4 KiB) and at level 1 (16 KiB) came with FEAT_LPA2."""
+
+
+def level_hint(ttl: int, *, lpa2: bool = False) -> LevelHint | None:
+    """Return what the four-bit ``ttl`` promises, or None for no hint; reserved values give none."""
     shift = _SHIFT_OF.get(ttl >> 2)
-    return None if shift is None else (shift, ttl & 3)
+    if shift is None or ttl in RESERVED_TTL or (ttl in RESERVED_TTL_WITHOUT_LPA2 and not lpa2):
+        return None
+    return LevelHint(shift, ttl & 3)
 
 
 def _ttl(level: int | None, granule_shift: int) -> int:

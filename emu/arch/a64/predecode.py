@@ -1,0 +1,101 @@
+"""Find the few words of a code page that a processor must know of before it runs them.
+
+An execution engine that runs guest code at full speed cannot look at every instruction.
+It looks at each page once, when the page first becomes executable.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from emu.arch.a64.exceptions import wait
+from emu.arch.a64.system import is_system
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_WORD = 4
+_TOP_BYTE = 3
+
+_CANDIDATE = re.compile(rb"[\xd5\x38\x78\xb8\xf8]")
+"""Top bytes of system instructions and of the unscaled forms, where LDTR and STTR lie."""
+
+UNPRIVILEGED_MASK, UNPRIVILEGED_VALUE = 0x3F20_0C00, 0x3800_0800
+"""LDTR and STTR of every size (Arm ARM C4.1, Load/store register (unprivileged))."""
+
+_REGISTER_MASK = 0xFFDF_FFE0
+"""An MSR or MRS without its direction and its general register."""
+
+FREE_REGISTERS = frozenset(
+    {
+        0xD518_4100,  # SP_EL0
+        0xD51B_4200,  # NZCV
+        0xD51B_4400,  # FPCR
+        0xD51B_4420,  # FPSR
+        0xD51B_D040,  # TPIDR_EL0
+        0xD51B_D060,  # TPIDRRO_EL0
+        0xD518_D080,  # TPIDR_EL1
+    }
+)
+"""Registers whose reads and writes concern nobody but the program, as MSR words with Rt = 0."""
+
+_OP0_MASK = 0x0018_0000
+
+
+class Site(NamedTuple):
+    """One word of interest."""
+
+    offset: int
+    """Bytes from the start of the page."""
+    word: int
+
+
+class Sites(NamedTuple):
+    """What a page holds."""
+
+    system: tuple[Site, ...]
+    """System instructions that the predicate chose."""
+    unprivileged: tuple[Site, ...]
+    """LDTR and STTR."""
+
+
+def is_free(word: int) -> bool:
+    """Whether the system instruction ``word`` never needs interception.
+
+    True for hints and barriers (except WFI, WFE and their timed forms), MSR (immediate),
+    and accesses to :data:`FREE_REGISTERS`.
+    """
+    if not word & _OP0_MASK:
+        return wait(word) is None
+    return word & _REGISTER_MASK in FREE_REGISTERS
+
+
+def scan(page: bytes | memoryview, intercept: Callable[[int], bool]) -> Sites:
+    """Return the words of ``page`` that need attention, in address order.
+
+    Parameters
+    ----------
+    page
+        Code, little-endian; any multiple of four bytes, usually 4096.
+    intercept
+        Says of a system instruction that is not free (:func:`is_free`) whether it matters.
+
+    Raises
+    ------
+    ValueError
+        If ``page`` does not consist of whole words.
+    """
+    code = bytes(page)
+    if len(code) % _WORD:
+        raise ValueError(f"code consists of 4-byte words; {len(code)} bytes were given")
+    system: list[Site] = []
+    unprivileged: list[Site] = []
+    for match in _CANDIDATE.finditer(code[_TOP_BYTE::_WORD]):
+        offset = match.start() * _WORD
+        word = int.from_bytes(code[offset : offset + _WORD], "little")
+        if word & UNPRIVILEGED_MASK == UNPRIVILEGED_VALUE:
+            unprivileged.append(Site(offset, word))
+        elif is_system(word) and not is_free(word) and intercept(word):
+            system.append(Site(offset, word))
+    return Sites(tuple(system), tuple(unprivileged))
