@@ -38,7 +38,7 @@ FLAGS: Final = (
     *("-target", "aarch64-freestanding-none"),
     # Zig's feature list decides about FP registers; with them, printf-like functions save q0-q7.
     "-mcpu=generic-neon-fp_armv8",
-    *("-std=gnu17", "-Os", "-Wall", "-Wextra", "-Werror"),
+    *("-std=gnu17", "-Os", "-Wall", "-Wextra"),
     *("-ffreestanding", "-nostdlib", "-static"),
     # With the MMU off all memory is Device memory: an unaligned access faults.
     *("-mgeneral-regs-only", "-mstrict-align"),
@@ -54,15 +54,28 @@ _FLAT_FORMATS = {".img", ".bin"}
 
 
 class BuildError(Exception):
-    """A guest could not be built. The text is fit for the user, compiler messages included."""
+    """A guest could not be built: a text fit for the user.
+
+    Parameters
+    ----------
+    message
+        One line with the way out.
+    detail
+        What the compiler said, as it said it.
+    """
+
+    def __init__(self, message: str, detail: str = "") -> None:
+        super().__init__(message)
+        self.detail = detail
 
 
-def compile_guest(source: Path, output: Path) -> None:
+def compile_guest(source: Path, output: Path, *, strict: bool = False) -> None:
     """Build ``source``, a ``.c`` or ``.S`` file that defines ``main``, into ``output``.
 
     The suffix of ``output`` selects the format: ``.img`` an arm64 Image, ``.bin`` a flat
     binary entered at its first byte, anything else an ELF file. Both flat forms may be
-    loaded at any page, so they are checked to hold no absolute address.
+    loaded at any page, so they are checked to hold no absolute address. With ``strict``
+    a warning is an error.
 
     Raises
     ------
@@ -75,16 +88,19 @@ def compile_guest(source: Path, output: Path) -> None:
         raise BuildError(f"{source}: a guest's source is a .c or .S file")
     if not source.is_file():
         raise BuildError(f"{source}: there is no such file")
+    extra = ["-Werror"] if strict else []
+    if output.suffix == ".img":
+        extra.append(str(FIRMWARE / "image_header.S"))
     with tempfile.TemporaryDirectory(prefix="stage2-build-") as folder:
         elf = Path(folder) / "guest.elf"
         script = FIRMWARE / "guest.ld"
-        _link(source, elf, script, header=output.suffix == ".img")
+        _link(source, elf, script, extra)
         image = elf.read_bytes()
         if output.suffix in _FLAT_FORMATS:
             moved_script = Path(folder) / "moved.ld"
             moved = f"{LOAD_ADDRESS + 0x40_0000:#x}"
             moved_script.write_text(script.read_text().replace(f"{LOAD_ADDRESS:#x}", moved))
-            _link(source, elf, moved_script, header=output.suffix == ".img")
+            _link(source, elf, moved_script, extra)
             image, elsewhere = flatten(image), flatten(elf.read_bytes())
             if image != elsewhere:
                 raise BuildError(
@@ -95,29 +111,27 @@ def compile_guest(source: Path, output: Path) -> None:
         output.write_bytes(image)
 
 
-def _link(source: Path, output: Path, script: Path, *, header: bool) -> None:
+def _link(source: Path, output: Path, script: Path, extra: list[str]) -> None:
     """Compile and link one guest with the firmware."""
-    firmware = ["image_header.S", *SOURCES] if header else list(SOURCES)
     command = [
         *(sys.executable, "-m", "ziglang", "cc", *FLAGS),
         *(f"-I{FIRMWARE}", f"-ffile-prefix-map={source.resolve().parent}=."),
         *("-T", str(script), "-o", str(output)),
-        *(str(FIRMWARE / name) for name in firmware),
+        *extra,
+        *(str(FIRMWARE / name) for name in SOURCES),
         str(source.resolve()),
     ]
     done = subprocess.run(  # noqa: S603  # the compiler, with our own arguments
         command, capture_output=True, text=True, check=False, env=_environment()
     )
     if done.returncode:
-        raise BuildError(f"{source}: the compiler refused it\n{done.stderr.strip()}")
+        raise BuildError(f"{source} does not compile; mend it and try again", done.stderr.strip())
 
 
 def _environment() -> dict[str, str]:
     """Return the environment with zig's caches moved out of the source tree."""
-    cache = (
-        os.environ.get("XDG_CACHE_HOME") or Path(tempfile.gettempdir()) / f"stage2-{os.getuid()}"
-    )
-    zig = str(Path(cache) / "zig")
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    zig = str(Path(home) / "stage2" / "zig")
     return {"ZIG_GLOBAL_CACHE_DIR": zig, "ZIG_LOCAL_CACHE_DIR": zig, **os.environ}
 
 
@@ -144,7 +158,7 @@ def flatten(elf: bytes) -> bytes:
 def check_guest(guest: Guest, folder: Path) -> str | None:
     """Rebuild ``guest`` in ``folder`` and compare. Return what differs, or None."""
     rebuilt = folder / guest.image.name
-    compile_guest(guest.source, rebuilt)
+    compile_guest(guest.source, rebuilt, strict=True)
     if not guest.image.exists():
         return f"{guest.image} is missing"
     if guest.image.read_bytes() != rebuilt.read_bytes():
@@ -166,12 +180,13 @@ def main(*, check: bool, names: tuple[str, ...]) -> None:
         for guest in guests:
             try:
                 if not check:
-                    compile_guest(guest.source, guest.image)
+                    compile_guest(guest.source, guest.image, strict=True)
                     click.echo(f"built {guest.image.name}")
                 elif difference := check_guest(guest, Path(folder)):
                     click.echo(f"{difference}; run `python -m firmware.build {guest.name}`")
                     stale = True
             except BuildError as error:
+                click.echo(error.detail, err=True)
                 raise click.ClickException(str(error)) from None
     if stale:
         sys.exit(1)

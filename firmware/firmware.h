@@ -1,8 +1,9 @@
 /*
  * What every guest can use. Include it from C; the constants also serve .S files.
  *
- * A guest defines `int main(void)`. It runs at EL1 with the MMU off, all interrupts masked and
- * a 16 KiB stack, prints through `print`, and ends with `pass` or `fail`.
+ * A guest defines `main`, which gets x0 to x3 of reset as arguments and may ignore them. It runs
+ * at EL1 with the MMU off, all interrupts masked and a 16 KiB stack, prints through `print`, and
+ * ends with `pass` or `fail`; returning 0 from main is a pass too.
  */
 #ifndef FIRMWARE_H
 #define FIRMWARE_H
@@ -34,7 +35,7 @@
 #define PAGE_SIZE 4096ul
 #define BLOCK_SIZE (2ul << 20)
 
-/* ---- console.c: the PL011. %s %c %d %u %x (hex with 0x) and %% are known; all are 64 bits wide. */
+/* ---- console.c: the PL011. Formats: %s %c %d %u %x (hex with 0x) %%; numbers have 64 bits. */
 void putc(char c);                     /* one character */
 void puts(const char *text);           /* a text, without adding a line end */
 void print_hex(uint64_t value);        /* 0x and the digits, no leading zeros */
@@ -108,6 +109,7 @@ void leave_el0(struct frame *frame, uint64_t result); /* from a handler: enter_e
 uint64_t *mmu_tables(void *pool); /* new tables that grow page by page from pool: identity map of
                                      the first GiB as device, of the second as MAP_ALL */
 void mmu_map(uint64_t *root, uint64_t va, uint64_t pa, uint64_t size, uint64_t attributes);
+uint64_t *mmu_descriptor(uint64_t *root, uint64_t va); /* the page descriptor of va, to change */
 void mmu_on(uint64_t *root);      /* stage 1 and caches on */
 void mmu_off(void);               /* stage 1 and data cache off */
 void mmu_flush(void);             /* forget all cached stage-1 translations */
@@ -126,11 +128,13 @@ extern uint64_t device_tree; /* start.S: x0 at reset */
 #define FIRMWARE_ACCESS(bits, type, suffix, reg)                                             \
     static inline type read##bits(uint64_t address) {                                        \
         type value;                                                                          \
-        __asm__ volatile("ldr" suffix " %" reg "0, [%1]" : "=r"(value) : "r"(address) : "memory"); \
+        __asm__ volatile("ldr" suffix " %" reg "0, [%1]"                                     \
+                         : "=r"(value) : "r"(address) : "memory");                           \
         return value;                                                                        \
     }                                                                                        \
     static inline void write##bits(uint64_t address, type value) {                           \
-        __asm__ volatile("str" suffix " %" reg "0, [%1]" ::"r"(value), "r"(address) : "memory");   \
+        __asm__ volatile("str" suffix " %" reg "0, [%1]"                                     \
+                         ::"r"(value), "r"(address) : "memory");                             \
     }
 FIRMWARE_ACCESS(8, uint8_t, "b", "w")
 FIRMWARE_ACCESS(16, uint16_t, "h", "w")

@@ -40,16 +40,20 @@ static uint64_t *next_table(uint64_t *entry) {
     return (uint64_t *)(*entry & ADDRESS);
 }
 
+uint64_t *mmu_descriptor(uint64_t *root, uint64_t va) {
+    uint64_t *level3 = next_table(next_table(&root[va >> 30]) + (va >> 21) % ENTRIES);
+    return level3 + (va >> 12) % ENTRIES;
+}
+
 /* Blocks of 2 MiB where both addresses and the rest of the size allow it, pages elsewhere. */
 void mmu_map(uint64_t *root, uint64_t va, uint64_t pa, uint64_t size, uint64_t attributes) {
     while (size) {
-        uint64_t *level2 = next_table(&root[va >> 30]) + (va >> 21) % ENTRIES;
         uint64_t step = PAGE_SIZE;
         if (!((va | pa) % BLOCK_SIZE) && size >= BLOCK_SIZE) {
             step = BLOCK_SIZE;
-            *level2 = pa | attributes | DESC_BLOCK;
+            next_table(&root[va >> 30])[(va >> 21) % ENTRIES] = pa | attributes | DESC_BLOCK;
         } else {
-            next_table(level2)[(va >> 12) % ENTRIES] = pa | attributes | DESC_PAGE;
+            *mmu_descriptor(root, va) = pa | attributes | DESC_PAGE;
         }
         va += step, pa += step, size -= step;
     }

@@ -3,7 +3,7 @@
  *
  * Watch: with dirty logging on, a read maps its page without W, and a page is dirty from the
  *        write that mapped it with W. The bitmap of slot 1, sixteen pages a line, is the picture
- *        below: 49 of 128 pages. The second pass writes pages that are dirty already and takes
+ *        below: 46 of 128 pages. The second pass writes pages that are dirty already and takes
  *        no abort.
  * Run:   --slot id=1,gpa=0x50000000,size=512K --dirty-log
  */
@@ -13,16 +13,15 @@
 #define WIDTH 16
 #define HEIGHT 8
 
-static const char picture[HEIGHT][WIDTH] = {
-    "..####....####..",
-    ".##..##..##..##.",
-    ".##..........##.",
-    "..####......##..",
-    ".....##....##...",
-    ".##..##...##....",
-    "..####...######.",
-    "................",
-};
+static const char picture[] =
+    "..####....####.."
+    ".##..##..##..##."
+    ".##..........##."
+    "..####......##.."
+    ".....##....##..."
+    ".##..##...##...."
+    "..####...######."
+    "................";
 
 static uint64_t page(unsigned row, unsigned column) {
     return SLOT + (row * WIDTH + column) * PAGE_SIZE;
@@ -33,7 +32,7 @@ int main(void) {
     for (unsigned pass = 0; pass < 2; pass++) {
         for (unsigned row = 0; row < HEIGHT; row++) {
             for (unsigned column = 0; column < WIDTH; column++) {
-                if (picture[row][column] == '#') {
+                if (picture[row * WIDTH + column] == '#') {
                     write64(page(row, column), row + 1);
                     written++;
                 } else {

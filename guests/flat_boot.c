@@ -35,7 +35,8 @@ static uint64_t chosen(uint64_t tree, const char *property) {
             inside = ++depth == 2 && same((const char *)at, "chosen");
             at = after_text(at);
         } else if (token == END_NODE) {
-            inside = --depth == 2 && inside;
+            depth--;
+            inside = false; /* properties come before the nodes below */
         } else if (token == PROP) {
             uint32_t size = word(at), name = word(at + 4);
             if (inside && same((const char *)(strings + name), property))

@@ -17,7 +17,7 @@
         register uint64_t x1 __asm__("x1") = SCRATCH;                                       \
         register uint64_t x2 __asm__("x2") = 1;                                             \
         register uint64_t x3 __asm__("x3") = -1;                                            \
-        __asm__ volatile(instruction : "+r"(x0) : "r"(x1), "r"(x2), "r"(x3) : "memory");    \
+        __asm__ volatile(instruction : "+r"(x0) : "r"(x1), "r"(x2), "r"(x3) : "cc", "memory"); \
         check_equal(instruction, x0, expected);                                             \
     } while (0)
 
@@ -54,7 +54,7 @@ int main(void) {
     LOAD("ldarb w0, [x1]", 0x88);
     LOAD("ldtrsw x0, [x1]", 0xffffffffb5a69788);
     LOAD("ldr xzr, [x1]", ~0ul);
-    LOAD("mov x0, sp\n ldr wzr, [x1]\n sub x0, x0, sp", 0); /* register 31 is not SP here */
+    LOAD("mov x0, sp\n ldr wzr, [x1]\n cmp sp, x0\n cset x0, ne", 0); /* 31 is not SP here */
 
     STORE("strb w0, [x1]", 0xf1e2d3c4b5a69788);
     STORE("strb w0, [x1, #7]", 0x88e2d3c4b5a69788);

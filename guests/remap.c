@@ -32,8 +32,7 @@ int main(void) {
         isb();
         check_equal("page", read64(VA), 0x100 + n);
 
-        mmu_map(root, VA, 0, PAGE_SIZE, 0);
-        *(volatile uint64_t *)mmu_descriptor(root, VA) = 0;
+        *mmu_descriptor(root, VA) = 0;
         flush_page(VA);
         read64(VA);
         check_equal("faults", caught.count, n + 1);
