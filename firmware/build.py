@@ -54,19 +54,11 @@ _FLAT_FORMATS = {".img", ".bin"}
 
 
 class BuildError(Exception):
-    """A guest could not be built: a text fit for the user.
+    """A guest could not be built.
 
-    Parameters
-    ----------
-    message
-        One line with the way out.
-    detail
-        What the compiler said, as it said it.
+    The text is fit for the user: one line with the way out, then what the compiler
+    said, if it came that far.
     """
-
-    def __init__(self, message: str, detail: str = "") -> None:
-        super().__init__(message)
-        self.detail = detail
 
 
 def compile_guest(source: Path, output: Path, *, strict: bool = False) -> None:
@@ -125,7 +117,7 @@ def _link(source: Path, output: Path, script: Path, extra: list[str]) -> None:
         command, capture_output=True, text=True, check=False, env=_environment()
     )
     if done.returncode:
-        raise BuildError(f"{source} does not compile; mend it and try again", done.stderr.strip())
+        raise BuildError(f"{source} does not compile; mend it and try again\n{done.stderr.strip()}")
 
 
 def _environment() -> dict[str, str]:
@@ -186,7 +178,6 @@ def main(*, check: bool, names: tuple[str, ...]) -> None:
                     click.echo(f"{difference}; run `python -m firmware.build {guest.name}`")
                     stale = True
             except BuildError as error:
-                click.echo(error.detail, err=True)
                 raise click.ClickException(str(error)) from None
     if stale:
         sys.exit(1)

@@ -3,8 +3,7 @@
  *
  * Watch: stage 1 is on, because unaligned accesses need Normal memory. Each access takes two data
  *        aborts at the same PC: the first reports the address of the access, the second the
- *        first byte of the second page, which is where the access failed. A store that
- *        faults on its second page must not have changed the first.
+ *        first byte of the second page, which is where the access failed.
  */
 #include "firmware.h"
 

@@ -1,11 +1,11 @@
 /*
  * Draw a picture into the dirty log: write the pages of `#`, read those of `.`.
  *
- * Watch: with dirty logging on, a read maps its page without W, and a page is dirty from the
+ * Watch: the slot has a dirty log: a read maps its page without W, and a page is dirty from the
  *        write that mapped it with W. The bitmap of slot 1, sixteen pages a line, is the picture
  *        below: 46 of 128 pages. The second pass writes pages that are dirty already and takes
  *        no abort.
- * Run:   --slot id=1,gpa=0x50000000,size=512K --dirty-log
+ * Run:   --slot id=1,gpa=0x50000000,size=512K,log
  */
 #include "firmware.h"
 

@@ -1,10 +1,12 @@
 /*
  * Increment counters with LDXR and STXR on pages that are not mapped yet.
  *
- * Watch: LDXR faults as a read and STXR as a write, both with ISV=0, which does not matter to the
- *        hypervisor here: it maps memory, it emulates nothing. The return from an abort clears
- *        the exclusive monitor, so that the first STXR after one may fail and the loop goes round
- *        again; software must never count on a single try.
+ * Watch: LDXR faults as a read (translation). Because of the dirty log that maps the page without
+ *        W, and STXR faults as a write (permission). Both have ISV=0, which does not matter: the
+ *        hypervisor maps memory, it emulates nothing. The return from an abort may clear the
+ *        exclusive monitor, so that the repeated STXR fails and the loop goes round again;
+ *        software must never count on a single try.
+ * Run:   --dirty-log
  */
 #include "firmware.h"
 

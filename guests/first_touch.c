@@ -1,11 +1,11 @@
 /*
  * Read and write pages of RAM that nobody touched before.
  *
- * Watch: stage 2 starts empty. Each of the 8 pages that are only written takes one data abort
- *        (translation, level 3, WnR=1). Each of the 8 pages that are only read takes one with
- *        WnR=0. The third 8 are read first and written later: the read maps the shared zero
- *        page without W, so the write takes a permission fault, which gives the page memory of
- *        its own. The last pass over all 24 pages takes no abort at all.
+ * Watch: each page takes exactly one data abort, a translation fault: at level 2 for the first,
+ *        which makes the table for its 2 MiB, at level 3 for the others. WnR=1 for the 8 pages
+ *        that are written first, 0 for the 16 that are read first. Eight of those are written
+ *        later, without an abort: the host's page is writable, so the read mapped it with W.
+ *        The last pass over all pages takes no abort at all.
  */
 #include "firmware.h"
 
@@ -21,7 +21,7 @@ int main(void) {
     for (unsigned n = 0; n < PAGES; n++)
         check_equal("untouched page", read64(read(n)), 0);
     for (unsigned n = 0; n < PAGES; n++)
-        check_equal("page before its first write", read64(both(n)), 0);
+        check_equal("page before its write", read64(both(n)), 0);
     for (unsigned n = 0; n < PAGES; n++)
         write64(both(n), ~n);
 

@@ -1,10 +1,11 @@
 /*
  * Print a line on the UART and power off: the smallest guest there is.
  *
- * Watch: the first fetch faults (instruction abort, translation, level 3) and is answered by
- *        mapping the page; so do the first accesses to stack and data. Every character is a
- *        store to a page that stage 2 never maps: a data abort with ISV=1, whose syndrome
- *        alone (SAS, SRT, WnR) tells the hypervisor what to emulate. The end is an HVC.
+ * Watch: stage 2 starts empty, so that the first fetch takes an instruction abort: translation, at
+ *        level 1. Mapping that page makes the tables; stack and data then fault at level 3.
+ *        Every character is a store to a page that stage 2 never maps: a data abort with ISV=1,
+ *        whose syndrome alone (SAS, SRT, WnR) tells the hypervisor what to emulate. The exit
+ *        code goes to user space as KVM_EXIT_MMIO, and the end is an HVC.
  */
 #include "firmware.h"
 

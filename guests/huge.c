@@ -2,9 +2,9 @@
  * Touch memory whose host backing consists of 2 MiB pages.
  *
  * Watch: an abort maps a whole 2 MiB block at level 2. The first fetch maps the block that holds
- *        all of the image, stack included; each of the four blocks used here takes one abort for
- *        its 16 pages. Fault status and level tell it: translation at level 2 or above, instead
- *        of level 3. With 4 KiB backing the same guest takes 64.
+ *        all of the image, stack included: no other abort there. Each of the four blocks used
+ *        here takes one abort for its 16 pages, always a translation fault at level 2; there is
+ *        no level 3 table. With 4 KiB backing the same guest takes 64, all but 4 at level 3.
  * Run:   --backing 2M
  */
 #include "firmware.h"

@@ -7,7 +7,7 @@
  *        table, S1PTW on its level 3 table, and the plain one for the page. A store takes two:
  *        S1PTW with WnR=0, because reading a table is a read, then the page. A fetch takes two.
  *        The last load walks into a level 2 table of untouched zeros: S1PTW at stage 2 first;
- *        the retried walk finds an invalid descriptor, a translation fault that goes to EL1.
+ *        the repeated walk finds an invalid descriptor, a translation fault that goes to EL1.
  */
 #include "firmware.h"
 
