@@ -1,7 +1,7 @@
 import pytest
 
 from lab.errors import UserError
-from lab.sizes import format_address, format_size, parse_size
+from lab.sizes import format_address, format_size, parse_count, parse_size
 
 
 @pytest.mark.parametrize(
@@ -35,8 +35,21 @@ def test_anything_else_is_refused_with_the_value_and_an_example(text: str) -> No
 
 
 def test_a_size_beyond_64_bits_is_refused() -> None:
-    with pytest.raises(UserError, match="--mem fits 64 bits, which '99999999999T' does not"):
+    with pytest.raises(UserError, match="not '99999999999T', which does not fit 64 bits"):
         parse_size("99999999999T", "--mem")
+
+
+def test_a_count_has_decimal_units() -> None:
+    assert parse_count("2G") == 2_000_000_000
+    assert parse_count("500k") == 500_000
+    assert parse_count("0x10") == 16
+
+
+@pytest.mark.parametrize("text", ["", "1MiB", "-5", "many"])
+def test_anything_else_is_no_count(text: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_count(text, "--max-insns")
+    assert str(caught.value) == (f"--max-insns is a number such as 500K, 2G or 1000, not {text!r}")
 
 
 @pytest.mark.parametrize(

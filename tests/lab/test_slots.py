@@ -108,8 +108,8 @@ def test_a_slot_may_end_exactly_at_the_end_of_the_ipa_space() -> None:
         (
             [slot((1 << 32) - 0x1000)],
             (
-                "slot 1 ends at 0x1_0000_f000, beyond the guest's 32-bit addresses (0x1_0000_0000); "
-                "shrink it or raise --ipa-bits"
+                "slot 1 ends at 0x1_0000_f000, beyond the guest's 32-bit addresses "
+                "(0x1_0000_0000); shrink it or raise --ipa-bits"
             ),
         ),
         (

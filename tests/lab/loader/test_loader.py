@@ -168,15 +168,15 @@ def test_an_empty_file_is_refused(guest_file: GuestFile) -> None:
         (
             {"segments": [(BASE, CODE, 8)]},
             (
-                "GUEST is a damaged ELF file: a segment has 0x10 bytes in the file but 0x8 in memory; "
-                "build it again"
+                "GUEST is a damaged ELF file: a segment has 0x10 bytes in the file but 0x8 in "
+                "memory; build it again"
             ),
         ),
         (
             {"segments": [(BASE, CODE, 0x2000), (BASE + 0x1000, CODE, 16)]},
             (
-                "GUEST: segments 0x4000_0000 to 0x4000_1fff and 0x4000_1000 to 0x4000_100f overlap; "
-                "give them distinct addresses in the linker script"
+                "GUEST: segments 0x4000_0000 to 0x4000_1fff and 0x4000_1000 to 0x4000_100f "
+                "overlap; give them distinct addresses in the linker script"
             ),
         ),
         (
@@ -193,7 +193,7 @@ def test_an_empty_file_is_refused(guest_file: GuestFile) -> None:
         (
             {"segments": [(0x1000, CODE, 16)]},
             (
-                "GUEST: the segment at 0x1000 to 0x100f lies outside the guest's memory "
+                "GUEST: the segment at 0x0000_1000 to 0x0000_100f lies outside the guest's memory "
                 "(0x4000_0000 to 0x43ff_ffff); relink the guest"
             ),
         ),
@@ -207,7 +207,7 @@ def test_an_empty_file_is_refused(guest_file: GuestFile) -> None:
         (
             {"entry": 0x1000},
             (
-                "GUEST: the entry point 0x1000 lies outside the guest's memory "
+                "GUEST: the entry point 0x0000_1000 lies outside the guest's memory "
                 "(0x4000_0000 to 0x43ff_ffff); relink the guest for RAM"
             ),
         ),

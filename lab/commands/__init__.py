@@ -1,0 +1,1 @@
+"""The commands of ``stage2``, one a file."""

@@ -1,0 +1,79 @@
+"""What a run is made of: everything that decides its outcome, apart from the guest itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from emu.arch.address import IPA, PAGE_SIZE
+from lab.loader.image import Region
+from lab.slots import Slot, check_layout
+
+RAM_BASE = IPA(0x4000_0000)
+DEFAULT_MEMORY = 64 << 20
+DEFAULT_IPA_BITS = 40
+DEFAULT_MAX_INSNS = 2_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """The machine and its limits. Two runs of one image with equal configurations are equal.
+
+    Attributes
+    ----------
+    memory_size : int
+        RAM in bytes, from :data:`RAM_BASE`; memory slot 0.
+    backing : int
+        Size in bytes of the host pages behind RAM.
+    dirty_log : bool
+        Record the pages of RAM that are written.
+    ipa_bits : int
+        Width of guest physical addresses.
+    slots : tuple[Slot, ...]
+        Memory slots beside RAM.
+    bootargs : str
+        The kernel command line in the device tree.
+    max_insns : int
+        The run is stopped after so many instructions.
+    nisv_to_user : bool
+        ``KVM_CAP_ARM_NISV_TO_USER``: accesses outside the slots whose syndrome is not
+        valid come to user space, which answers with an external abort. Without it they
+        end the run.
+    dic : bool
+        ``CTR_EL0.DIC``: instruction caches need no invalidation for coherency.
+    """
+
+    memory_size: int = DEFAULT_MEMORY
+    backing: int = PAGE_SIZE
+    dirty_log: bool = False
+    ipa_bits: int = DEFAULT_IPA_BITS
+    slots: tuple[Slot, ...] = ()
+    bootargs: str = ""
+    max_insns: int = DEFAULT_MAX_INSNS
+    nisv_to_user: bool = False
+    dic: bool = False
+
+    @property
+    def ram(self) -> Region:
+        """The guest's RAM."""
+        return Region(RAM_BASE, self.memory_size)
+
+    @property
+    def memory(self) -> tuple[Region, ...]:
+        """RAM, then the other slots that a guest can be loaded into."""
+        return (self.ram, *(slot.region for slot in self.slots))
+
+    @property
+    def all_slots(self) -> tuple[Slot, ...]:
+        """RAM as slot 0, then the others."""
+        ram = Slot(id=0, region=self.ram, log_dirty=self.dirty_log, backing=self.backing)
+        return (ram, *self.slots)
+
+    def check(self) -> None:
+        """Check that the slots can exist together.
+
+        Raises
+        ------
+        UserError
+            For the first that cannot.
+        """
+        check_layout(self.all_slots, self.ipa_bits)

@@ -1,0 +1,158 @@
+"""User space's half of a run: what happens each time the hypervisor hands the vCPU back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+from emu.arch.address import IPA, PAGE_MASK
+from hyp.exits import (
+    ArmNisv,
+    Error,
+    Exit,
+    InternalError,
+    Intr,
+    IntrCause,
+    Mmio,
+    SystemEvent,
+    SystemEventType,
+)
+from lab.testdevice import TestDevice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lab.interrupts import Interrupt
+
+SLICE = 5_000_000
+"""Instructions between two looks at Ctrl-C."""
+
+
+class EndReason(Enum):
+    """Why a run is over."""
+
+    POWER_OFF = "powered off"
+    RESET = "asked for a reset"
+    CRASHED = "crashed"
+    BUDGET = "never ended"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def is_normal(self) -> bool:
+        """Whether the guest itself ended the run."""
+        return self in {EndReason.POWER_OFF, EndReason.RESET}
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a run ended: the reason, and one sentence on it."""
+
+    reason: EndReason
+    detail: str
+
+
+class Vcpu(Protocol):
+    """What the monitor uses of :class:`hyp.vcpu.VCPU`."""
+
+    def run(self, budget: int) -> Exit:
+        """Run the guest until user space is needed."""
+
+    def set_mmio_data(self, data: bytes) -> None:
+        """Answer an MMIO read."""
+
+
+class Monitor:
+    """Runs a vCPU and serves its exits until the guest ends.
+
+    Parameters
+    ----------
+    vcpu : Vcpu
+        The vCPU.
+    retired : Callable[[], int]
+        The instructions it has retired so far.
+    inject_abort : Callable[[], None]
+        Makes the access that exited take a synchronous external abort.
+    interrupt : Interrupt
+        Ctrl-C.
+
+    Attributes
+    ----------
+    device : TestDevice
+        The test device, with the exit code that the guest wrote.
+    unclaimed : Counter[tuple[IPA, str]]
+        MMIO that no device claims, by page and ``read`` or ``write``. Reads give zero.
+    nisv : int
+        Accesses without a valid syndrome that were answered with an external abort.
+    """
+
+    def __init__(
+        self,
+        vcpu: Vcpu,
+        *,
+        retired: Callable[[], int],
+        inject_abort: Callable[[], None],
+        interrupt: Interrupt,
+    ) -> None:
+        self._vcpu, self._retired, self._inject_abort = vcpu, retired, inject_abort
+        self._interrupt = interrupt
+        self.device = TestDevice()
+        self.unclaimed: Counter[tuple[IPA, str]] = Counter()
+        self.nisv = 0
+
+    def run(self, max_insns: int) -> End:
+        """Run until the guest ends, or ``max_insns`` instructions have retired in all."""
+        while True:
+            if self._interrupt.requested:
+                return End(EndReason.INTERRUPTED, "interrupted by Ctrl-C")
+            left = max_insns - self._retired()
+            if left <= 0:
+                return End(
+                    EndReason.BUDGET,
+                    f"the guest did not end within {max_insns} instructions; raise --max-insns, "
+                    "or see what it does with --trace",
+                )
+            end = self._serve(self._vcpu.run(min(left, SLICE)))
+            if end is not None:
+                return end
+
+    def _serve(self, exit_: Exit) -> End | None:
+        match exit_:
+            case Mmio():
+                self._mmio(exit_)
+            case ArmNisv():
+                self.nisv += 1
+                self._inject_abort()
+            case Intr(cause=IntrCause.STOPPED):
+                return End(EndReason.CRASHED, "every CPU has turned itself off (PSCI CPU_OFF)")
+            case Intr():
+                pass
+            case SystemEvent(type=SystemEventType.SHUTDOWN):
+                return End(EndReason.POWER_OFF, "PSCI SYSTEM_OFF")
+            case SystemEvent(type=SystemEventType.RESET):
+                return End(EndReason.RESET, "PSCI SYSTEM_RESET")
+            case SystemEvent():
+                return End(EndReason.CRASHED, f"system event {exit_.type.name}, which nothing ends")
+            case Error():
+                return End(EndReason.CRASHED, f"KVM_RUN: {exit_.errno.name}: {exit_.message}")
+            case InternalError():
+                return End(EndReason.CRASHED, exit_.message)
+            case _:
+                return End(EndReason.CRASHED, f"unexpected exit: {exit_}")
+        return None
+
+    def _mmio(self, exit_: Mmio) -> None:
+        if exit_.is_write:
+            if not self.device.write(exit_.phys_addr, exit_.data):
+                self._note_unclaimed(exit_)
+            return
+        data = self.device.read(exit_.phys_addr, exit_.len)
+        if data is None:
+            self._note_unclaimed(exit_)
+            data = bytes(exit_.len)
+        self._vcpu.set_mmio_data(data)
+
+    def _note_unclaimed(self, exit_: Mmio) -> None:
+        page = IPA(exit_.phys_addr & ~PAGE_MASK)
+        self.unclaimed[page, "write" if exit_.is_write else "read"] += 1
