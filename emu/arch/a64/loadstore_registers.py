@@ -151,7 +151,7 @@ def literal(word: LoadStoreWord) -> MemoryAccess | None:
 def ordered_unscaled(word: LoadStoreWord) -> MemoryAccess | None:
     """``[Rn, #imm9]``: LDAPUR, STLUR (FEAT_LRCPC2)."""
     access = _single_no_prefetch(word)
-    if access is None or access.simd:
+    if access is None:
         return None
     infix = "LUR" if access.kind is STORE else "APUR"
     return replace(

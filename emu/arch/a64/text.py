@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from emu.arch.address import VA
+if TYPE_CHECKING:
+    from emu.arch.address import VA
 
 Disassembler = Any
 """``capstone.Cs``; the package is optional."""
