@@ -85,9 +85,19 @@ class Bits(Generic[T]):
         return int(value) << self.lsb
 
     @property
+    def in_place(self) -> int:
+        """The field's bits as a mask over the whole word, for code that tests plain integers."""
+        return self.mask << self.lsb
+
+    @property
     def span(self) -> str:
-        """The bit range as the Arm ARM prints it: ``[23:22]`` or ``[24]``."""
-        return f"[{self.msb}:{self.lsb}]" if self.msb != self.lsb else f"[{self.lsb}]"
+        """The bit range, as ``bit_range`` prints it."""
+        return bit_range(self.msb, self.lsb)
+
+
+def bit_range(msb: int, lsb: int) -> str:
+    """Return a bit range as the Arm ARM prints it: ``[23:22]`` or ``[24]``."""
+    return f"[{msb}:{lsb}]" if msb != lsb else f"[{lsb}]"
 
 
 def bit(position: int) -> Bits[int]:
