@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from enum import Enum, IntEnum
+from enum import Enum
 from typing import NamedTuple
 
 from emu.arch.a64.word import SystemWord
+from emu.arch.esr.iss import TrappedWait
 
 
 class ExceptionInstruction(Enum):
@@ -69,19 +70,10 @@ def exception_generation(word: int) -> ExceptionGeneration | None:
     return None if instruction is None else ExceptionGeneration(instruction, 0)
 
 
-class WaitKind(IntEnum):
-    """The wait instructions, numbered as ISS.TI of the trap (EC 0x01)."""
-
-    WFI = 0
-    WFE = 1
-    WFIT = 2
-    WFET = 3
-
-
 class Wait(NamedTuple):
     """A decoded wait instruction."""
 
-    kind: WaitKind
+    kind: TrappedWait
     rt: int
     """The register with the deadline of WFIT and WFET; 31 for the others."""
 
@@ -94,11 +86,11 @@ _RT = SystemWord.Rt.mask
 def wait(word: int) -> Wait | None:
     """Return the wait instruction that ``word`` is, or None."""
     if word == _WFI:
-        return Wait(WaitKind.WFI, 31)
+        return Wait(TrappedWait.WFI, 31)
     if word == _WFE:
-        return Wait(WaitKind.WFE, 31)
+        return Wait(TrappedWait.WFE, 31)
     if word & ~_RT == _WFIT:
-        return Wait(WaitKind.WFIT, word & _RT)
+        return Wait(TrappedWait.WFIT, word & _RT)
     if word & ~_RT == _WFET:
-        return Wait(WaitKind.WFET, word & _RT)
+        return Wait(TrappedWait.WFET, word & _RT)
     return None
