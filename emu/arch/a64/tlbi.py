@@ -63,7 +63,11 @@ RANGE = True
 
 
 class TLBI(TlbiOperation, Enum):
-    """The TLB maintenance operations of the EL1&0 and EL2 regimes."""
+    """The TLB maintenance operations of the EL1&0 and EL2 regimes.
+
+    Executed at EL2 with HCR_EL2.{E2H, TGE} = {1, 1}, the stage-1 operations of EL1&0 concern
+    EL2&0 instead.
+    """
 
     # Columns: op1, CRn, CRm, op2, then the fields of TlbiOperation.
     # fmt: off

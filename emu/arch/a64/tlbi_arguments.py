@@ -158,11 +158,8 @@ def range_fields(pages: int) -> tuple[int, int]:
     """
     if pages < 2:
         raise ValueError(f"a range covers at least 2 granules, not {pages}; use the page form")
-    for scale in (3, 2, 1, 0):
-        units = pages >> (5 * scale + 1)
-        if units:
-            return scale, min(units, 32) - 1
-    raise AssertionError(pages)
+    scale = next(scale for scale in (3, 2, 1, 0) if pages >> (5 * scale + 1))
+    return scale, min(pages >> (5 * scale + 1), 32) - 1
 
 
 def tlbi_range_va(
