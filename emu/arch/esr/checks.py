@@ -6,10 +6,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from emu.arch.esr.classes import CLASSES
 from emu.arch.esr.fsc import EXTERNAL_ABORTS, FaultStatusCode, FaultType
-from emu.arch.esr.iss import AccessSize, IssDataAbort, IssDataAbortNoSyndrome
+from emu.arch.esr.iss import (
+    AccessSize,
+    IssDataAbort,
+    IssDataAbortExternal,
+    IssDataAbortNoSyndrome,
+)
 from emu.arch.esr.layouts import iss2_layout, iss_layout
 from emu.arch.esr.meanings import RESERVED, meaning
 from emu.arch.fields import bit_range
+from emu.arch.registers.exceptions import ExceptionSyndrome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,15 +36,6 @@ def _external(report: Report) -> bool:
 
 DATA_ABORT_CHECKS = (
     Check(
-        lambda _, iss: not iss.ISV and bool(iss & 0xDC_0000),
-        "ISV is 0, so SAS and SRT hold nothing, yet ISS[23:22] or ISS[20:18] are set",
-    ),
-    Check(
-        lambda report, iss: not iss.ISV and bool(iss & 0x3_4000) and not _external(report),
-        "ISV is 0 and this is no external abort, so SRT, WU, AR and PFV hold nothing, "
-        "yet ISS[17:16] or ISS[14] are set",
-    ),
-    Check(
         lambda report, iss: bool(iss.ISV) and report.taken_to != 2 and not iss.LST,
         "ISV is 1 only for aborts taken to EL2, apart from LS64 instructions",
     ),
@@ -52,7 +49,7 @@ DATA_ABORT_CHECKS = (
     ),
     Check(
         lambda report, iss: bool(iss.ISV) and _external(report),
-        "ISV is 0 for an external abort (FEAT_RAS), yet it is 1",
+        "with FEAT_RAS, ISV is 0 for an external abort, yet it is 1",
     ),
     Check(
         lambda _, iss: bool(iss.CM) and not iss.WnR,
@@ -78,6 +75,9 @@ DATA_ABORT_CHECKS = (
 """What cannot be in the ISS of a data abort (Arm ARM D24.2, ISS encoding for a Data Abort)."""
 
 
+NO_SYNDROME = (IssDataAbortNoSyndrome, IssDataAbortExternal)
+"""The layouts of data aborts with ISV 0."""
+
 DATA_ONLY = frozenset(
     {
         FaultType.TAG_CHECK,
@@ -102,20 +102,17 @@ def _ranges(bits: int) -> str:
 
 
 def _reserved_bits(report: Report) -> Iterator[str]:
-    """Find bits that are RES0."""
+    """Find bits that are RES0 in a class that is known."""
     esr = report.esr
-    if esr.unnamed:
-        yield f"RES0 bits of the ESR are set: {_ranges(esr.unnamed)}"
-    iss2 = iss2_layout(esr)
-    extra = esr.ISS2 if iss2 is None else iss2(esr.ISS2).unnamed
+    iss, iss2 = iss_layout(esr), iss2_layout(esr)
+    extra = esr.unnamed
+    if iss is not None:
+        extra |= iss(esr.ISS).unnamed << ExceptionSyndrome.ISS.lsb
+        above = esr.ISS2 if iss2 is None else iss2(esr.ISS2).unnamed
+        extra |= above << ExceptionSyndrome.ISS2.lsb
     if extra:
-        yield f"bits of ISS2 that are RES0 for this class are set: {_ranges(extra)}"
-    iss = iss_layout(esr)
-    if iss is None or iss is IssDataAbortNoSyndrome:  # these bits have a check of their own
-        return
-    extra = iss(esr.ISS).unnamed
-    if extra:
-        yield f"bits of the ISS that are RES0 for this class are set: {_ranges(extra)}"
+        when = " when ISV is 0" if iss in NO_SYNDROME else ""
+        yield f"bits that are RES0 for this class{when} are set: {_ranges(extra)}"
 
 
 def _reserved_values(report: Report) -> Iterator[str]:

@@ -198,16 +198,21 @@ class IssInstructionAbort(Layout):
     """EC IABT_LOW and IABT_CUR."""
 
     TopLevel = bit(21)
-    PFV = bit(14)
-    SET = bits(12, 11)
     FnV = bit(10)
     EA = bit(9)
     S1PTW = bit(7)
     IFSC = bits(5, 0, FaultStatusCode)
 
 
-class _DataAbort(Layout):
-    """What both forms of a data abort hold."""
+class IssInstructionAbortExternal(IssInstructionAbort):
+    """EC IABT_LOW and IABT_CUR, as read for an external abort."""
+
+    PFV = bit(14)
+    SET = bits(12, 11)
+
+
+class DataAbortCommon(Layout):
+    """What all three forms of a data abort hold."""
 
     ISV = bit(24)
     VNCR = bit(13)
@@ -219,7 +224,7 @@ class _DataAbort(Layout):
     DFSC = bits(5, 0, FaultStatusCode)
 
 
-class IssDataAbort(_DataAbort):
+class IssDataAbort(DataAbortCommon):
     """EC DABT_LOW and DABT_CUR, as read when ISV is 1: the instruction is described."""
 
     SAS = bits(23, 22, AccessSize)
@@ -230,10 +235,17 @@ class IssDataAbort(_DataAbort):
     LST = bits(12, 11)
 
 
-class IssDataAbortNoSyndrome(_DataAbort):
-    """EC DABT_LOW and DABT_CUR, as read when ISV is 0. SET is of external aborts."""
+class IssDataAbortNoSyndrome(DataAbortCommon):
+    """EC DABT_LOW and DABT_CUR, as read when ISV is 0."""
 
     TopLevel = bit(21)
+    FnP = bit(15)
+    LST = bits(12, 11)
+
+
+class IssDataAbortExternal(DataAbortCommon):
+    """EC DABT_LOW and DABT_CUR, as read when ISV is 0, for an external abort."""
+
     WU = bits(17, 16)
     FnP = bit(15)
     PFV = bit(14)

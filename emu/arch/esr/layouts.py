@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from emu.arch.esr import iss
 from emu.arch.esr.classes import ExceptionClass
+from emu.arch.esr.fsc import EXTERNAL_ABORTS, FaultStatusCode
 from emu.arch.registers.exceptions import ExceptionSyndrome
 
 if TYPE_CHECKING:
@@ -79,10 +80,19 @@ def iss_layout(esr: int) -> type[Layout] | None:
     syndrome = ExceptionSyndrome(esr)
     layout = ISS_LAYOUTS.get(syndrome.EC)
     if layout is iss.IssDataAbort and not iss.IssDataAbort(syndrome.ISS).ISV:
+        if _is_external(iss.IssDataAbort(syndrome.ISS).DFSC):
+            return iss.IssDataAbortExternal
         return iss.IssDataAbortNoSyndrome
+    if layout is iss.IssInstructionAbort and _is_external(iss.IssInstructionAbort(esr).IFSC):
+        return iss.IssInstructionAbortExternal
     if layout is iss.IssSError and iss.IssSError(syndrome.ISS).IDS:
         return iss.IssSErrorImplementationDefined
     return layout
+
+
+def _is_external(code: int) -> bool:
+    """Whether a status code is that of an external abort; a reserved one is not."""
+    return isinstance(code, FaultStatusCode) and code.fault in EXTERNAL_ABORTS
 
 
 def iss2_layout(esr: int) -> type[Layout] | None:

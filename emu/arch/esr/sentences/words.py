@@ -18,8 +18,8 @@ def register(number: int, *, sixty_four: bool = True) -> str:
 
 
 def address(value: int) -> str:
-    """Write an address with its digits in groups of four: ``0x4000_1000``."""
-    return f"{value:#_x}"
+    """Write an address, eight digits or more in groups of four: ``0x4000_1000``."""
+    return f"0x{value:09_x}"
 
 
 def known(layout: type[Layout], field: str, value: int, otherwise: str) -> str:
