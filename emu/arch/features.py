@@ -1,0 +1,106 @@
+"""What a CPU implements. Everything follows from its identification registers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+from emu.arch.exceptions import PstateFeatures
+from emu.arch.fields import SystemRegister
+from emu.arch.granule import ADDRESS_SIZE_BITS, KB4, KB16, KB64, Granule
+from emu.arch.registers.identification import (
+    CTR_EL0,
+    DCZID_EL0,
+    ID_AA64DFR0_EL1,
+    ID_AA64ISAR0_EL1,
+    ID_AA64MMFR0_EL1,
+    ID_AA64MMFR1_EL1,
+    ID_AA64PFR0_EL1,
+    ID_AA64PFR1_EL1,
+    MIDR_EL1,
+)
+
+R = TypeVar("R", bound=SystemRegister)
+
+
+@dataclass(frozen=True)
+class CpuFeatures:
+    """One CPU model, described by the values of its ID registers.
+
+    Attributes
+    ----------
+    name
+        The model, as users name it.
+    id_registers
+        Their values. A register that is not listed reads as zero.
+    """
+
+    name: str
+    id_registers: tuple[SystemRegister, ...]
+
+    def read(self, register: type[R]) -> R:
+        """Return one ID register."""
+        for value in self.id_registers:
+            if isinstance(value, register):
+                return value
+        return register(0)
+
+    def replace(self, *values: SystemRegister) -> CpuFeatures:
+        """Return the same CPU with some ID registers changed."""
+        changed = {type(value): value for value in (*self.id_registers, *values)}
+        return CpuFeatures(self.name, tuple(changed.values()))
+
+    @cached_property
+    def pa_bits(self) -> int:
+        """Physical address size, in bits."""
+        return ADDRESS_SIZE_BITS[self.read(ID_AA64MMFR0_EL1).PARange]
+
+    @cached_property
+    def asid_bits(self) -> int:
+        """ASID size: 8 or 16."""
+        return 16 if self.read(ID_AA64MMFR0_EL1).ASIDBits == 2 else 8
+
+    @cached_property
+    def vmid_bits(self) -> int:
+        """VMID size: 8 or 16."""
+        return 16 if self.read(ID_AA64MMFR1_EL1).VMIDBits == 2 else 8
+
+    @cached_property
+    def granules(self) -> frozenset[Granule]:
+        """The stage-1 granules implemented (the fields count from different zeros)."""
+        mmfr0 = self.read(ID_AA64MMFR0_EL1)
+        present = {KB4: mmfr0.TGran4 != 0xF, KB64: mmfr0.TGran64 != 0xF, KB16: mmfr0.TGran16 != 0}
+        return frozenset(granule for granule, there in present.items() if there)
+
+    @cached_property
+    def xnx(self) -> bool:
+        """FEAT_XNX: execute-never at stage 2 for EL0 and EL1 separately."""
+        return self.read(ID_AA64MMFR1_EL1).XNX != 0
+
+    @cached_property
+    def pstate(self) -> PstateFeatures:
+        """Which optional PSTATE bits exist."""
+        pfr1 = self.read(ID_AA64PFR1_EL1)
+        return PstateFeatures(
+            PAN=self.read(ID_AA64MMFR1_EL1).PAN != 0,
+            DIT=self.read(ID_AA64PFR0_EL1).DIT != 0,
+            SSBS=pfr1.SSBS != 0,
+            MTE=pfr1.MTE >= 2,
+            NMI=pfr1.NMI != 0,
+        )
+
+
+CORTEX_A72 = CpuFeatures(
+    "cortex-a72",
+    (
+        MIDR_EL1(0x410F_D083),
+        ID_AA64PFR0_EL1(0x0000_0222),
+        ID_AA64DFR0_EL1(0x1030_5106),
+        ID_AA64ISAR0_EL1(0x0001_1120),
+        ID_AA64MMFR0_EL1(0x0000_1124),
+        CTR_EL0(0x8444_C004),
+        DCZID_EL0(0x4),
+    ),
+)
+"""Armv8.0-A: 44-bit physical addresses, 4K and 64K granules, 16-bit ASIDs, 8-bit VMIDs."""

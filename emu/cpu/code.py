@@ -1,0 +1,95 @@
+"""Code pages: what the PE must know of a page before the engine translates it.
+
+A page is scanned once, when it first becomes executable at a VA; the few instructions that
+concern the PE (system instructions, unprivileged accesses) are remembered by address. All
+others run without Python.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from emu.arch.a64.predecode import Sites, scan
+from emu.arch.a64.system import SystemInstruction, SystemKind, decode_system
+from emu.arch.address import PA, PAGE_SHIFT, PAGE_SIZE, VA
+from emu.cpu.engine import SystemHook
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from emu.cpu.engine import Engine
+    from emu.memory import PhysicalMemory
+
+_HOOKS = {
+    SystemKind.MRS: SystemHook.MRS,
+    SystemKind.MSR: SystemHook.MSR,
+    SystemKind.SYS: SystemHook.SYS,
+    SystemKind.SYSL: SystemHook.SYSL,
+}
+
+
+class CodePages:
+    """The scanned pages of one PE.
+
+    Attributes
+    ----------
+    scanned
+        VA >> 12 to the physical page that was scanned there.
+    unprivileged
+        Addresses of LDTR and STTR instructions.
+    """
+
+    def __init__(
+        self, memory: PhysicalMemory, engine: Engine, intercept: Callable[[int], bool]
+    ) -> None:
+        self._memory = memory
+        self._engine = engine
+        self._intercept = intercept
+        self._sites: dict[VA, SystemInstruction] = {}
+        self._by_page: dict[PA, Sites] = {}
+        self.scanned: dict[int, PA] = {}
+        self.unprivileged: set[VA] = set()
+
+    def prepare(self, page: VA, pa: PA) -> None:
+        """Make ready for executing the physical page ``pa`` at ``page``."""
+        sites = self._by_page.get(pa)
+        if sites is None:
+            sites = self._by_page[pa] = scan(self._memory.view(pa, PAGE_SIZE), self._intercept)
+        if page >> PAGE_SHIFT in self.scanned:
+            self._forget(page)
+        self.scanned[page >> PAGE_SHIFT] = pa
+        for offset, word in sites.system:
+            instruction = decode_system(word)
+            if instruction is not None and instruction.kind in _HOOKS:
+                self._sites[VA(page + offset)] = instruction
+                self._engine.hook_system(VA(page + offset), _HOOKS[instruction.kind])
+        for offset, _word in sites.unprivileged:
+            self.unprivileged.add(VA(page + offset))
+
+    def at(self, pc: VA) -> SystemInstruction | None:
+        """Return the intercepted instruction at ``pc``."""
+        return self._sites.get(pc)
+
+    def changed(self, pa: PA) -> None:
+        """Scan the physical page ``pa`` again before it is next executed."""
+        self._by_page.pop(pa, None)
+        for page in [page for page, scanned in self.scanned.items() if scanned == pa]:
+            self._forget(VA(page << PAGE_SHIFT))
+
+    def all_changed(self) -> None:
+        """Scan every page again before it is next executed."""
+        self._by_page.clear()
+        self._sites.clear()
+        self.unprivileged.clear()
+        self.scanned.clear()
+
+    def _forget(self, page: VA) -> None:
+        sites = self._by_page.get(self.scanned.pop(page >> PAGE_SHIFT))
+        addresses = (
+            range(page, page + PAGE_SIZE, 4)
+            if sites is None
+            else [page + site.offset for site in (*sites.system, *sites.unprivileged)]
+        )
+        for address in addresses:
+            self._sites.pop(VA(address), None)
+            self.unprivileged.discard(VA(address))

@@ -1,0 +1,285 @@
+"""Unicorn, reduced to what the processing element needs.
+
+Everything that is particular to Unicorn is here: its set-up, raw callbacks, the instruction
+counter, the flushing of its caches. Callbacks are installed as plain C functions, because
+the binding's own wrappers build objects on every call.
+
+Measured facts that this file relies on are pinned in ``tests/emu/cpu/test_unicorn_quirks.py``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from enum import IntEnum
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+
+from unicorn import arm64_const as reg
+from unicorn import unicorn_const as const
+from unicorn.unicorn_py3.unicorn import Uc, UcError, uc_version, uclib
+
+from emu.arch.address import PAGE_SIZE, VA
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from emu.arch.fields import Encoding
+    from emu.memory import PhysicalMemory
+
+_u64 = ctypes.c_uint64
+_pointer = ctypes.c_void_p
+
+FILL_CALLBACK = ctypes.CFUNCTYPE(
+    ctypes.c_bool, _pointer, _u64, ctypes.c_int, ctypes.POINTER(_u64), _pointer
+)
+"""(engine, page VA, access type, result[2]: PA and permissions, unused) -> filled."""
+INTERRUPT_CALLBACK = ctypes.CFUNCTYPE(None, _pointer, ctypes.c_uint32, _pointer)
+"""(engine, QEMU's exception number, unused)."""
+SYSTEM_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_uint32, _pointer, ctypes.c_int, _pointer, _pointer)
+"""(engine, register, encoding, unused) -> 1 to skip the instruction."""
+
+FETCH: Final = const.UC_MEM_FETCH
+WRITE: Final = const.UC_MEM_WRITE
+READ: Final = const.UC_MEM_READ
+
+
+class Interrupt(IntEnum):
+    """QEMU's exception numbers, as far as an AArch64 guest can cause them."""
+
+    UNDEFINED = 1
+    SVC = 2
+    PREFETCH_ABORT = 3
+    DATA_ABORT = 4
+    BREAKPOINT = 7
+    SMC = 13
+
+
+class SystemHook(IntEnum):
+    """The instruction classes that Unicorn can hook."""
+
+    MRS = reg.UC_ARM64_INS_MRS
+    MSR = reg.UC_ARM64_INS_MSR
+    SYS = reg.UC_ARM64_INS_SYS
+    SYSL = reg.UC_ARM64_INS_SYSL
+
+
+class _CpReg(ctypes.Structure):
+    """``uc_arm64_cp_reg``."""
+
+    _fields_ = (
+        ("crn", ctypes.c_uint32),
+        ("crm", ctypes.c_uint32),
+        ("op0", ctypes.c_uint32),
+        ("op1", ctypes.c_uint32),
+        ("op2", ctypes.c_uint32),
+        ("val", _u64),
+    )
+
+
+class EngineError(Exception):
+    """Unicorn failed in a way that is no guest's doing: a bug here or there."""
+
+
+_lib = ctypes.CDLL(uclib._name)  # noqa: SLF001  # the library that the binding has loaded
+_lib.uc_emu_start.argtypes = [_pointer, _u64, _u64, _u64, ctypes.c_size_t]
+_lib.uc_emu_stop.argtypes = [_pointer]
+_lib.uc_reg_read.argtypes = [_pointer, ctypes.c_int, _pointer]
+_lib.uc_reg_write.argtypes = [_pointer, ctypes.c_int, _pointer]
+_lib.uc_reg_read_batch.argtypes = [_pointer, _pointer, _pointer, ctypes.c_int]
+_lib.uc_mem_map_ptr.argtypes = [_pointer, _u64, ctypes.c_size_t, ctypes.c_uint32, _pointer]
+
+X_IDS: Final = (
+    *range(reg.UC_ARM64_REG_X0, reg.UC_ARM64_REG_X28 + 1),
+    reg.UC_ARM64_REG_X29,
+    reg.UC_ARM64_REG_X30,
+)
+
+_COUNTER_WORDS = 400
+_PROBE_COUNTS = (37, 91, 13)
+_NOP = 0xD503201F
+
+
+class Engine:
+    """One Unicorn instance over the machine's physical memory.
+
+    Parameters
+    ----------
+    memory
+        Mapped whole; code runs and data is accessed there without further help.
+    on_fill
+        Asked for a page that Unicorn's TLB lacks. See :data:`FILL_CALLBACK`.
+    on_interrupt
+        Told of exceptions that instructions raise.
+    on_system
+        Called before system instructions at hooked addresses.
+    """
+
+    def __init__(
+        self,
+        memory: PhysicalMemory,
+        on_fill: Callable[[Any, int, int, Any, Any], bool],
+        on_interrupt: Callable[[Any, int, Any], None],
+        on_system: Callable[[Any, int, Any, Any], int],
+    ) -> None:
+        self._uc = _new_instance()
+        self._handle = _handle(self._uc)
+        _check(
+            _lib.uc_mem_map_ptr(
+                self._handle, memory.base, memory.size, const.UC_PROT_ALL, memory.host_address
+            )
+        )
+        self._counter = _u64.from_address(self._handle + 8 * counter_index())
+        self._on_fill = FILL_CALLBACK(on_fill)
+        self._on_interrupt = INTERRUPT_CALLBACK(on_interrupt)
+        self._on_system = SYSTEM_CALLBACK(on_system)
+        self._hook(const.UC_HOOK_TLB_FILL, self._on_fill)
+        self._hook(const.UC_HOOK_INTR, self._on_interrupt)
+        self._hooked: set[tuple[VA, SystemHook]] = set()
+        self._scratch = _u64()
+        self._scratch_at = ctypes.addressof(self._scratch)
+        self._state_ids = (ctypes.c_int * 2)(reg.UC_ARM64_REG_PC, reg.UC_ARM64_REG_PSTATE)
+        self._state = (_u64 * 2)()
+        base = ctypes.addressof(self._state)
+        self._state_at = (_pointer * 2)(base, base + 8)
+
+    # Running
+
+    def start(self, pc: VA, count: int) -> int:
+        """Run from ``pc`` for at most ``count`` instructions; return Unicorn's error code."""
+        code: int = _lib.uc_emu_start(self._handle, pc, 0, 0, count)
+        return code
+
+    def stop(self) -> None:
+        """Stop, from inside a callback. Never call this from another thread."""
+        _lib.uc_emu_stop(self._handle)
+
+    @property
+    def entered(self) -> int:
+        """Instructions that :meth:`start` has begun, the current one included.
+
+        After a run that used up its count, the count plus one.
+        """
+        return self._counter.value
+
+    # Registers
+
+    def state(self) -> tuple[VA, int]:
+        """Return PC and PSTATE in one call."""
+        _lib.uc_reg_read_batch(self._handle, self._state_ids, self._state_at, 2)
+        pc, pstate = self._state
+        return VA(pc), pstate
+
+    def read(self, register: int) -> int:
+        """Read a register by Unicorn's number."""
+        _lib.uc_reg_read(self._handle, register, self._scratch_at)
+        return self._scratch.value
+
+    def write(self, register: int, value: int) -> None:
+        """Write a register by Unicorn's number."""
+        self._scratch.value = value
+        _lib.uc_reg_write(self._handle, register, self._scratch_at)
+
+    def read_system(self, encoding: Encoding) -> int:
+        """Read a system register, without side effects or access checks."""
+        cp = _CpReg(encoding.CRn, encoding.CRm, encoding.op0, encoding.op1, encoding.op2)
+        _check(_lib.uc_reg_read(self._handle, reg.UC_ARM64_REG_CP_REG, ctypes.addressof(cp)))
+        return int(cp.val)
+
+    def write_system(self, encoding: Encoding, value: int) -> None:
+        """Write a system register, without side effects or access checks."""
+        cp = _CpReg(encoding.CRn, encoding.CRm, encoding.op0, encoding.op1, encoding.op2, value)
+        _check(_lib.uc_reg_write(self._handle, reg.UC_ARM64_REG_CP_REG, ctypes.addressof(cp)))
+
+    # Hooks and caches
+
+    def hook_system(self, va: VA, kind: SystemHook) -> None:
+        """Have ``on_system`` called before the system instruction at ``va``.
+
+        A hook costs nothing at other addresses, and nothing if another instruction comes to
+        stand there. It must be in place before Unicorn first translates the code.
+        """
+        if (va, kind) not in self._hooked:
+            self._hooked.add((va, kind))
+            self._hook(const.UC_HOOK_INSN, self._on_system, va, va, kind)
+
+    def flush_tlb(self) -> None:
+        """Forget all translations. Safe inside callbacks."""
+        self._uc.ctl(const.UC_CTL_TLB_FLUSH, const.UC_CTL_IO_WRITE)
+
+    def forget_code(self) -> None:
+        """Forget all translated code, so that it is read from memory again."""
+        self._uc.ctl_flush_tb()
+
+    def _hook(
+        self,
+        kind: int,
+        callback: Any,  # noqa: ANN401  # a ctypes function
+        begin: int = 1,
+        end: int = 0,
+        *extra: int,
+    ) -> None:
+        handle = ctypes.c_size_t()
+        _check(
+            _lib.uc_hook_add(
+                _pointer(self._handle),
+                ctypes.byref(handle),
+                kind,
+                ctypes.cast(callback, _pointer),
+                None,
+                _u64(begin),
+                _u64(end),
+                *(ctypes.c_int(value) for value in extra),
+            )
+        )
+
+
+def _check(code: int) -> None:
+    if code != const.UC_ERR_OK:
+        raise EngineError(f"Unicorn: {UcError(code)}")
+
+
+def _new_instance() -> Uc:
+    uc = Uc(const.UC_ARCH_ARM64, const.UC_MODE_ARM)
+    uc.ctl_set_cpu_model(reg.UC_CPU_ARM64_A72)
+    uc.ctl_set_page_size(PAGE_SIZE)  # the default is 1024
+    uc.ctl_set_tlb_mode(const.UC_TLB_VIRTUAL)
+    uc.ctl_exits_enabled(True)  # otherwise each return probes the page of `until`
+    uc.ctl_set_exits([])
+    return uc
+
+
+def _handle(uc: Uc) -> int:
+    """Return what the C functions take: the address of Unicorn's structure."""
+    address = uc._uch.value  # noqa: SLF001
+    assert address is not None
+    return address
+
+
+@cache
+def counter_index() -> int:
+    """Find Unicorn's instruction counter, as an index of 64-bit words into its structure.
+
+    It is not in the public interface. After a run of ``count=n`` it holds n + 1; exactly one
+    word may do so for several n.
+    """
+    uc = _new_instance()
+    uc.mem_map(0, PAGE_SIZE)
+    uc.mem_write(0, _NOP.to_bytes(4, "little") * max(_PROBE_COUNTS))
+    uc.hook_add(const.UC_HOOK_TLB_FILL, _identity)
+    words = (_u64 * _COUNTER_WORDS).from_address(_handle(uc))
+    candidates = set(range(_COUNTER_WORDS))
+    for count in _PROBE_COUNTS:
+        uc.emu_start(0, 0, count=count)
+        candidates = {index for index in candidates if words[index] == count + 1}
+    if len(candidates) != 1:
+        raise EngineError(
+            f"Unicorn {uc_version()}: the instruction counter was sought in "
+            f"{_COUNTER_WORDS} words and found {len(candidates)} times; use unicorn 2.1.4"
+        )
+    return candidates.pop()
+
+
+def _identity(_uc: object, va: int, _access: int, result: Any, _data: object) -> bool:  # noqa: ANN401
+    result.paddr = va
+    result.perms = const.UC_PROT_ALL
+    return True

@@ -1,0 +1,394 @@
+"""One processing element: EL0 and EL1 run on the engine, EL2 is whoever calls :meth:`run`.
+
+The engine leaves Python alone until it needs a translation, executes an instruction that
+concerns the machine, or raises an exception. Exceptions are values; they are taken here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from emu.arch.a64.maintenance import AT, DC, IC
+from emu.arch.a64.operations import Shareability
+from emu.arch.a64.system import decode_system
+from emu.arch.address import PA, PAGE_MASK, PAGE_SIZE, VA
+from emu.arch.fields import SystemRegister
+from emu.arch.registers.control import CPACR_EL1
+from emu.arch.registers.exceptions import ELR_EL2, SPSR_EL2, Mode
+from emu.arch.registers.translation import MAIR_EL1, SCTLR_EL1
+from emu.arch.registers.virtualization import HCR_EL2
+from emu.cpu import instructions, system
+from emu.cpu.code import CodePages
+from emu.cpu.engine import Engine, EngineError, Interrupt
+from emu.cpu.exception import ArmException
+from emu.cpu.refill import Refill
+from emu.cpu.registers import TRANSLATION_CONTROLS, RegisterFile
+from emu.mmu.at import address_translate, fault_report
+from emu.mmu.fault import Fault
+from emu.mmu.mmu import Mmu
+from emu.units.timer import GenericTimer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from emu.arch.a64.tlbi import TLBI
+    from emu.arch.features import CpuFeatures
+    from emu.memory import PhysicalMemory
+
+R = TypeVar("R", bound=SystemRegister)
+
+LIVELOCK_LIMIT: Final = 1000
+"""Exceptions in a row without one retired instruction after which the PE gives up."""
+
+_GUEST_MODES: Final = frozenset({Mode.EL0t, Mode.EL1t, Mode.EL1h})
+_TEA: Final = HCR_EL2.TEA.in_place
+
+
+class EL2Entry(Enum):
+    """Why the guest stopped and EL2 runs."""
+
+    TRAP = "a synchronous exception"
+    """Described by ESR_EL2, FAR_EL2, HPFAR_EL2, ELR_EL2 and SPSR_EL2."""
+    IRQ = "the budget of instructions is spent"
+    LIVELOCK = "exceptions without progress"
+    """The guest takes exception after exception and retires nothing."""
+
+
+class ProcessingElement:
+    """One PE of the machine, as EL2 software sees it.
+
+    Attributes
+    ----------
+    index
+        Its number in the machine.
+    mmu, timer, registers, engine, code
+        Its parts. EL2 software uses :meth:`read`, :meth:`write` and the maintenance
+        methods instead.
+    el2_vector
+        EL2's handler of synchronous exceptions. It returns True to ERET straight back, False
+        to leave :meth:`run`. None leaves always.
+    maintenance
+        Maintenance instructions executed by EL1 and by EL2, by name.
+    tlbi_entries
+        TLB entries that TLBI instructions removed, by operation name.
+    idle
+        Time spent waiting rather than executing, in instructions.
+    """
+
+    def __init__(self, index: int, memory: PhysicalMemory, features: CpuFeatures) -> None:
+        self.index = index
+        self.memory = memory
+        self.features = features
+        self.peers: Sequence[ProcessingElement] = (self,)
+        self.el2_vector: Callable[[], bool] | None = None
+        self.maintenance: Counter[str] = Counter()
+        self.tlbi_entries: Counter[str] = Counter()
+        self.idle = 0
+        self.stale = True
+        self._retired = 0
+        self._running = False
+        self._pending: ArmException | None = None
+        self._answered: bool | None = None
+        self._failure: BaseException | None = None
+        self._progress_at = -1
+        self._stalls = 0
+        self.mmu = Mmu(memory, features)
+        self.engine = Engine(memory, self._on_fill, self._on_interrupt, self._on_system)
+        self.timer = GenericTimer(lambda: self.time)
+        self.registers = RegisterFile(self.engine, features, self.timer, index)
+        self.code = CodePages(memory, self.engine, system.intercept)
+        self._refill = Refill(self)
+
+    # Time
+
+    @property
+    def retired(self) -> int:
+        """Instructions retired so far; exact whenever Python runs."""
+        return self._retired + (self.engine.entered - 1 if self._running else 0)
+
+    @property
+    def time(self) -> int:
+        """The machine's time: retired instructions and idle time."""
+        return self.retired + self.idle
+
+    # What EL2 software does
+
+    def read(self, register: type[R]) -> R:
+        """Read a system register of EL1 or EL2."""
+        return self.registers.read(register)
+
+    def write(self, value: SystemRegister) -> None:
+        """Write a system register of EL1 or EL2."""
+        self.registers.write(value)
+        if type(value) in TRANSLATION_CONTROLS:
+            self.controls_changed()
+
+    def read_x(self, number: int) -> int:
+        """Read general register 0 to 30; 31 is zero."""
+        return self.registers.x(number)
+
+    def write_x(self, number: int, value: int) -> None:
+        """Write general register 0 to 30; 31 is ignored."""
+        self.registers.set_x(number, value)
+
+    def tlbi(self, operation: TLBI, argument: int = 0) -> int:
+        """Execute a TLBI for the current VMID.
+
+        Parameters
+        ----------
+        operation
+            The instruction.
+        argument
+            Xt, as :mod:`emu.arch.a64.tlbi_arguments` encodes it.
+
+        Returns
+        -------
+        int
+            How many TLB entries it removed, on all PEs that it reaches.
+        """
+        self.refresh()
+        vmid = self.mmu.regime.vmid
+        reached = [self] if operation.shareability is Shareability.NONE else self.peers
+        removed = 0
+        for pe in reached:
+            hits = pe.mmu.invalidate(operation, argument, vmid)
+            if hits:
+                pe.engine.flush_tlb()
+            removed += hits
+        self.maintenance[operation.name] += 1
+        self.tlbi_entries[operation.name] += removed
+        return removed
+
+    def at(self, operation: AT, va: VA) -> None:
+        """Execute an address translation; the answer is in PAR_EL1."""
+        self.refresh()
+        result = address_translate(self.mmu, operation, va, self.read(MAIR_EL1))
+        self.registers.write(fault_report(result) if isinstance(result, Fault) else result)
+
+    def ic(self, operation: IC, pa: PA | None = None) -> None:
+        """Execute an instruction cache operation; one by VA names the line by its PA."""
+        self.maintain(operation, pa)
+        self.engine.forget_code()
+
+    def dc(self, operation: DC, pa: PA | None = None) -> None:
+        """Execute a data cache operation; one by VA names the line by its PA."""
+        self.maintain(operation, pa)
+
+    def run(self, budget: int) -> EL2Entry:
+        """ERET to ELR_EL2 and SPSR_EL2, and run the guest until EL2 is entered for good.
+
+        Parameters
+        ----------
+        budget
+            Instructions after which EL2 takes the PE back.
+
+        Raises
+        ------
+        ValueError
+            If SPSR_EL2 does not name EL0 or EL1 in AArch64.
+        """
+        self._stalls = 0
+        deadline = self._retired + budget
+        pc = self._return_to_guest()
+        while True:
+            left = deadline - self._retired
+            if left <= 0:
+                return self._leave(EL2Entry.IRQ, pc)
+            pc, pstate = self._execute(pc, left)
+            if self._answered is None:
+                if self._pending is None:
+                    continue
+                exception, self._pending = self._pending, None
+                if self._is_stalled():
+                    return self._leave(EL2Entry.LIVELOCK, exception.pc)
+                if exception.target == 1:
+                    pc = self.registers.enter_el1(exception, pstate)
+                    continue
+                self._answered = self._enter_el2(exception, pstate)
+            again, self._answered = self._answered, None
+            if not again:
+                return EL2Entry.TRAP
+            pc = self._return_to_guest()
+
+    def _execute(self, pc: VA, count: int) -> tuple[VA, int]:
+        """Run the engine for at most ``count`` instructions; return PC and PSTATE."""
+        self._running = True
+        code = self.engine.start(pc, count)
+        self._running = False
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+        entered = self.engine.entered
+        pc, pstate = self.engine.state()
+        exception = self._pending
+        if exception is not None:
+            self._retired += entered if exception.retired else entered - 1
+        elif self._answered is not None:
+            self._retired += entered - 1
+        elif code:
+            raise EngineError(f"the engine stopped at PC {pc:#x} with error {code}")
+        elif entered > count:
+            self._retired += count
+        else:
+            self._waited(VA(pc - instructions.INSTRUCTION_BYTES), pstate, entered)
+        return pc, pstate
+
+    def _waited(self, pc: VA, pstate: int, entered: int) -> None:
+        """Handle WFI, after which the engine stops by itself."""
+        exception = instructions.wait_exception(
+            self.word_at(pc),
+            pc,
+            pstate >> 2 & 3,
+            HCR_EL2(self.registers.el2(HCR_EL2)),
+            self.read(SCTLR_EL1),
+        )
+        self._pending = exception
+        self._retired += entered if exception is None else entered - 1
+
+    # Entering and leaving EL2
+
+    def _return_to_guest(self) -> VA:
+        """Make the engine's state that of ELR_EL2 and SPSR_EL2; return the PC."""
+        spsr = SPSR_EL2(self.registers.el2(SPSR_EL2))
+        pstate = self.engine.state()[1]
+        if int(spsr) != pstate:
+            if spsr.nRW or spsr.M not in _GUEST_MODES:
+                raise ValueError(
+                    f"the guest runs in EL0t, EL1t or EL1h (SPSR_EL2.M 0x0, 0x4, 0x5), "
+                    f"not with M[4:0] {spsr & 0x1F:#x}"
+                )
+            self.registers.set_pstate(spsr, pstate)
+        return VA(self.registers.el2(ELR_EL2))
+
+    def _leave(self, why: EL2Entry, pc: VA) -> EL2Entry:
+        self.registers.write(ELR_EL2(pc))
+        self.registers.write(SPSR_EL2(self.engine.state()[1]))
+        return why
+
+    def _enter_el2(self, exception: ArmException, pstate: int) -> bool:
+        """Take an exception to EL2 and call its vector; return whether it ERETs."""
+        self.registers.enter_el2(exception, pstate)
+        return self.el2_vector is not None and self.el2_vector()
+
+    def resolved_in_place(self, exception: ArmException, pstate: int) -> bool:
+        """Take an abort met in a refill; return whether the access can simply be tried again.
+
+        It can if EL2 returns to the same instruction and changed no register of the guest.
+        If not, the engine must be left first.
+        """
+        if exception.target == 1 or self._is_stalled():
+            self._pending = exception
+            return False
+        self.registers.written = False
+        again = self._enter_el2(exception, pstate)
+        if (
+            again
+            and not self.registers.written
+            and self.registers.el2(ELR_EL2) == exception.pc
+            and self.registers.el2(SPSR_EL2) == pstate
+        ):
+            if self.stale:
+                self.refresh()
+            return True
+        self._answered = again
+        return False
+
+    def _is_stalled(self) -> bool:
+        retired = self.retired
+        self._stalls = self._stalls + 1 if retired == self._progress_at else 0
+        self._progress_at = retired
+        return self._stalls >= LIVELOCK_LIMIT
+
+    # Services for the rest of the CPU
+
+    @property
+    def external_aborts_to_el2(self) -> bool:
+        """HCR_EL2.TEA."""
+        return bool(self.registers.el2(HCR_EL2) & _TEA)
+
+    def controls_changed(self) -> None:
+        """Note that a register of the translation regime changes."""
+        self.stale = True
+        self.engine.flush_tlb()
+
+    def refresh(self) -> None:
+        """Decode the translation regime again if a control register has changed."""
+        if self.stale:
+            self.mmu.load(self.registers.controls())
+            self.stale = False
+
+    def word_at(self, pc: VA) -> int:
+        """Return the instruction at ``pc``, or 0 if it cannot be fetched."""
+        self.refresh()
+        found = self.mmu.translate(pc, 0, el=1)
+        if isinstance(found, Fault):
+            return 0
+        return int.from_bytes(self.memory.read(PA(found.page | pc & PAGE_MASK), 4), "little")
+
+    def maintain(self, operation: DC | IC, page: PA | None) -> None:
+        """Carry out cache maintenance. The caches are coherent; code is looked at again."""
+        self.maintenance[operation.name] += 1
+        if not isinstance(operation, IC):
+            return
+        if page is None:
+            self.code.all_changed()
+        else:
+            self.code.changed(PA(page & -PAGE_SIZE))
+        self.engine.flush_tlb()
+
+    # Callbacks of the engine. An exception must not pass through C code.
+
+    def _on_fill(self, _engine: Any, va: int, access: int, result: Any, _data: Any) -> bool:  # noqa: ANN401  # C
+        try:
+            return self._refill.fill(VA(va), access, result)
+        except BaseException as failure:  # noqa: BLE001  # raised again by _execute
+            self._failure = failure
+            return False
+
+    def _on_interrupt(self, _engine: Any, number: int, _data: Any) -> None:  # noqa: ANN401  # C
+        try:
+            self._pending = self._instruction_exception(number)
+        except BaseException as failure:  # noqa: BLE001  # raised again by _execute
+            self._failure = failure
+        self.engine.stop()
+
+    def _on_system(self, _engine: Any, _register: int, _encoding: Any, _data: Any) -> int:  # noqa: ANN401  # C
+        try:
+            pc, pstate = self.engine.state()
+            instruction = self.code.at(pc)
+            if instruction is None:
+                return 0
+            outcome = system.execute(self, instruction, pc, pstate >> 2 & 3)
+            if outcome is system.Outcome.NATIVE:
+                return 0
+            if outcome is system.Outcome.DONE:
+                return 1
+            self._pending = outcome
+        except BaseException as failure:  # noqa: BLE001  # raised again by _execute
+            self._failure = failure
+        self.engine.stop()
+        return 1
+
+    def _instruction_exception(self, number: int) -> ArmException:
+        """Return the exception for an event that the engine reports by number."""
+        pc, pstate = self.engine.state()
+        el = pstate >> 2 & 3
+        hcr = HCR_EL2(self.registers.el2(HCR_EL2))
+        if number == Interrupt.SVC:
+            word = self.word_at(VA(pc - instructions.INSTRUCTION_BYTES))
+            return instructions.supervisor_call(word, pc)
+        word = self.word_at(pc)
+        if number == Interrupt.BREAKPOINT:
+            return instructions.breakpoint_instruction(word, pc)
+        if number == Interrupt.SMC:
+            return instructions.secure_monitor_call(word, pc, el, hcr)
+        if number == Interrupt.UNDEFINED:
+            trapped = decode_system(word)
+            if trapped is not None:
+                outcome = system.execute(self, trapped, pc, el)
+                if isinstance(outcome, ArmException):
+                    return outcome
+            return instructions.undefined_word(word, pc, el, hcr, self.read(CPACR_EL1))
+        raise EngineError(f"exception {number} of the engine at PC {pc:#x} has no AArch64 meaning")

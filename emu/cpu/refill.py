@@ -1,0 +1,113 @@
+"""TLB refills: the path on which the engine enters Python while guest code runs.
+
+The engine asks for one page at a time. Most answers come from the architectural TLB; the
+rest is a walk, and what the walk refuses becomes an abort. An abort to EL2 whose handler only
+repaired tables is resolved on the spot, without leaving the engine.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from emu.arch.a64.access import AccessKind
+from emu.arch.a64.loadstore import decode, effective_address
+from emu.arch.a64.maintenance import DC
+from emu.arch.a64.system import decode_system
+from emu.arch.address import PAGE_SHIFT, VA
+from emu.cpu import engine
+from emu.cpu.aborts import FETCH, ZEROING, AbortKind, abort, data_access, faulting_address
+from emu.mmu.fault import Fault
+from emu.mmu.permissions import EXECUTE, READ, WRITE
+
+if TYPE_CHECKING:
+    from emu.cpu.exception import ArmException
+    from emu.cpu.pe import ProcessingElement
+    from emu.mmu.tlb import TlbEntry
+
+NEEDS: Final = {engine.READ: READ, engine.WRITE: WRITE, engine.FETCH: EXECUTE}
+
+
+class Refused(NamedTuple):
+    """A refill that ended in an exception."""
+
+    exception: ArmException
+    pstate: int
+
+
+class Refill:
+    """The refill path of one PE."""
+
+    def __init__(self, pe: ProcessingElement) -> None:
+        self._pe = pe
+        self._mmu = pe.mmu
+        self._code = pe.code
+        self._state = pe.engine.state
+
+    def fill(self, va: VA, access: int, result: Any) -> bool:  # noqa: ANN401  # a C array
+        """Answer the engine: fill in PA and permissions of the page ``va``, or refuse."""
+        pc, pstate = self._state()
+        el = pstate >> 2 & 3
+        need = NEEDS[access]
+        if need != EXECUTE and pc in self._code.unprivileged:
+            el = 0
+        if self._pe.stale:
+            self._pe.refresh()
+        mmu = self._mmu
+        page = va >> PAGE_SHIFT
+        entry = mmu.pages.get(page) or mmu.global_pages.get(page)
+        if entry is not None and (entry.el1 if el else entry.el0) & need:
+            mmu.hits += 1
+        else:
+            mmu.misses += 1
+            walked = self._walk(va, need, el, pc, pstate)
+            if walked is None:
+                return False
+            entry = walked
+        permissions = entry.el1 if el else entry.el0
+        if self._code.scanned.get(page) != entry.page:
+            if need == EXECUTE:
+                self._code.prepare(va, entry.page)
+            else:
+                permissions &= ~EXECUTE
+        result[0] = entry.page
+        result[1] = permissions
+        return True
+
+    def _walk(self, va: VA, need: int, el: int, pc: VA, pstate: int) -> TlbEntry | None:
+        """Walk until the access is allowed or an exception leaves the engine."""
+        while True:
+            found = self._mmu.walk(va, need, el)
+            if not isinstance(found, Fault):
+                return found
+            exception = self._abort(found, va, need, el, pc, pstate)
+            if not self._pe.resolved_in_place(exception, pstate):
+                return None
+
+    def _abort(
+        self, fault: Fault, page: VA, need: int, el: int, pc: VA, pstate: int
+    ) -> ArmException:
+        """Describe a refused access; ``el`` is the level whose permissions counted."""
+        current_el = pstate >> 2 & 3
+        if need == EXECUTE:
+            kind, far = FETCH, pc
+        else:
+            kind, far = self._describe(fault, page, need, el, pc)
+        return abort(
+            fault, kind, far, pc, current_el, external_to_el2=self._pe.external_aborts_to_el2
+        )
+
+    def _describe(self, fault: Fault, page: VA, need: int, el: int, pc: VA) -> tuple[AbortKind, VA]:
+        """Return what the instruction at ``pc`` was doing, and the first byte that failed."""
+        word = self._pe.word_at(pc)
+        access = decode(word)
+        registers = self._pe.registers
+        if access is not None:
+            address = effective_address(access, registers.x, registers.sp(), pc)
+            write = need == WRITE
+            if write and access.kind is AccessKind.ATOMIC and fault.stage:
+                write = not isinstance(self._mmu.translate(page, READ, el), Fault)
+            return data_access(access, write=write), faulting_address(address, page)
+        instruction = decode_system(word)
+        if instruction is not None and instruction.operation is DC.ZVA:
+            return ZEROING, faulting_address(VA(registers.x(instruction.rt)), page)
+        return data_access(None, write=need == WRITE), page

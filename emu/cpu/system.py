@@ -1,0 +1,234 @@
+"""System instructions that the engine must not execute on its own (Arm ARM C5).
+
+The engine knows neither our TLB nor our MMU, keeps time by the host's clock and has no EL2
+to trap to. These instructions are decoded when a page is scanned and come here before they
+execute.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from emu.arch.a64.maintenance import AT, DC, IC
+from emu.arch.a64.operations import TranslationRegime
+from emu.arch.a64.system import SystemInstruction, SystemKind, decode_system
+from emu.arch.a64.tlbi import TLBI
+from emu.arch.address import VA
+from emu.arch.esr.build import syndrome, system_register_trap
+from emu.arch.esr.classes import ExceptionClass
+from emu.arch.fields import Encoding, SystemRegister
+from emu.arch.registers import REGISTERS
+from emu.arch.registers.exceptions import PAR_EL1
+from emu.arch.registers.identification import CTR_EL0, DCZID_EL0, MIDR_EL1, MPIDR_EL1
+from emu.arch.registers.timer import (
+    CNTFRQ_EL0,
+    CNTHCTL_EL2,
+    CNTKCTL_EL1,
+    CNTP_CTL_EL0,
+    CNTP_CVAL_EL0,
+    CNTP_TVAL_EL0,
+    CNTPCT_EL0,
+    CNTV_CTL_EL0,
+    CNTV_CVAL_EL0,
+    CNTV_TVAL_EL0,
+    CNTVCT_EL0,
+)
+from emu.arch.registers.translation import MAIR_EL1, SCTLR_EL1
+from emu.arch.registers.virtualization import HCR_EL2, VMPIDR_EL2, VPIDR_EL2
+from emu.cpu.aborts import MAINTENANCE, abort
+from emu.cpu.exception import ArmException
+from emu.cpu.registers import TRANSLATION_CONTROLS
+from emu.cpu.traps import is_id_group_3, is_trapped
+from emu.mmu.at import address_translate, fault_report
+from emu.mmu.fault import Fault
+from emu.mmu.permissions import READ, WRITE
+
+if TYPE_CHECKING:
+    from emu.cpu.pe import ProcessingElement
+
+
+class Outcome(Enum):
+    """What became of an instruction that raised no exception."""
+
+    NATIVE = "the engine executes it"
+    DONE = "it is done; the engine skips it"
+
+
+TIMER_EL0_ENABLE: Final[dict[type[SystemRegister], int]] = {
+    CNTVCT_EL0: CNTKCTL_EL1.EL0VCTEN.in_place,
+    CNTPCT_EL0: CNTKCTL_EL1.EL0PCTEN.in_place,
+    CNTFRQ_EL0: CNTKCTL_EL1.EL0VCTEN.in_place | CNTKCTL_EL1.EL0PCTEN.in_place,
+    CNTV_CTL_EL0: CNTKCTL_EL1.EL0VTEN.in_place,
+    CNTV_CVAL_EL0: CNTKCTL_EL1.EL0VTEN.in_place,
+    CNTV_TVAL_EL0: CNTKCTL_EL1.EL0VTEN.in_place,
+    CNTP_CTL_EL0: CNTKCTL_EL1.EL0PTEN.in_place,
+    CNTP_CVAL_EL0: CNTKCTL_EL1.EL0PTEN.in_place,
+    CNTP_TVAL_EL0: CNTKCTL_EL1.EL0PTEN.in_place,
+}
+"""The CNTKCTL_EL1 bits of which one must be set for EL0 to reach a timer register."""
+
+TIMER_EL1_ENABLE: Final[dict[type[SystemRegister], int]] = {
+    CNTPCT_EL0: CNTHCTL_EL2.EL1PCTEN.in_place,
+    CNTP_CTL_EL0: CNTHCTL_EL2.EL1PCEN.in_place,
+    CNTP_CVAL_EL0: CNTHCTL_EL2.EL1PCEN.in_place,
+    CNTP_TVAL_EL0: CNTHCTL_EL2.EL1PCEN.in_place,
+}
+"""The CNTHCTL_EL2 bit that must be set for EL1 and EL0 not to trap to EL2."""
+
+_VIRTUALIZED: Final = {MIDR_EL1.encoding: VPIDR_EL2, MPIDR_EL1.encoding: VMPIDR_EL2}
+"""Registers of which EL1 sees the copy that EL2 has set."""
+
+_INTERCEPTED_REGISTERS: Final = frozenset(
+    register.encoding for register in (*TRANSLATION_CONTROLS, *TIMER_EL0_ENABLE, CTR_EL0, DCZID_EL0)
+) | frozenset(_VIRTUALIZED)
+
+
+def intercept(word: int) -> bool:
+    """Whether a system instruction must come here rather than run natively.
+
+    Registers that only a trap concerns are included, since EL2 may turn traps on at any time.
+    """
+    instruction = decode_system(word)
+    if instruction is None:
+        return False
+    if instruction.kind is SystemKind.SYS:
+        operation = instruction.operation
+        return operation is not None and operation is not DC.ZVA
+    if instruction.kind not in (SystemKind.MRS, SystemKind.MSR):
+        return False
+    return (
+        instruction.encoding in _INTERCEPTED_REGISTERS
+        or is_id_group_3(instruction.encoding)
+        or is_trapped(instruction, -1)
+    )
+
+
+def execute(
+    pe: ProcessingElement, instruction: SystemInstruction, pc: VA, el: int
+) -> Outcome | ArmException:
+    """Execute one system instruction of EL1 or EL0.
+
+    Parameters
+    ----------
+    pe
+        The PE that executes it.
+    instruction
+        What the scan found.
+    pc
+        Its address.
+    el
+        The Exception level: 0 or 1.
+    """
+    if is_trapped(instruction, pe.registers.el2(HCR_EL2)):
+        return _trap(2, instruction, pc)
+    operation = instruction.operation
+    if operation is not None:
+        argument = pe.registers.x(instruction.rt)
+        if el == 0 and operation.op1 != _EL0_OP1:
+            return undefined(pc)
+        if isinstance(operation, TLBI):
+            if operation.op1 != 0:
+                return undefined(pc)  # EL2's own operations
+            pe.tlbi(operation, argument)
+            return Outcome.DONE
+        if isinstance(operation, AT):
+            return _address_translate(pe, operation, VA(argument), pc, el)
+        return _cache_maintenance(pe, operation, VA(argument), pc, el)
+    register = REGISTERS.get(instruction.encoding)
+    if register is not None and register in TIMER_EL0_ENABLE:
+        return _timer(pe, instruction, register, pc, el)
+    if instruction.is_read:
+        return _read(pe, instruction, el)
+    if register in TRANSLATION_CONTROLS:
+        pe.controls_changed()
+    return Outcome.NATIVE
+
+
+_EL0_OP1: Final = 3
+"""SYS operations that EL0 may execute, if SCTLR_EL1.UCI allows."""
+
+
+def undefined(pc: VA) -> ArmException:
+    """Return the exception of an instruction that does not exist here (EC 0x00)."""
+    return ArmException(1, syndrome(ExceptionClass.UNKNOWN), pc)
+
+
+def _trap(target: int, instruction: SystemInstruction, pc: VA) -> ArmException:
+    esr = system_register_trap(instruction.encoding, rt=instruction.rt, read=instruction.is_read)
+    return ArmException(target, esr, pc)
+
+
+def _read(pe: ProcessingElement, instruction: SystemInstruction, el: int) -> Outcome:
+    """Execute an MRS of a register whose value is not the engine's."""
+    value = _value(pe, instruction.encoding)
+    if value is None or (el == 0 and instruction.encoding.op1 != _EL0_OP1):
+        return Outcome.NATIVE
+    pe.registers.set_x(instruction.rt, value)
+    return Outcome.DONE
+
+
+def _value(pe: ProcessingElement, encoding: Encoding) -> int | None:
+    copy = _VIRTUALIZED.get(encoding)
+    if copy is not None:
+        return pe.registers.el2(copy)
+    register = REGISTERS.get(encoding)
+    if register is CTR_EL0 or register is DCZID_EL0:
+        return pe.registers.read(register)
+    if is_id_group_3(encoding):
+        return pe.features.read(register) if register is not None else 0
+    return None
+
+
+def _timer(
+    pe: ProcessingElement,
+    instruction: SystemInstruction,
+    register: type[SystemRegister],
+    pc: VA,
+    el: int,
+) -> Outcome | ArmException:
+    """Execute an MRS or MSR of a timer register (Arm ARM D12.2)."""
+    if el == 0 and not pe.registers.read(CNTKCTL_EL1) & TIMER_EL0_ENABLE[register]:
+        return _trap(1, instruction, pc)
+    enable = TIMER_EL1_ENABLE.get(register)
+    if enable is not None and not pe.registers.el2(CNTHCTL_EL2) & enable:
+        return _trap(2, instruction, pc)
+    if instruction.is_read:
+        pe.registers.set_x(instruction.rt, pe.timer.read(register))
+    else:
+        pe.timer.write(register, pe.registers.x(instruction.rt))
+    return Outcome.DONE
+
+
+def _address_translate(
+    pe: ProcessingElement, operation: AT, va: VA, pc: VA, el: int
+) -> Outcome | ArmException:
+    """Execute AT of EL1. A stage-2 fault of its walk is taken to EL2; others go to PAR_EL1."""
+    if operation.regime is not TranslationRegime.EL10 or operation.op1 != 0:
+        return undefined(pc)
+    pe.refresh()
+    result = address_translate(pe.mmu, operation, va, pe.registers.read(MAIR_EL1))
+    if isinstance(result, Fault):
+        if result.s1ptw:
+            return abort(result, MAINTENANCE, va, pc, el)
+        result = fault_report(result)
+    pe.registers.write(PAR_EL1(result))
+    return Outcome.DONE
+
+
+def _cache_maintenance(
+    pe: ProcessingElement, operation: DC | IC, va: VA, pc: VA, el: int
+) -> Outcome | ArmException:
+    """Execute DC or IC. Those by VA translate their address, and may abort (CM = 1)."""
+    if el == 0 and not pe.registers.read(SCTLR_EL1).UCI:
+        return _trap(1, SystemInstruction(SystemKind.SYS, Encoding(1, *operation.encoding), 31), pc)
+    if operation.by_va:
+        pe.refresh()
+        need = WRITE if isinstance(operation, DC) and operation.needs_write else READ
+        found = pe.mmu.translate(va, need, el)
+        if isinstance(found, Fault):
+            return abort(found, MAINTENANCE, va, pc, el, external_to_el2=pe.external_aborts_to_el2)
+        pe.maintain(operation, found.page)
+    else:
+        pe.maintain(operation, None)
+    return Outcome.DONE

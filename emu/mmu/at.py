@@ -1,0 +1,80 @@
+"""AT: address translation instructions, whose answer is PAR_EL1 (Arm ARM C5.4, PAR_EL1)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from emu.arch.a64.operations import Stage
+from emu.arch.address import IPA
+from emu.arch.esr.fsc import FaultType
+from emu.arch.registers.exceptions import PAR_EL1, PAR_EL1_FAULT
+from emu.arch.registers.translation import MAIR_EL1, Shareability
+from emu.mmu import stage1
+from emu.mmu.fault import Fault
+from emu.mmu.permissions import READ, WRITE
+
+if TYPE_CHECKING:
+    from emu.arch.a64.maintenance import AT
+    from emu.arch.address import VA
+    from emu.mmu.mmu import Mmu
+
+NORMAL_NON_CACHEABLE: Final = 0x44
+DEVICE_nGnRnE: Final = 0x00
+_PA_SHIFT: Final = PAR_EL1.PA.lsb
+
+
+def address_translate(mmu: Mmu, operation: AT, va: VA, mair: MAIR_EL1) -> PAR_EL1 | Fault:
+    """Carry out an AT operation of the EL1&0 regime.
+
+    Parameters
+    ----------
+    mmu
+        Whose regime translates. The TLB is not used for the stage-1 part.
+    operation
+        Which access is tried, and through which stages.
+    va
+        The address to translate.
+    mair
+        Gives the memory attributes that PAR_EL1 reports.
+
+    Returns
+    -------
+    PAR_EL1 or Fault
+        A fault is reported in PAR_EL1 by :func:`fault_report`, or taken as an exception:
+        the PE decides.
+    """
+    need = WRITE if operation.write else READ
+    found = mmu.stage1(va)
+    if isinstance(found, Fault):
+        return found
+    if (found.el1 if operation.el else found.el0) & need != need:
+        return Fault(FaultType.PERMISSION, found.level, stage1.STAGE)
+    address = int(va) + found.offset
+    if operation.stages & Stage.S2:
+        second = mmu.stage2(IPA(address), need, operation.el)
+        if isinstance(second, Fault):
+            return second
+        address += second.offset
+    attributes = DEVICE_nGnRnE
+    if mmu.regime.stage1.enabled:
+        attributes = mair >> (8 * found.attr_index) & 0xFF
+    return PAR_EL1.build(
+        ATTR=attributes,
+        PA=address >> _PA_SHIFT & PAR_EL1.PA.mask,
+        NS=1,
+        SH=_shareability(attributes, found.descriptor),
+    )
+
+
+def _shareability(attributes: int, descriptor: int) -> int:
+    """Return the effective shareability: Device and Non-cacheable are outer shareable."""
+    if not attributes & 0xF0 or attributes == NORMAL_NON_CACHEABLE:
+        return Shareability.OUTER_SHAREABLE
+    return descriptor >> 8 & 3
+
+
+def fault_report(fault: Fault) -> PAR_EL1:
+    """Return PAR_EL1 for a translation that failed."""
+    return PAR_EL1(
+        PAR_EL1_FAULT.build(RES1=1, S=fault.stage == 2, PTW=fault.s1ptw, FST=fault.status, F=1)
+    )

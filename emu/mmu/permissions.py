@@ -1,0 +1,68 @@
+"""Access permissions as small masks, one for EL0 and one for EL1.
+
+The values are those of the execution engine's page permissions. Plain integers: they are
+combined on every TLB refill.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+READ: Final = 1
+WRITE: Final = 2
+EXECUTE: Final = 4
+ALL: Final = READ | WRITE | EXECUTE
+
+AP_READ_ONLY: Final = 2
+"""AP[2]: no writes at any level."""
+AP_EL0: Final = 1
+"""AP[1]: accessible from EL0."""
+
+
+def stage1_permissions(ap: int, uxn: int, pxn: int, wxn: int) -> tuple[int, int]:
+    """Return the (EL0, EL1) permissions of a stage-1 leaf (Arm ARM D8.4.1).
+
+    Parameters
+    ----------
+    ap
+        AP[2:1] of the descriptor, hierarchical restrictions applied.
+    uxn, pxn
+        Execute-never for EL0 and for EL1, hierarchical restrictions applied.
+    wxn
+        SCTLR_EL1.WXN: writable regions are not executable.
+    """
+    write = 0 if ap & AP_READ_ONLY else WRITE
+    el1 = READ | write
+    el0 = READ | write if ap & AP_EL0 else 0
+    # A region that EL0 can write is never executable at EL1.
+    if not (pxn or el0 & WRITE or (wxn and write)):
+        el1 |= EXECUTE
+    # UXN alone decides for EL0: execute-only memory has no AP_EL0.
+    if not (uxn or (wxn and el0 & WRITE)):
+        el0 |= EXECUTE
+    return el0, el1
+
+
+_STAGE2_EXECUTE: Final = {
+    0b00: (EXECUTE, EXECUTE),
+    0b01: (EXECUTE, 0),
+    0b10: (0, 0),
+    0b11: (0, EXECUTE),
+}
+"""XN[1:0] with FEAT_XNX, as (EL0, EL1) (Arm ARM D8.4.2)."""
+
+
+def stage2_permissions(s2ap: int, xn: int, *, xnx: bool) -> tuple[int, int]:
+    """Return the (EL0, EL1) permissions of a stage-2 leaf.
+
+    Parameters
+    ----------
+    s2ap
+        S2AP[1:0]: bit 0 read, bit 1 write.
+    xn
+        Descriptor bits [54:53].
+    xnx
+        Whether FEAT_XNX gives bit [53] a meaning.
+    """
+    execute0, execute1 = _STAGE2_EXECUTE[xn if xnx else xn & 0b10]
+    return s2ap | execute0, s2ap | execute1

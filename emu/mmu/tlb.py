@@ -1,0 +1,170 @@
+"""The architectural TLB: what the MMU may remember, and what a TLBI must remove.
+
+It stands between the walks and the execution engine's own TLB, which only ever holds
+copies of entries that are here. Two kinds of entries (Arm ARM D8.16):
+
+- combined entries (VA to PA, both stages), tagged by VMID and by ASID or global;
+- stage-2 entries (IPA to PA), tagged by VMID, used for table walks.
+
+A TLBI by IPA removes the second kind only; combined entries made from them stay until a
+stage-1 invalidation. That is why hypervisors issue both.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from emu.arch.address import IPA, PA, PAGE_SHIFT, VA
+
+if TYPE_CHECKING:
+    from emu.mmu.stage2 import Stage2Mapping
+
+GLOBAL: Final = -2
+"""Stands for the ASID of entries that match all ASIDs."""
+
+
+class TlbEntry(NamedTuple):
+    """A combined entry for one 4 KiB page."""
+
+    page: PA
+    el0: int
+    """Permissions for EL0, of :mod:`emu.mmu.permissions`; those of EL1 follow."""
+    el1: int
+    shift: int
+    """log2 of the stage-1 block this page was cut from: one TLBI by VA removes all of it."""
+    level1: int
+    """Level of the stage-1 leaf."""
+    level2: int
+    """Level of the stage-2 leaf."""
+    is_global: bool
+
+
+class TlbContext:
+    """The combined entries of one VMID and one ASID, or of one VMID's global entries."""
+
+    __slots__ = ("blocks", "pages")
+
+    def __init__(self) -> None:
+        self.pages: dict[int, TlbEntry] = {}
+        """By VA >> 12."""
+        self.blocks: dict[tuple[int, int], list[int]] = {}
+        """Pages cut from a larger stage-1 block, by (shift, VA >> shift)."""
+
+    def insert(self, va: VA, entry: TlbEntry) -> None:
+        """Add the entry for the page of ``va``."""
+        page = va >> PAGE_SHIFT
+        self.pages[page] = entry
+        if entry.shift > PAGE_SHIFT:
+            self.blocks.setdefault((entry.shift, va >> entry.shift), []).append(page)
+
+    def remove(self, va: VA, levels: range) -> int:
+        """Remove what translates ``va`` from a stage-1 leaf at one of ``levels``.
+
+        Returns
+        -------
+        int
+            How many page entries went.
+        """
+        hits = 0
+        entry = self.pages.get(va >> PAGE_SHIFT)
+        if entry is not None and entry.level1 in levels and entry.shift <= PAGE_SHIFT:
+            del self.pages[va >> PAGE_SHIFT]
+            hits += 1
+        for shift in {shift for shift, _ in self.blocks}:
+            pages = self.blocks.get((shift, va >> shift), [])
+            kept = [page for page in pages if not self._drop(page, shift, levels)]
+            hits += len(pages) - len(kept)
+            if pages and not kept:
+                del self.blocks[shift, va >> shift]
+        return hits
+
+    def _drop(self, page: int, shift: int, levels: range) -> bool:
+        """Remove a page cut from a block; report whether it is gone from that block."""
+        entry = self.pages.get(page)
+        if entry is None or entry.shift != shift:
+            return True  # replaced meanwhile by an entry of another size
+        if entry.level1 not in levels:
+            return False
+        del self.pages[page]
+        return True
+
+    def clear(self) -> int:
+        """Remove everything; return how many entries went."""
+        hits = len(self.pages)
+        self.pages.clear()
+        self.blocks.clear()
+        return hits
+
+
+class Stage2Entries:
+    """The stage-2 entries of one VMID, one for each block or page."""
+
+    __slots__ = ("_entries", "_shifts")
+
+    def __init__(self) -> None:
+        self._entries: dict[tuple[int, int], Stage2Mapping] = {}
+        self._shifts: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def lookup(self, ipa: IPA) -> Stage2Mapping | None:
+        """Return the entry that translates ``ipa``."""
+        for shift in self._shifts:
+            entry = self._entries.get((shift, ipa >> shift))
+            if entry is not None:
+                return entry
+        return None
+
+    def insert(self, ipa: IPA, mapping: Stage2Mapping) -> None:
+        """Add an entry."""
+        if mapping.shift not in self._shifts:
+            self._shifts = tuple(sorted((*self._shifts, mapping.shift)))
+        self._entries[mapping.shift, ipa >> mapping.shift] = mapping
+
+    def remove(self, ipa: IPA, levels: range) -> int:
+        """Remove what translates ``ipa`` from a leaf at one of ``levels``; return how many."""
+        hits = 0
+        for shift in self._shifts:
+            entry = self._entries.get((shift, ipa >> shift))
+            if entry is not None and entry.level in levels:
+                del self._entries[shift, ipa >> shift]
+                hits += 1
+        return hits
+
+    def clear(self) -> int:
+        """Remove everything; return how many entries went."""
+        hits = len(self._entries)
+        self._entries.clear()
+        return hits
+
+
+class Tlb:
+    """All entries of one PE."""
+
+    def __init__(self) -> None:
+        self.contexts: dict[tuple[int, int], TlbContext] = {}
+        """Combined entries by (VMID, ASID); the ASID may be :data:`GLOBAL`."""
+        self.stage2: dict[int, Stage2Entries] = {}
+        """Stage-2 entries by VMID."""
+
+    def context(self, vmid: int, asid: int) -> TlbContext:
+        """Return the combined entries of a VMID and an ASID (or :data:`GLOBAL`)."""
+        return self.contexts.setdefault((vmid, asid), TlbContext())
+
+    def stage2_entries(self, vmid: int) -> Stage2Entries:
+        """Return the stage-2 entries of a VMID."""
+        return self.stage2.setdefault(vmid, Stage2Entries())
+
+    def contexts_of(self, vmid: int | None, asid: int | None = None) -> list[TlbContext]:
+        """Return the contexts of a VMID (None: all), of all ASIDs or of one."""
+        return [
+            context
+            for (v, a), context in self.contexts.items()
+            if (vmid is None or v == vmid) and (asid is None or a == asid)
+        ]
+
+    def __len__(self) -> int:
+        return sum(len(c.pages) for c in self.contexts.values()) + sum(
+            map(len, self.stage2.values())
+        )
