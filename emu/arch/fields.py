@@ -114,13 +114,6 @@ def bits(msb: int, lsb: int, kind: type[Any] | None = None) -> Bits[Any]:
     return Bits(msb, lsb, kind)
 
 
-class FieldValue(NamedTuple):
-    """One row of a described value."""
-
-    field: Bits[Any]
-    value: int
-
-
 class Layout(int):
     """A 64-bit value with named fields. Subclasses declare the fields."""
 
@@ -158,10 +151,10 @@ class Layout(int):
             word = word & ~(field.mask << field.lsb) | field.encode(value)
         return type(self)(word)
 
-    def describe(self) -> Iterator[FieldValue]:
+    def describe(self) -> Iterator[tuple[Bits[Any], int]]:
         """Yield every field with its value, most significant first."""
         for field in self.FIELDS.values():
-            yield FieldValue(field, field.decode(self))
+            yield field, field.decode(self)
 
     @property
     def unnamed(self) -> int:
