@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from emu.arch.esr.classes import ExceptionClass
 from hyp.errors import Errno
-from hyp.exits import ExitReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from emu.arch.address import IPA, VA
     from emu.arch.fields import Encoding
+    from hyp.exits import ExitReason
 
 
 class ExceptionType(IntEnum):

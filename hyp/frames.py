@@ -29,7 +29,7 @@ class FrameAllocator:
 
     def __init__(self, memory: PhysicalMemory) -> None:
         self._memory = memory
-        self._next = memory.base
+        self._next: PA = memory.base
         self._end = memory.base + memory.size
         self._free: dict[int, list[PA]] = {}
         self._used: dict[int, list[PA]] = {}
@@ -87,22 +87,22 @@ class FrameAllocator:
         if fresh:
             return fresh.pop()
         if -self._next % size == 0 and self._next + size <= self._end:
-            block = PA(self._next)
-            self._next += size
+            block = self._next
+            self._next = PA(block + size)
             return block
         return self._take_beyond_gap(size) or self._split_larger(size)
 
     def _take_beyond_gap(self, size: int) -> PA | None:
         """Skip to the next aligned address; what is skipped stays usable in smaller blocks."""
-        block = self._next + -self._next % size
+        block = PA(self._next + -self._next % size)
         if block + size > self._end:
             return None
         while self._next < block:
             piece = self._next & -self._next
-            self._free.setdefault(piece, []).append(PA(self._next))
-            self._next += piece
-        self._next += size
-        return PA(block)
+            self._free.setdefault(piece, []).append(self._next)
+            self._next = PA(self._next + piece)
+        self._next = PA(block + size)
+        return block
 
     def _split_larger(self, size: int) -> PA | None:
         larger = [s for pool in (self._free, self._used) for s, blocks in pool.items() if blocks]

@@ -69,6 +69,11 @@ class Vma:
     pages: list[PA | None] = field(repr=False)
 
     @property
+    def readable(self) -> bool:
+        """Whether the process may read here."""
+        return bool(self.prot & HostProt.READ)
+
+    @property
     def writable(self) -> bool:
         """Whether the process may write here."""
         return bool(self.prot & HostProt.WRITE)

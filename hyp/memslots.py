@@ -5,15 +5,15 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from enum import IntFlag
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from emu.arch.address import IPA, PAGE_SHIFT
+from hyp.dirty import DirtyBitmap
+from hyp.errors import Errno, KvmError
 from hyp.host import HVA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from hyp.dirty import DirtyBitmap
 
 KVM_MEM_SLOTS_NUM = 32767
 """How many slots a VM can have; slot numbers are below this."""
@@ -73,6 +73,7 @@ class MemorySlot:
 
     def __init__(
         self,
+        *,
         slot_id: int,
         base_gfn: int,
         npages: int,
@@ -90,6 +91,32 @@ class MemorySlot:
         self.readonly = bool(flags & MemoryRegionFlags.READONLY)
         self.logging = dirty_bitmap is not None and not self.readonly
         """``memslot_is_logging``: a bitmap exists and the slot can be written."""
+
+    @classmethod
+    def of(cls, region: MemoryRegion, old: MemorySlot | None) -> Self:
+        """Return the slot for a request.
+
+        Parameters
+        ----------
+        region
+            The request.
+        old
+            The slot whose bitmap is kept if pages are logged before and after.
+        """
+        flags = MemoryRegionFlags(region.flags)
+        npages = region.memory_size >> PAGE_SHIFT
+        bitmap = None
+        if flags & MemoryRegionFlags.LOG_DIRTY_PAGES:
+            bitmap = old.dirty_bitmap if old is not None else None
+            bitmap = DirtyBitmap(npages) if bitmap is None else bitmap
+        return cls(
+            slot_id=region.slot,
+            base_gfn=region.guest_phys_addr >> PAGE_SHIFT,
+            npages=npages,
+            userspace_addr=region.userspace_addr,
+            flags=flags,
+            dirty_bitmap=bitmap,
+        )
 
     @property
     def base_ipa(self) -> IPA:
@@ -131,7 +158,18 @@ class MemSlots:
         return len(self._by_gfn)
 
     def by_id(self, slot_id: int) -> MemorySlot | None:
-        """Return the slot with this number."""
+        """Return the slot with this number, or ``None``, once the number itself is checked.
+
+        Raises
+        ------
+        KvmError
+            EINVAL for a number that no slot can have.
+        """
+        if not 0 <= slot_id < KVM_MEM_SLOTS_NUM:
+            raise KvmError(
+                Errno.EINVAL,
+                f"slot {slot_id} does not exist; slots are 0 to {KVM_MEM_SLOTS_NUM - 1}",
+            )
         return self._by_id.get(slot_id)
 
     def find(self, gfn: int) -> MemorySlot | None:

@@ -1,43 +1,288 @@
-"""A virtual CPU: the vCPU file descriptor of KVM."""
+"""A virtual CPU: the vCPU file descriptor of KVM (arch/arm64/kvm/arm.c)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from emu.arch.address import VA
+from emu.arch.registers.exceptions import ELR_EL2, ESR_EL2, SPSR_EL2
+from emu.arch.registers.identification import CSSELR_EL1
+from emu.cpu.pe import EL2Entry
+from hyp import one_reg
+from hyp.errors import Errno, KvmError
+from hyp.events import ExceptionType, KvmEntry, KvmExit, KvmUserspaceExit
+from hyp.exits import Error, Exit, ExitReason, InternalError, InternalErrorCode, Intr, IntrCause
+from hyp.inject import kvm_adjust_pc, kvm_inject_sea, kvm_inject_serror
+from hyp.memcache import MemoryCache
+from hyp.mmio import kvm_handle_mmio_return
+from hyp.reset import kvm_reset_vcpu, vcpu_mpidr
+from hyp.timer import PhysicalTimer
+from hyp.traps import handle_exit
 
 if TYPE_CHECKING:
     from emu.cpu.pe import ProcessingElement
-    from hyp.exits import Exit
+    from hyp.fault_info import FaultInfo
+    from hyp.inject import PendingException
+    from hyp.mmio import MmioAccess
     from hyp.vm import VM
 
-FOREVER = 1 << 62
+FOREVER: Final = 1 << 62
 """A budget that no run spends."""
 
 
 class VCPU:
-    """A virtual CPU on a processing element of its own."""
+    """A virtual CPU. It has a processing element of its own, whose registers are its own.
+
+    Parameters
+    ----------
+    vm
+        The virtual machine it belongs to.
+    index
+        Its number.
+    pe
+        Where it runs.
+
+    Attributes
+    ----------
+    immediate_exit
+        If set, a run completes the pending MMIO access and returns at once.
+    powered_off
+        Whether PSCI has turned it off.
+    """
+
+    pe: ProcessingElement
+    timer: PhysicalTimer
+    csselr: CSSELR_EL1
+    os_lock: bool
 
     def __init__(self, vm: VM, index: int, pe: ProcessingElement) -> None:
         self.vm = vm
         self.index = index
         self.pe = pe
+        self.mpidr = vcpu_mpidr(index)
         self.immediate_exit = False
+        self.powered_off = False
+        self.memcache = MemoryCache(vm.host.frames)
+        self.timer = PhysicalTimer(pe)
+        self.csselr = CSSELR_EL1(0)
+        self.os_lock = False
 
-    def init(self) -> None:
-        """Reset to the architected state (KVM_ARM_VCPU_INIT)."""
-        raise NotImplementedError
+        self.fault: FaultInfo | None = None
+        self.mmio: MmioAccess | None = None
+        self.mmio_data = b""
+        self.pending_exception: PendingException | None = None
+        self.pending_incr_pc = False
 
-    def run(self, budget: int = FOREVER) -> Exit:
-        """Run the guest until user space is needed (KVM_RUN)."""
-        raise NotImplementedError
+        self._initialised = False
+        self._exit: Exit | None = None
 
-    def set_mmio_data(self, data: bytes) -> None:
-        """Answer an MMIO read; taken up by the next run."""
-        raise NotImplementedError
+    # --- state ---------------------------------------------------------------------------
+
+    @property
+    def pc(self) -> VA:
+        """The guest's PC."""
+        return VA(self.pe.read(ELR_EL2))
+
+    @property
+    def pstate(self) -> SPSR_EL2:
+        """The guest's PSTATE."""
+        return self.pe.read(SPSR_EL2)
+
+    def init(self, *, power_off: bool = False) -> None:
+        """Reset to the architected state (KVM_ARM_VCPU_INIT).
+
+        Parameters
+        ----------
+        power_off
+            KVM_ARM_VCPU_POWER_OFF: wait for PSCI CPU_ON.
+        """
+        if self._initialised:
+            self.vm.stage2_unmap()
+        self._reset()
+        self.powered_off = power_off
+        self._initialised = True
+
+    def power_on(self, entry: VA, context_id: int) -> None:
+        """Reset and start at ``entry`` with ``context_id`` in x0 (PSCI CPU_ON)."""
+        self._reset()
+        self.pe.write(ELR_EL2(entry))
+        self.pe.write_x(0, context_id)
+        self.powered_off = False
+
+    def _reset(self) -> None:
+        kvm_reset_vcpu(self)
+        self.mmio = None
+        self.pending_exception = None
+        self.pending_incr_pc = False
+        self.timer = PhysicalTimer(self.pe)
+        self.csselr = CSSELR_EL1(0)
+        self.os_lock = False
 
     def get_one_reg(self, reg_id: int) -> int:
-        """Read a register (KVM_GET_ONE_REG)."""
-        raise NotImplementedError
+        """Read a register (KVM_GET_ONE_REG); ids are made by :mod:`hyp.one_reg`.
+
+        Raises
+        ------
+        KvmError
+            ENOENT for an id that names no register.
+        """
+        return one_reg.get(self, reg_id)
 
     def set_one_reg(self, reg_id: int, value: int) -> None:
-        """Write a register (KVM_SET_ONE_REG)."""
-        raise NotImplementedError
+        """Write a register (KVM_SET_ONE_REG).
+
+        Raises
+        ------
+        KvmError
+            ENOENT for an id that names no register; EINVAL for a value it cannot have.
+        """
+        one_reg.set(self, reg_id, value)
+
+    def set_mmio_data(self, data: bytes) -> None:
+        """Answer the MMIO read that the last run ended with; taken up by the next run.
+
+        Raises
+        ------
+        KvmError
+            EINVAL if no read is pending, or if ``data`` has another width than the access.
+        """
+        if self.mmio is None or self.mmio.is_write:
+            raise KvmError(
+                Errno.EINVAL, "no MMIO read is pending; answer an Mmio exit with is_write False"
+            )
+        if len(data) != self.mmio.length:
+            raise KvmError(
+                Errno.EINVAL,
+                f"the guest reads {self.mmio.length} bytes at {self.mmio.phys_addr:#x}, "
+                f"not {len(data)}; answer with as many bytes as the exit's len",
+            )
+        self.mmio_data = bytes(data)
+
+    def set_vcpu_events(
+        self, *, ext_dabt_pending: bool = False, serror_pending: bool = False
+    ) -> None:
+        """Make an abort pending (KVM_SET_VCPU_EVENTS).
+
+        Parameters
+        ----------
+        ext_dabt_pending
+            The access that ended the last run takes a synchronous external abort
+            instead of being completed.
+        serror_pending
+            The guest takes an SError once it is not masked.
+
+        Raises
+        ------
+        KvmError
+            EINVAL for an external abort when no access of the guest has faulted yet.
+        """
+        if ext_dabt_pending:
+            if self.fault is None:
+                raise KvmError(
+                    Errno.EINVAL,
+                    "no access of the guest has faulted yet; run the vCPU to an Mmio or ArmNisv "
+                    "exit first",
+                )
+            kvm_inject_sea(self, is_iabt=False, far=self.fault.far)
+        if serror_pending:
+            kvm_inject_serror(self)
+
+    # --- running -------------------------------------------------------------------------
+
+    def run(self, budget: int = FOREVER) -> Exit:
+        """Run the guest until user space is needed (KVM_RUN).
+
+        Parameters
+        ----------
+        budget
+            Instructions after which to return :class:`~hyp.exits.Intr`.
+
+        Raises
+        ------
+        KvmError
+            ENOEXEC before ``init``, EINVAL for a budget that is not positive.
+        """
+        if not self._initialised:
+            raise KvmError(
+                Errno.ENOEXEC, f"vCPU {self.index} has not been initialised; call init() first"
+            )
+        if budget <= 0:
+            raise KvmError(Errno.EINVAL, f"a budget is a positive number, not {budget}")
+        self._load()
+        exit_ = self._run(budget)
+        # User space sees the guest after what was pending.
+        kvm_adjust_pc(self)
+        self._note_exit(exit_)
+        return exit_
+
+    def _load(self) -> None:
+        """Make this VM's stage 2 the PE's (``kvm_arch_vcpu_load``)."""
+        pe = self.pe
+        self.vm.cpu.pe = pe
+        for control in (self.vm.vtcr, self.vm.pgt.tlb.vttbr):
+            if pe.read(type(control)) != control:
+                pe.write(control)
+        pe.el2_vector = self._el2_vector
+
+    def _run(self, budget: int) -> Exit:
+        pe = self.pe
+        deadline = pe.retired + budget
+        kvm_handle_mmio_return(self)
+        kvm_adjust_pc(self)
+        if self.immediate_exit:
+            return Intr(IntrCause.IMMEDIATE_EXIT)
+        self._exit = None
+        while self._exit is None:
+            if self.powered_off:
+                return Intr(IntrCause.STOPPED)
+            left = deadline - pe.retired
+            if left <= 0:
+                return Intr(IntrCause.BUDGET)
+            self._trace_entry()
+            entry = pe.run(left)
+            if entry is EL2Entry.LIVELOCK:
+                return self._no_progress()
+            if entry is EL2Entry.IRQ:
+                self._trace_exit(ExceptionType.IRQ, 0)
+        return self._exit
+
+    def _el2_vector(self) -> bool:
+        """Handle a trap; return whether the guest is to go on."""
+        esr = self.pe.read(ESR_EL2)
+        self._trace_exit(ExceptionType.TRAP, esr)
+        self._exit = handle_exit(self, esr)
+        if self._exit is not None or self.powered_off:
+            return False
+        kvm_adjust_pc(self)
+        self._trace_entry()
+        return True
+
+    def _no_progress(self) -> InternalError:
+        """End a guest that takes exceptions for ever; KVM would let it spin."""
+        return InternalError(
+            InternalErrorCode.NO_PROGRESS,
+            f"the guest takes exception after exception at PC {self.pc:#x} and retires no "
+            f"instruction; the last trap: {self.pe.read(ESR_EL2)}",
+        )
+
+    def _trace_exit(self, kind: ExceptionType, esr: int) -> None:
+        emit = self.vm.events.emit
+        if emit is not None:
+            emit(KvmExit(self.index, self.pe.retired, kind, ESR_EL2(esr).EC, self.pc))
+
+    def _trace_entry(self) -> None:
+        emit = self.vm.events.emit
+        if emit is not None:
+            emit(KvmEntry(self.index, self.pe.retired, self.pc))
+
+    def _note_exit(self, exit_: Exit) -> None:
+        errno = 0
+        if isinstance(exit_, Error):
+            errno = -exit_.errno
+        elif exit_.reason is ExitReason.INTR:
+            errno = -Errno.EINTR
+        name = "ERROR" if isinstance(exit_, Error) else exit_.reason.name
+        self.vm.stats.exits[name] += 1
+        emit = self.vm.events.emit
+        if emit is not None:
+            emit(KvmUserspaceExit(self.index, self.pe.retired, exit_.reason, errno))

@@ -1,0 +1,104 @@
+"""What the PE can do, as far as the hypervisor cares: read once from its ID registers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self
+
+from emu.arch.features import CpuFeatures
+from emu.arch.registers.identification import (
+    CTR_EL0,
+    ID_AA64ISAR0_EL1,
+    ID_AA64MMFR0_EL1,
+    ID_AA64MMFR1_EL1,
+    ID_AA64MMFR2_EL1,
+    ID_AA64PFR0_EL1,
+    ID_AA64PFR1_EL1,
+)
+from emu.arch.registers.translation import PhysicalAddressSize
+
+if TYPE_CHECKING:
+    from emu.arch.exceptions import PstateFeatures
+    from emu.cpu.pe import ProcessingElement
+
+MAX_PA_BITS: Final = 48
+"""Larger physical addresses need FEAT_LPA2 descriptors, which are not used."""
+
+_L1IP_VPIPT: Final = 0
+_L1IP_PIPT: Final = 3
+
+_READ: Final = (
+    CTR_EL0,
+    ID_AA64ISAR0_EL1,
+    ID_AA64MMFR0_EL1,
+    ID_AA64MMFR1_EL1,
+    ID_AA64MMFR2_EL1,
+    ID_AA64PFR0_EL1,
+    ID_AA64PFR1_EL1,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HostFeatures:
+    """Features of the PE.
+
+    Parameters
+    ----------
+    ipa_limit
+        The largest IPA size of a VM in bits (``kvm_ipa_limit``).
+    pa_range
+        PARange, at most 48 bits.
+    vmid_bits
+        8 or 16.
+    hw_af
+        The walker can set the access flag (FEAT_HAFDBS).
+    fwb
+        Stage 2 can force write-back memory (FEAT_S2FWB).
+    tlb_range
+        TLB invalidation by range of addresses exists (FEAT_TLBIRANGE).
+    ttl
+        TLB invalidation takes a hint of the level (FEAT_TTL).
+    dic
+        Instruction fetch is coherent with data writes without ``IC`` (CTR_EL0.DIC).
+    icache_line, dcache_line
+        The smallest line of any cache, in bytes.
+    icache_aliasing
+        The instruction cache is indexed by virtual address.
+    pstate
+        The optional bits of PSTATE.
+    """
+
+    ipa_limit: int
+    pa_range: PhysicalAddressSize
+    vmid_bits: int
+    hw_af: bool
+    fwb: bool
+    tlb_range: bool
+    ttl: bool
+    dic: bool
+    icache_line: int
+    dcache_line: int
+    icache_aliasing: bool
+    pstate: PstateFeatures
+
+    @classmethod
+    def of(cls, pe: ProcessingElement) -> Self:
+        """Read the ID registers of ``pe``."""
+        cpu = CpuFeatures("host", tuple(pe.read(register) for register in _READ))
+        ctr = cpu.read(CTR_EL0)
+        mmfr2 = cpu.read(ID_AA64MMFR2_EL1)
+        pa_range = cpu.read(ID_AA64MMFR0_EL1).PARange
+        return cls(
+            ipa_limit=min(cpu.pa_bits, MAX_PA_BITS),
+            pa_range=min(pa_range, PhysicalAddressSize.BITS_48),
+            vmid_bits=cpu.vmid_bits,
+            hw_af=cpu.read(ID_AA64MMFR1_EL1).HAFDBS >= 1,
+            fwb=mmfr2.FWB >= 1,
+            tlb_range=cpu.read(ID_AA64ISAR0_EL1).TLB >= 2,
+            ttl=mmfr2.TTL >= 1,
+            dic=bool(ctr.DIC),
+            icache_line=4 << ctr.IminLine,
+            dcache_line=4 << ctr.DminLine,
+            icache_aliasing=ctr.L1Ip not in (_L1IP_VPIPT, _L1IP_PIPT),
+            pstate=cpu.pstate,
+        )

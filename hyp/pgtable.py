@@ -1,0 +1,343 @@
+"""A VM's stage-2 page tables (arch/arm64/kvm/hyp/pgtable.c).
+
+The tables are descriptors in physical memory; this is the code that writes
+them. Every change of a valid entry to another output, size or memory type goes
+through break-before-make: first a locked, invalid entry, then TLB invalidation,
+then the new value. Changes of permissions alone are made in place.
+
+Results are :class:`Errno` values, as in the kernel: EAGAIN says that there was
+nothing to do, or that somebody else was faster.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from emu.arch.address import IPA, PA, PAGE_MASK
+from hyp.descriptors import Descriptors
+from hyp.errors import Errno
+from hyp.mapping import MapWalk
+from hyp.pte import (
+    GRANULE,
+    GRANULE_SHIFT,
+    PTE_AF,
+    PTE_LOCKED,
+    PTE_MEMATTR,
+    PTE_R,
+    PTE_VALID,
+    PTE_W,
+    PTE_XN,
+    Prot,
+    pte_counted,
+    pte_executable,
+    pte_table,
+    pte_to_phys,
+    pte_valid,
+    stage2_attr,
+)
+from hyp.walker import Walker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from emu.memory import PhysicalMemory
+    from hyp.cpufeature import HostFeatures
+    from hyp.icache import CacheMaintenance
+    from hyp.memcache import MemoryCache
+    from hyp.tablepages import TablePages
+    from hyp.tlb import Stage2Tlb
+    from hyp.vtcr import Stage2Geometry
+
+
+class Leaf(NamedTuple):
+    """The last entry of a walk, valid or not, and its level."""
+
+    pte: int
+    level: int
+
+
+class Stage2PageTable:
+    """``struct kvm_pgtable`` for stage 2.
+
+    Parameters
+    ----------
+    memory
+        Where the tables lie.
+    geometry
+        Levels and size of the top.
+    pages
+        Where table pages come from.
+    tlb, cmo
+        TLB invalidation and cache maintenance for this VM.
+    features
+        Whether the VM runs with HCR_EL2.FWB, and what TLBI there is.
+
+    Raises
+    ------
+    KvmError
+        ENOMEM when there is no memory for the top-level tables.
+    """
+
+    __slots__ = (
+        "_attrs",
+        "_normal",
+        "cmo",
+        "deferred_tlbi",
+        "descriptors",
+        "fwb",
+        "geometry",
+        "ia_end",
+        "pages",
+        "pgd",
+        "tlb",
+    )
+
+    def __init__(
+        self,
+        memory: PhysicalMemory,
+        geometry: Stage2Geometry,
+        pages: TablePages,
+        *,
+        tlb: Stage2Tlb,
+        cmo: CacheMaintenance,
+        features: HostFeatures,
+    ) -> None:
+        self.descriptors = Descriptors(memory)
+        self.geometry = geometry
+        self.pages = pages
+        self.tlb = tlb
+        self.cmo = cmo
+        self.fwb = fwb = features.fwb
+        self.deferred_tlbi = fwb and features.tlb_range
+        self.ia_end = 1 << geometry.ia_bits
+        self._attrs = [stage2_attr(Prot(prot), fwb=fwb) for prot in range(32)]
+        self._normal = (self._attrs[Prot.R] or 0) & PTE_MEMATTR
+        self.pgd: PA | None = pages.zalloc_pages_exact(geometry.pgd_size)
+
+    # --- walks ---------------------------------------------------------------------------
+
+    def walk(self, walker: Walker, addr: IPA, size: int) -> Errno:
+        """Show the entries that cover a range to ``walker`` (``kvm_pgtable_walk``).
+
+        Returns
+        -------
+        Errno
+            ERANGE beyond the IPA size, EINVAL once destroyed, else the walker's result.
+        """
+        end = IPA((addr + size + PAGE_MASK) & ~PAGE_MASK)
+        if end > self.ia_end:
+            return Errno.ERANGE
+        if self.pgd is None:
+            return Errno.EINVAL
+        return walker.walk(self.pgd, self.geometry.start_level, IPA(addr & ~PAGE_MASK), end)
+
+    def get_leaf(self, addr: IPA) -> Leaf:
+        """Return the last entry of the walk for ``addr`` (``kvm_pgtable_get_leaf``)."""
+        level = self.geometry.start_level
+        if self.pgd is None or addr >= self.ia_end:
+            return Leaf(0, level)
+        ptep = PA(self.pgd + (addr >> GRANULE_SHIFT[level] << 3))
+        pte = self.descriptors.read(ptep)
+        while pte_table(pte, level):
+            level += 1
+            index = addr >> GRANULE_SHIFT[level] & 511
+            pte = self.descriptors.read(PA(pte_to_phys(pte) + (index << 3)))
+        return Leaf(pte, level)
+
+    # --- break-before-make ---------------------------------------------------------------
+
+    def try_break_pte(self, ptep: PA, old: int, level: int, addr: IPA) -> bool:
+        """Lock an entry and make sure nobody uses its old value (``stage2_try_break_pte``).
+
+        Returns
+        -------
+        bool
+            False if somebody else holds the lock or changed the entry.
+        """
+        if old == PTE_LOCKED:
+            return False
+        if not self.descriptors.cmpxchg(ptep, old, PTE_LOCKED):
+            return False
+        if old & PTE_VALID:
+            if pte_table(old, level):
+                granule = GRANULE[level]
+                self.tlb.flush_vmid_range(IPA(addr & -granule), granule)
+            else:
+                self.tlb.flush_vmid_ipa(addr, level)
+        if old:
+            self.pages.put_page(ptep)
+        return True
+
+    def make_pte(self, ptep: PA, new: int) -> None:
+        """Give a locked entry its new value (``stage2_make_pte``)."""
+        if new:
+            self.pages.get_page(ptep)
+        self.descriptors.store_release(ptep, new)
+
+    # --- map and unmap -------------------------------------------------------------------
+
+    def map(
+        self, addr: IPA, size: int, phys: PA, prot: Prot, memcache: MemoryCache | None
+    ) -> Errno:
+        """Map a range (``kvm_pgtable_stage2_map``).
+
+        Parameters
+        ----------
+        addr, size, phys
+            The range and what it maps to; all multiples of the page size. Blocks
+            are used wherever addresses and size allow.
+        prot
+            What the mapping allows.
+        memcache
+            Where new tables come from; ``None`` if none can be needed.
+
+        Returns
+        -------
+        Errno
+            EAGAIN if the mapping, permissions aside, is there already; ENOMEM if the
+            cache ran empty; EINVAL for impossible attributes; ERANGE beyond the IPA size.
+        """
+        attr = self._attrs[prot]
+        if attr is None:
+            return Errno.EINVAL
+        return self.walk(MapWalk(self, addr, phys, attr, memcache).walker(), addr, size)
+
+    def unmap(self, addr: IPA, size: int) -> Errno:
+        """Remove every mapping in a range (``kvm_pgtable_stage2_unmap``).
+
+        A block that only partly lies in the range goes as a whole; the rest of it
+        faults again.
+        """
+        walker = Walker(self.descriptors, leaf=self._unmap_leaf, table_post=self._unmap_table)
+        error = self.walk(walker, addr, size)
+        if self.deferred_tlbi:
+            self.tlb.flush_vmid_range(addr, size)
+        return error
+
+    def _unmap_leaf(self, ptep: PA, old: int, level: int, addr: IPA, end: IPA) -> Errno:
+        del end
+        if not pte_counted(old):
+            return Errno.OK
+        self.descriptors.store(ptep, 0)
+        if pte_valid(old) and not self.deferred_tlbi:
+            self.tlb.flush_vmid_ipa(addr, level)
+        self.pages.put_page(ptep)
+        if pte_valid(old):
+            self._clean(old, level)
+        return Errno.OK
+
+    def _unmap_table(self, ptep: PA, old: int, level: int, addr: IPA, end: IPA) -> Errno:
+        """Free a table that has become empty. Its leaves are gone already."""
+        del level, end
+        child = pte_to_phys(old)
+        if self.pages.page_count(child) != 1:
+            return Errno.OK
+        self.descriptors.store(ptep, 0)
+        self.tlb.flush_vmid_ipa(addr, None)
+        self.pages.put_page(ptep)
+        self.pages.put_page(child)
+        return Errno.OK
+
+    def _clean(self, pte: int, level: int) -> None:
+        """Write back what the caches hold of a leaf, if it is cacheable memory."""
+        if self.cacheable(pte):
+            self.cmo.dcache_clean_inval_poc(pte_to_phys(pte), GRANULE[level])
+
+    def cacheable(self, pte: int) -> bool:
+        """Return whether a leaf maps normal, cacheable memory."""
+        return pte & PTE_MEMATTR == self._normal
+
+    # --- attributes ----------------------------------------------------------------------
+
+    def wrprotect(self, addr: IPA, size: int) -> Errno:
+        """Take the right to write from a range; the caller flushes the TLB."""
+
+        def leaf(ptep: PA, old: int, level: int, addr: IPA, end: IPA) -> Errno:
+            del level, addr, end
+            if not pte_valid(old):
+                return Errno.EAGAIN
+            if old & PTE_W:
+                self.descriptors.store(ptep, old & ~PTE_W)
+            return Errno.OK
+
+        return self.walk(Walker(self.descriptors, leaf=leaf), addr, size)
+
+    def mkyoung(self, addr: IPA) -> Errno:
+        """Set the access flag of the leaf at ``addr``; no TLB holds a leaf without it."""
+        return self._update_leaf(addr, lambda old: old | PTE_AF)[0]
+
+    def relax_perms(self, addr: IPA, prot: Prot) -> Errno:
+        """Add permissions to the leaf at ``addr``; none is ever taken away."""
+        set_bits = (PTE_R if prot & Prot.R else 0) | (PTE_W if prot & Prot.W else 0)
+        clear_bits = PTE_XN if prot & Prot.X else 0
+        error, level = self._update_leaf(addr, lambda old: (old & ~clear_bits) | set_bits)
+        if error in (Errno.OK, Errno.EAGAIN):
+            # Also when another PE was faster: it did not invalidate *this* PE's entry.
+            self.tlb.flush_vmid_ipa_nsh(addr, level)
+        return error
+
+    def _update_leaf(self, addr: IPA, change: Callable[[int], int]) -> tuple[Errno, int]:
+        """Change one leaf in place (``stage2_update_leaf_attrs``); EAGAIN if it is not valid."""
+        level = self.geometry.start_level
+
+        def leaf(ptep: PA, old: int, at_level: int, addr: IPA, end: IPA) -> Errno:
+            nonlocal level
+            del addr, end
+            level = at_level
+            if not pte_valid(old):
+                return Errno.EAGAIN
+            new = change(old)
+            if new == old:
+                return Errno.OK
+            if pte_executable(new) and not pte_executable(old):
+                self.cmo.icache_inval_pou(pte_to_phys(new), GRANULE[level])
+            return Errno.OK if self.descriptors.cmpxchg(ptep, old, new) else Errno.EAGAIN
+
+        walker = Walker(self.descriptors, leaf=leaf, ignore_eagain=False)
+        error = self.walk(walker, addr, 1)
+        return error, level
+
+    def flush(self, addr: IPA, size: int) -> Errno:
+        """Clean every cacheable mapping in a range to the point of coherency."""
+
+        def leaf(ptep: PA, old: int, level: int, addr: IPA, end: IPA) -> Errno:
+            del ptep, addr, end
+            if pte_valid(old):
+                self._clean(old, level)
+            return Errno.OK
+
+        if self.fwb:
+            return Errno.OK
+        return self.walk(Walker(self.descriptors, leaf=leaf), addr, size)
+
+    # --- end of life ---------------------------------------------------------------------
+
+    def free_unlinked(self, table: PA, level: int) -> None:
+        """Free a table that hangs nowhere any more, with all below it.
+
+        No TLB invalidation: the caller has done it, or the VM is dead.
+        """
+        walker = Walker(self.descriptors, leaf=self._free_leaf, table_post=self._free_table)
+        walker.walk_detached(table, level)
+        self.pages.put_page(table)
+
+    def destroy(self) -> None:
+        """Free all tables (``kvm_pgtable_stage2_destroy``)."""
+        if self.pgd is None:
+            return
+        walker = Walker(self.descriptors, leaf=self._free_leaf, table_post=self._free_table)
+        self.walk(walker, IPA(0), self.ia_end)
+        self.pages.free_pages_exact(self.pgd, self.geometry.pgd_size)
+        self.pgd = None
+
+    def _free_leaf(self, ptep: PA, old: int, level: int, addr: IPA, end: IPA) -> Errno:
+        del level, addr, end
+        if pte_counted(old):
+            self.pages.put_page(ptep)
+        return Errno.OK
+
+    def _free_table(self, ptep: PA, old: int, level: int, addr: IPA, end: IPA) -> Errno:
+        del level, addr, end
+        self.pages.put_page(ptep)
+        self.pages.put_page(pte_to_phys(old))
+        return Errno.OK

@@ -1,0 +1,140 @@
+"""The rules of KVM_SET_USER_MEMORY_REGION: what a request amounts to, or why it is refused."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from emu.arch.address import PAGE_MASK, PAGE_SHIFT
+from hyp.errors import Errno, KvmError
+from hyp.host import TASK_SIZE
+from hyp.memslots import KVM_MEM_MAX_NR_PAGES, MemoryRegion, MemoryRegionFlags
+
+if TYPE_CHECKING:
+    from hyp.memslots import MemorySlot, MemSlots
+
+_KNOWN_FLAGS: Final = int(MemoryRegionFlags.LOG_DIRTY_PAGES | MemoryRegionFlags.READONLY)
+
+
+class RegionChange(Enum):
+    """``enum kvm_mr_change``."""
+
+    NONE = "none"
+    CREATE = "create"
+    DELETE = "delete"
+    MOVE = "move"
+    FLAGS_ONLY = "flags only"
+
+
+def prepare_memory_region(
+    slots: MemSlots, region: MemoryRegion, ipa_end: int
+) -> tuple[RegionChange, MemorySlot | None]:
+    """Check a request, in KVM's order.
+
+    Parameters
+    ----------
+    slots
+        The slots as they are.
+    region
+        The request.
+    ipa_end
+        The end of the guest's physical address space.
+
+    Returns
+    -------
+    tuple
+        What the request amounts to, and the slot that it changes.
+
+    Raises
+    ------
+    KvmError
+        EINVAL, EEXIST or EFAULT.
+    """
+    _check_values(region)
+    old = slots.by_id(region.slot)
+    if region.memory_size == 0:
+        if old is None:
+            raise KvmError(Errno.EINVAL, f"slot {region.slot} does not exist and cannot be deleted")
+        return RegionChange.DELETE, old
+    if region.memory_size >> PAGE_SHIFT > KVM_MEM_MAX_NR_PAGES:
+        raise KvmError(
+            Errno.EINVAL,
+            f"a slot has at most {KVM_MEM_MAX_NR_PAGES} pages, not "
+            f"{region.memory_size >> PAGE_SHIFT}; use several slots",
+        )
+    change = _classify(region, old)
+    if change in (RegionChange.CREATE, RegionChange.MOVE):
+        _check_overlap(slots, region)
+    if change is not RegionChange.NONE and region.guest_phys_addr + region.memory_size > ipa_end:
+        raise KvmError(
+            Errno.EFAULT,
+            f"the slot ends at {region.guest_phys_addr + region.memory_size:#x}, beyond the "
+            f"guest's physical address space of {ipa_end:#x}; create the VM with more IPA bits",
+        )
+    return change, old
+
+
+def _check_values(region: MemoryRegion) -> None:
+    """Check what does not depend on the slots there are."""
+    if region.flags & ~_KNOWN_FLAGS:
+        raise KvmError(
+            Errno.EINVAL,
+            f"flags {region.flags:#x} has unknown bits; use LOG_DIRTY_PAGES (1) and READONLY (2)",
+        )
+    for name in ("memory_size", "guest_phys_addr", "userspace_addr"):
+        value = getattr(region, name)
+        if value & PAGE_MASK or value < 0:
+            raise KvmError(
+                Errno.EINVAL, f"{name} {value:#x} is not a multiple of the page size 0x1000"
+            )
+    if region.userspace_addr + region.memory_size > TASK_SIZE:
+        raise KvmError(
+            Errno.EINVAL,
+            f"userspace_addr {region.userspace_addr:#x} with memory_size "
+            f"{region.memory_size:#x} reaches beyond user space ({TASK_SIZE:#x})",
+        )
+    if region.guest_phys_addr + region.memory_size > 1 << 64:
+        raise KvmError(
+            Errno.EINVAL,
+            f"guest_phys_addr {region.guest_phys_addr:#x} with memory_size "
+            f"{region.memory_size:#x} wraps around",
+        )
+
+
+def _classify(region: MemoryRegion, old: MemorySlot | None) -> RegionChange:
+    """Say what the request changes."""
+    if old is None:
+        return RegionChange.CREATE
+    if region.memory_size != old.size:
+        raise _fixed(region, "memory_size", f"{old.size:#x}")
+    if region.userspace_addr != old.userspace_addr:
+        raise _fixed(region, "userspace_addr", f"{old.userspace_addr:#x}")
+    if (region.flags ^ old.flags) & MemoryRegionFlags.READONLY:
+        raise _fixed(region, "READONLY", "set" if old.readonly else "clear")
+    if region.guest_phys_addr != old.base_ipa:
+        return RegionChange.MOVE
+    if region.flags != old.flags:
+        return RegionChange.FLAGS_ONLY
+    return RegionChange.NONE
+
+
+def _fixed(region: MemoryRegion, what: str, value: str) -> KvmError:
+    return KvmError(
+        Errno.EINVAL,
+        f"{what} of slot {region.slot} is {value} and cannot change; delete the slot first",
+    )
+
+
+def _check_overlap(slots: MemSlots, region: MemoryRegion) -> None:
+    other = slots.overlapping(
+        region.guest_phys_addr >> PAGE_SHIFT,
+        region.memory_size >> PAGE_SHIFT,
+        except_id=region.slot,
+    )
+    if other is not None:
+        raise KvmError(
+            Errno.EEXIST,
+            f"slot {region.slot} at {region.guest_phys_addr:#x} to "
+            f"{region.guest_phys_addr + region.memory_size - 1:#x} overlaps slot {other.id} at "
+            f"{other.base_ipa:#x} to {other.base_ipa + other.size - 1:#x}; choose another address",
+        )

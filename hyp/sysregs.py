@@ -1,0 +1,248 @@
+"""Trapped system registers (arch/arm64/kvm/sys_regs.c).
+
+One table says, by encoding, what a guest's MRS, MSR or SYS does when it traps.
+What is not in the table is undefined for the guest.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from emu.arch.a64.maintenance import DC
+from emu.arch.esr.iss import IssSystemRegister
+from emu.arch.fields import Encoding
+from emu.arch.registers.control import ACTLR_EL1, MDSCR_EL1
+from emu.arch.registers.exceptions import AFSR0_EL1, AFSR1_EL1, ESR_EL1, FAR_EL1
+from emu.arch.registers.identification import (
+    CCSIDR_EL1,
+    CLIDR_EL1,
+    CSSELR_EL1,
+    CTR_EL0,
+    REVIDR_EL1,
+)
+from emu.arch.registers.timer import CNTP_CTL_EL0, CNTP_CVAL_EL0, CNTP_TVAL_EL0, CNTPCT_EL0
+from emu.arch.registers.translation import (
+    AMAIR_EL1,
+    CONTEXTIDR_EL1,
+    MAIR_EL1,
+    SCTLR_EL1,
+    TCR_EL1,
+    TTBR0_EL1,
+    TTBR1_EL1,
+)
+from emu.arch.registers.virtualization import HCR_EL2
+from hyp.events import KvmHandleSysReg, KvmSetWayFlush, KvmSysAccess, KvmToggleCache
+from hyp.idregs import ID_SPACE, id_register_name
+from hyp.inject import kvm_incr_pc, kvm_inject_undefined
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from emu.arch.fields import SystemRegister
+    from hyp.vcpu import VCPU
+
+
+class SysRegDesc(NamedTuple):
+    """What a trapped access to one register does.
+
+    Parameters
+    ----------
+    name
+        As the trace prints it.
+    read, write
+        The access; ``None`` where it is undefined.
+    """
+
+    name: str
+    read: Callable[[VCPU], int] | None = None
+    write: Callable[[VCPU, int], None] | None = None
+
+
+OSLSR_OSLM: Final = 0b1000
+"""OSLSR_EL1.OSLM: the OS lock is implemented."""
+
+_OSLSR_OSLK_SHIFT: Final = 1
+
+_TVM_REGISTERS: Final[tuple[type[SystemRegister], ...]] = (
+    SCTLR_EL1,
+    TTBR0_EL1,
+    TTBR1_EL1,
+    TCR_EL1,
+    ESR_EL1,
+    FAR_EL1,
+    AFSR0_EL1,
+    AFSR1_EL1,
+    MAIR_EL1,
+    AMAIR_EL1,
+    CONTEXTIDR_EL1,
+)
+"""What HCR_EL2.TVM traps the writing of."""
+
+_SET_WAY_OPERATIONS: Final = (DC.ISW, DC.CSW, DC.CISW)
+
+
+def kvm_handle_sys_reg(vcpu: VCPU, esr: int) -> None:
+    """Emulate a trapped MRS, MSR or SYS (the exit handler of SYS64)."""
+    emit = vcpu.vm.events.emit
+    if emit is not None:
+        emit(KvmHandleSysReg(vcpu.index, vcpu.pe.retired, esr))
+    iss = IssSystemRegister(esr)
+    desc = SYS_REG_DESCS.get(iss.encoding)
+    if desc is None:
+        kvm_inject_undefined(vcpu)
+        return
+    if emit is not None:
+        is_write = not iss.Direction
+        time = vcpu.pe.retired
+        emit(KvmSysAccess(vcpu.index, time, vcpu.pc, desc.name, iss.encoding, is_write))
+    if iss.Direction and desc.read is not None:
+        vcpu.pe.write_x(iss.Rt, desc.read(vcpu))
+    elif not iss.Direction and desc.write is not None:
+        desc.write(vcpu, vcpu.pe.read_x(iss.Rt))
+    else:
+        kvm_inject_undefined(vcpu)
+        return
+    kvm_incr_pc(vcpu)
+
+
+# --- caches: set/way operations and the registers that switch them ---------------------------
+
+
+def vcpu_has_cache_enabled(vcpu: VCPU) -> bool:
+    """Return whether the guest runs with its MMU and data cache on."""
+    sctlr = vcpu.pe.read(SCTLR_EL1)
+    return bool(sctlr.M and sctlr.C)
+
+
+def kvm_set_way_flush(vcpu: VCPU) -> None:
+    """Emulate cache maintenance by set and way.
+
+    It cannot be done on behalf of a guest; a guest uses it to turn its caches
+    on or off. So all of its memory is cleaned now and once more when that
+    happens, which TVM tells.
+    """
+    hcr = vcpu.pe.read(HCR_EL2)
+    if hcr.TVM:
+        return
+    emit = vcpu.vm.events.emit
+    if emit is not None:
+        cache = vcpu_has_cache_enabled(vcpu)
+        emit(KvmSetWayFlush(vcpu.index, vcpu.pe.retired, vcpu.pc, cache))
+    vcpu.vm.stage2_flush()
+    vcpu.pe.write(hcr.replace(TVM=1))
+
+
+def kvm_toggle_cache(vcpu: VCPU, *, was_enabled: bool) -> None:
+    """Clean memory if the guest has just turned its caches on or off."""
+    now_enabled = vcpu_has_cache_enabled(vcpu)
+    if now_enabled != was_enabled:
+        vcpu.vm.stage2_flush()
+    if now_enabled:
+        vcpu.pe.write(vcpu.pe.read(HCR_EL2).replace(TVM=0))
+    emit = vcpu.vm.events.emit
+    if emit is not None:
+        time = vcpu.pe.retired
+        emit(KvmToggleCache(vcpu.index, time, vcpu.pc, was_enabled, now_enabled))
+
+
+def _access_dcsw(vcpu: VCPU, _value: int) -> None:
+    """Handle DC by set and way; with FEAT_S2FWB there is nothing to clean."""
+    if not vcpu.vm.features.fwb:
+        kvm_set_way_flush(vcpu)
+
+
+def _access_vm_reg(register: type[SystemRegister]) -> SysRegDesc:
+    """Let a write to a translation register through, and see what it does to the caches."""
+
+    def write(vcpu: VCPU, value: int) -> None:
+        was_enabled = vcpu_has_cache_enabled(vcpu)
+        vcpu.pe.write(register(value))
+        kvm_toggle_cache(vcpu, was_enabled=was_enabled)
+
+    return SysRegDesc(register.__name__, lambda vcpu: vcpu.pe.read(register), write)
+
+
+def _ccsidr(vcpu: VCPU) -> int:
+    """Describe a cache of one set and one way: a loop over sets and ways then ends at once."""
+    return CCSIDR_EL1.build(LineSize=vcpu.pe.read(CTR_EL0).DminLine - 2)
+
+
+# --- the table -------------------------------------------------------------------------------
+
+
+def _zero(_vcpu: VCPU) -> int:
+    return 0
+
+
+def _ignore(_vcpu: VCPU, _value: int) -> None:
+    pass
+
+
+def _raz_wi(name: str) -> SysRegDesc:
+    return SysRegDesc(name, _zero, _ignore)
+
+
+def _id_register(encoding: Encoding) -> SysRegDesc:
+    return SysRegDesc(id_register_name(encoding), lambda vcpu: vcpu.vm.id_registers[encoding])
+
+
+def _set_csselr(vcpu: VCPU, value: int) -> None:
+    vcpu.csselr = CSSELR_EL1(value)
+
+
+def _set_os_lock(vcpu: VCPU, value: int) -> None:
+    vcpu.os_lock = bool(value & 1)
+
+
+def _os_lock_status(vcpu: VCPU) -> int:
+    return OSLSR_OSLM | vcpu.os_lock << _OSLSR_OSLK_SHIFT
+
+
+def _set_cntp_ctl(vcpu: VCPU, value: int) -> None:
+    vcpu.timer.control = CNTP_CTL_EL0(value)
+
+
+def _set_cntp_cval(vcpu: VCPU, value: int) -> None:
+    vcpu.timer.cval = value
+
+
+def _set_cntp_tval(vcpu: VCPU, value: int) -> None:
+    vcpu.timer.tval = value
+
+
+SYS_REG_DESCS: Final[dict[Encoding, SysRegDesc]] = {
+    **{
+        Encoding(1, *op.encoding): SysRegDesc(f"DC {op.name}", None, _access_dcsw)
+        for op in _SET_WAY_OPERATIONS
+    },
+    Encoding(2, 0, 1, 0, 4): SysRegDesc("OSLAR_EL1", None, _set_os_lock),
+    Encoding(2, 0, 1, 1, 4): SysRegDesc("OSLSR_EL1", _os_lock_status),
+    Encoding(2, 0, 1, 3, 4): _raz_wi("OSDLR_EL1"),
+    Encoding(2, 0, 1, 4, 4): _raz_wi("DBGPRCR_EL1"),
+    Encoding(2, 0, 7, 14, 6): SysRegDesc("DBGAUTHSTATUS_EL1", _zero),
+    MDSCR_EL1.encoding: SysRegDesc(
+        "MDSCR_EL1",
+        lambda vcpu: vcpu.pe.read(MDSCR_EL1),
+        lambda vcpu, value: vcpu.pe.write(MDSCR_EL1(value)),
+    ),
+    REVIDR_EL1.encoding: SysRegDesc("REVIDR_EL1", _zero),
+    Encoding(3, 1, 0, 0, 7): SysRegDesc("AIDR_EL1", _zero),
+    **{encoding: _id_register(encoding) for encoding in ID_SPACE},
+    ACTLR_EL1.encoding: _raz_wi("ACTLR_EL1"),
+    **{register.encoding: _access_vm_reg(register) for register in _TVM_REGISTERS},
+    CCSIDR_EL1.encoding: SysRegDesc("CCSIDR_EL1", _ccsidr),
+    CLIDR_EL1.encoding: SysRegDesc("CLIDR_EL1", lambda vcpu: vcpu.pe.read(CLIDR_EL1)),
+    CSSELR_EL1.encoding: SysRegDesc("CSSELR_EL1", lambda vcpu: vcpu.csselr, _set_csselr),
+    CTR_EL0.encoding: SysRegDesc("CTR_EL0", lambda vcpu: vcpu.pe.read(CTR_EL0)),
+    CNTPCT_EL0.encoding: SysRegDesc("CNTPCT_EL0", lambda vcpu: vcpu.timer.count),
+    CNTP_TVAL_EL0.encoding: SysRegDesc(
+        "CNTP_TVAL_EL0", lambda vcpu: vcpu.timer.tval, _set_cntp_tval
+    ),
+    CNTP_CTL_EL0.encoding: SysRegDesc(
+        "CNTP_CTL_EL0", lambda vcpu: vcpu.timer.control, _set_cntp_ctl
+    ),
+    CNTP_CVAL_EL0.encoding: SysRegDesc(
+        "CNTP_CVAL_EL0", lambda vcpu: vcpu.timer.cval, _set_cntp_cval
+    ),
+}
+"""What KVM emulates, by encoding."""

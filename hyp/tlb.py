@@ -1,0 +1,114 @@
+"""TLB invalidation for a VM, as sequences of TLBI operations.
+
+Stage 2 is cached twice: as stage-2 walks by IPA, and inside combined entries by
+VA. ``TLBI IPAS2E1IS`` removes only the former, so each invalidation by IPA ends
+with a ``TLBI VMALLE1IS`` for the latter (arch/arm64/kvm/hyp/nvhe/tlb.c).
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from emu.arch.a64.tlbi import TLBI
+from emu.arch.a64.tlbi_arguments import tlbi_ipa, tlbi_range_ipa
+from emu.arch.address import IPA, PAGE_SHIFT
+from emu.arch.registers.virtualization import VTTBR_EL2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from emu.cpu.pe import ProcessingElement
+    from hyp.cpufeature import HostFeatures
+    from hyp.percpu import CurrentCpu
+    from hyp.stats import Stats
+
+MAX_TLBI_RANGE_PAGES: Final = 32 << 16
+"""What one range operation can cover: NUM 31 at SCALE 3."""
+
+
+class Stage2Tlb:
+    """The invalidations that a VM's stage 2 needs.
+
+    Parameters
+    ----------
+    cpu
+        The PE that issues them.
+    features
+        Whether there are operations by range, and level hints.
+    stats
+        Counts the sequences by name.
+    """
+
+    __slots__ = ("_cpu", "_features", "_flushes", "vttbr")
+
+    def __init__(self, cpu: CurrentCpu, features: HostFeatures, stats: Stats) -> None:
+        self._cpu = cpu
+        self._features = features
+        self._flushes = stats.tlb_flushes
+        self.vttbr = VTTBR_EL2(0)
+        """The VM's base register; its VMID is what the operations apply to."""
+
+    @contextmanager
+    def _vmid_context(self) -> Iterator[ProcessingElement]:
+        """Have the VM's VMID current, as TLBI takes it from VTTBR_EL2."""
+        pe = self._cpu.pe
+        loaded = pe.read(VTTBR_EL2)
+        if loaded == self.vttbr:
+            yield pe
+            return
+        pe.write(self.vttbr)
+        yield pe
+        pe.write(loaded)
+
+    def _hint(self, level: int | None) -> int | None:
+        """Return the level to name in TTL; there is no code for level 0."""
+        return level if self._features.ttl and level else None
+
+    def flush_vmid_ipa(self, ipa: IPA, level: int | None) -> None:
+        """Invalidate one leaf on all PEs (``__kvm_tlb_flush_vmid_ipa``)."""
+        self._flushes["vmid_ipa"] += 1
+        with self._vmid_context() as pe:
+            pe.tlbi(TLBI.IPAS2E1IS, tlbi_ipa(ipa, self._hint(level)))
+            pe.tlbi(TLBI.VMALLE1IS)
+
+    def flush_vmid_ipa_nsh(self, ipa: IPA, level: int | None) -> None:
+        """Invalidate one leaf on this PE only (``__kvm_tlb_flush_vmid_ipa_nsh``).
+
+        Enough after rights were added: a PE that kept the old entry faults once more.
+        """
+        self._flushes["vmid_ipa_nsh"] += 1
+        with self._vmid_context() as pe:
+            pe.tlbi(TLBI.IPAS2E1, tlbi_ipa(ipa, self._hint(level)))
+            pe.tlbi(TLBI.VMALLE1)
+
+    def flush_vmid(self) -> None:
+        """Invalidate all of the VM's entries (``__kvm_tlb_flush_vmid``)."""
+        self._flushes["vmid"] += 1
+        with self._vmid_context() as pe:
+            pe.tlbi(TLBI.VMALLS12E1IS)
+
+    def flush_vmid_range(self, start: IPA, size: int) -> None:
+        """Invalidate a range of IPAs (``kvm_tlb_flush_vmid_range``)."""
+        pages = size >> PAGE_SHIFT
+        if not self._features.tlb_range:
+            self.flush_vmid()
+            return
+        while pages > 0:
+            chunk = min(pages, MAX_TLBI_RANGE_PAGES)
+            self._flush_chunk(start, chunk)
+            start = IPA(start + (chunk << PAGE_SHIFT))
+            pages -= chunk
+
+    def _flush_chunk(self, start: IPA, pages: int) -> None:
+        """Invalidate up to ``MAX_TLBI_RANGE_PAGES`` (``__kvm_tlb_flush_vmid_range``)."""
+        self._flushes["vmid_range"] += 1
+        with self._vmid_context() as pe:
+            while pages > 1:
+                argument = tlbi_range_ipa(start, pages)
+                pe.tlbi(TLBI.RIPAS2E1IS, argument)
+                start = IPA(start + (argument.pages << PAGE_SHIFT))
+                pages -= argument.pages
+            if pages:
+                pe.tlbi(TLBI.IPAS2E1IS, tlbi_ipa(start))
+            pe.tlbi(TLBI.VMALLE1IS)
