@@ -8,6 +8,7 @@ from emu.arch.a64.maintenance import DC, IC
 from emu.arch.address import PA
 
 if TYPE_CHECKING:
+    from emu.arch.address import PA
     from hyp.cpufeature import HostFeatures
     from hyp.percpu import CurrentCpu
     from hyp.stats import Stats

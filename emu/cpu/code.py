@@ -70,26 +70,32 @@ class CodePages:
         """Return the intercepted instruction at ``pc``."""
         return self._sites.get(pc)
 
-    def changed(self, pa: PA) -> None:
-        """Scan the physical page ``pa`` again before it is next executed."""
-        self._by_page.pop(pa, None)
-        for page in [page for page, scanned in self.scanned.items() if scanned == pa]:
-            self._forget(VA(page << PAGE_SHIFT))
+    def changed(self, pa: PA | None) -> bool:
+        """Scan the page of ``pa`` (None: all pages) again before it is next executed.
 
-    def all_changed(self) -> None:
-        """Scan every page again before it is next executed."""
-        self._by_page.clear()
-        self._sites.clear()
-        self.unprivileged.clear()
-        self.scanned.clear()
+        Returns
+        -------
+        bool
+            Whether the engine may have translated code from there.
+        """
+        if pa is None:
+            known = bool(self._by_page)
+            self._by_page.clear()
+            self._sites.clear()
+            self.unprivileged.clear()
+            self.scanned.clear()
+            return known
+        frame = PA(pa & -PAGE_SIZE)
+        if frame not in self._by_page:
+            return False
+        for page in [page for page, scanned in self.scanned.items() if scanned == frame]:
+            self._forget(VA(page << PAGE_SHIFT))
+        del self._by_page[frame]
+        return True
 
     def _forget(self, page: VA) -> None:
-        sites = self._by_page.get(self.scanned.pop(page >> PAGE_SHIFT))
-        addresses = (
-            range(page, page + PAGE_SIZE, 4)
-            if sites is None
-            else [page + site.offset for site in (*sites.system, *sites.unprivileged)]
-        )
-        for address in addresses:
-            self._sites.pop(VA(address), None)
-            self.unprivileged.discard(VA(address))
+        """Remove what was remembered of the code at ``page``."""
+        sites = self._by_page[self.scanned.pop(page >> PAGE_SHIFT)]
+        for site in (*sites.system, *sites.unprivileged):
+            self._sites.pop(VA(page + site.offset), None)
+            self.unprivileged.discard(VA(page + site.offset))

@@ -17,6 +17,7 @@ from emu.arch.address import PA, PAGE_MASK, PAGE_SIZE, VA
 from emu.arch.fields import SystemRegister
 from emu.arch.registers.control import CPACR_EL1
 from emu.arch.registers.exceptions import ELR_EL2, SPSR_EL2, Mode
+from emu.arch.registers.identification import CTR_EL0
 from emu.arch.registers.translation import MAIR_EL1, SCTLR_EL1
 from emu.arch.registers.virtualization import HCR_EL2
 from emu.cpu import instructions, system
@@ -92,6 +93,7 @@ class ProcessingElement:
         self._pending: ArmException | None = None
         self._answered: bool | None = None
         self._failure: BaseException | None = None
+        self._code_changed = False
         self._progress_at = -1
         self._stalls = 0
         self.mmu = Mmu(memory, features)
@@ -167,14 +169,16 @@ class ProcessingElement:
         result = address_translate(self.mmu, operation, va, self.read(MAIR_EL1))
         self.registers.write(fault_report(result) if isinstance(result, Fault) else result)
 
-    def ic(self, operation: IC, pa: PA | None = None) -> None:
-        """Execute an instruction cache operation; one by VA names the line by its PA."""
-        self.maintain(operation, pa)
-        self.engine.forget_code()
+    def ic(self, operation: IC, pa: PA | None = None, size: int = 1) -> None:
+        """Execute an instruction cache operation, or a loop of them over ``size`` bytes.
 
-    def dc(self, operation: DC, pa: PA | None = None) -> None:
-        """Execute a data cache operation; one by VA names the line by its PA."""
-        self.maintain(operation, pa)
+        EL2's stage 1 is off, so an operation by VA names its lines by their PA.
+        """
+        self._maintain_range(operation, pa, size)
+
+    def dc(self, operation: DC, pa: PA | None = None, size: int = 1) -> None:
+        """Execute a data cache operation, or a loop of them over ``size`` bytes."""
+        self._maintain_range(operation, pa, size)
 
     def run(self, budget: int) -> EL2Entry:
         """ERET to ELR_EL2 and SPSR_EL2, and run the guest until EL2 is entered for good.
@@ -231,8 +235,13 @@ class ProcessingElement:
             raise EngineError(f"the engine stopped at PC {pc:#x} with error {code}")
         elif entered > count:
             self._retired += count
+        elif self._code_changed:
+            self._retired += entered
         else:
             self._waited(VA(pc - instructions.INSTRUCTION_BYTES), pstate, entered)
+        if self._code_changed:
+            self._code_changed = False
+            self.engine.forget_code()
         return pc, pstate
 
     def _waited(self, pc: VA, pstate: int, entered: int) -> None:
@@ -286,6 +295,7 @@ class ProcessingElement:
         if (
             again
             and not self.registers.written
+            and not self._code_changed
             and self.registers.el2(ELR_EL2) == exception.pc
             and self.registers.el2(SPSR_EL2) == pstate
         ):
@@ -327,16 +337,30 @@ class ProcessingElement:
             return 0
         return int.from_bytes(self.memory.read(PA(found.page | pc & PAGE_MASK), 4), "little")
 
-    def maintain(self, operation: DC | IC, page: PA | None) -> None:
-        """Carry out cache maintenance. The caches are coherent; code is looked at again."""
-        self.maintenance[operation.name] += 1
-        if not isinstance(operation, IC):
+    def maintain(self, operation: DC | IC, pa: PA | None, lines: int = 1) -> None:
+        """Carry out cache maintenance on the page of ``pa``, or on everything.
+
+        The data caches are coherent. Instruction cache operations have code that was
+        executed before looked at again.
+        """
+        self.maintenance[operation.name] += lines
+        if isinstance(operation, IC) and self.code.changed(pa):
+            self.engine.flush_tlb()
+            self._code_changed = True
+
+    def _maintain_range(self, operation: DC | IC, pa: PA | None, size: int) -> None:
+        if pa is None:
+            self.maintain(operation, None)
             return
-        if page is None:
-            self.code.all_changed()
-        else:
-            self.code.changed(PA(page & -PAGE_SIZE))
-        self.engine.flush_tlb()
+        line = self._line_size(operation)
+        for page in range(pa & -PAGE_SIZE, pa + size, PAGE_SIZE):
+            first, last = max(page, pa), min(page + PAGE_SIZE, pa + size) - 1
+            self.maintain(operation, PA(page), last // line - first // line + 1)
+
+    def _line_size(self, operation: DC | IC) -> int:
+        """Return the bytes of a cache line: CTR_EL0 counts words, as a logarithm."""
+        ctr = self.features.read(CTR_EL0)
+        return 4 << (ctr.IminLine if isinstance(operation, IC) else ctr.DminLine)
 
     # Callbacks of the engine. An exception must not pass through C code.
 
@@ -364,6 +388,8 @@ class ProcessingElement:
             if outcome is system.Outcome.NATIVE:
                 return 0
             if outcome is system.Outcome.DONE:
+                if self._code_changed:
+                    self.engine.stop()
                 return 1
             self._pending = outcome
         except BaseException as failure:  # noqa: BLE001  # raised again by _execute

@@ -79,9 +79,13 @@ TIMER_EL1_ENABLE: Final[dict[type[SystemRegister], int]] = {
 _VIRTUALIZED: Final = {MIDR_EL1.encoding: VPIDR_EL2, MPIDR_EL1.encoding: VMPIDR_EL2}
 """Registers of which EL1 sees the copy that EL2 has set."""
 
-_INTERCEPTED_REGISTERS: Final = frozenset(
-    register.encoding for register in (*TRANSLATION_CONTROLS, *TIMER_EL0_ENABLE, CTR_EL0, DCZID_EL0)
-) | frozenset(_VIRTUALIZED)
+_OWN_REGISTERS: Final[tuple[type[SystemRegister], ...]] = (
+    *TRANSLATION_CONTROLS,
+    *TIMER_EL0_ENABLE,
+    CTR_EL0,
+    DCZID_EL0,
+)
+_INTERCEPTED_REGISTERS: Final = {*(r.encoding for r in _OWN_REGISTERS), *_VIRTUALIZED}
 
 
 def intercept(word: int) -> bool:
