@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from emu.arch.a64.maintenance import DC, IC
-from emu.arch.address import PA
 
 if TYPE_CHECKING:
     from emu.arch.address import PA
@@ -42,12 +41,10 @@ class CacheMaintenance:
         if self._features.dic:
             return
         self._stats.icache_invalidations += 1
-        line = self._features.icache_line
-        if self._features.icache_aliasing or size > MAX_DVM_OPS * line:
+        if self._features.icache_aliasing or size > MAX_DVM_OPS * self._features.icache_line:
             self._cpu.pe.ic(IC.IALLUIS)
-            return
-        for at in range(pa, pa + size, line):
-            self._cpu.pe.ic(IC.IVAU, PA(at))
+        else:
+            self._cpu.pe.ic(IC.IVAU, pa, size)
 
     def icache_inval_all_pou(self) -> None:
         """Invalidate all instruction caches."""
@@ -65,5 +62,4 @@ class CacheMaintenance:
         if self._features.fwb:
             return
         self._stats.dcache_cleans += 1
-        for at in range(pa, pa + size, self._features.dcache_line):
-            self._cpu.pe.dc(DC.CIVAC, PA(at))
+        self._cpu.pe.dc(DC.CIVAC, pa, size)
