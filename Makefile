@@ -1,0 +1,50 @@
+# make demo    boot a guest and show its aborts
+# make test    all tests that need no other packages than Python's
+# make check   formatting, lint and types
+# make coverage  the tests again, with the coverage gate of emu/ and hyp/
+# make bench   speed, as ratios measured in one run
+# make guests  rebuild the bundled guests (they are in the tree, too)
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN := $(VENV)/.run
+DEV := $(VENV)/.dev
+WORKERS ?= 2
+
+.PHONY: demo test check coverage bench guests clean
+
+demo: $(RUN)
+	$(BIN)/stage2 run first_touch --trace
+
+test: $(DEV)
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
+
+check: $(DEV)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+coverage: $(DEV)
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --cov --cov-report=term
+
+bench: $(DEV)
+	$(BIN)/python -m bench
+
+guests: $(DEV)
+	$(BIN)/python -m firmware.build
+
+clean:
+	rm -rf $(VENV) build *.egg-info
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "stage2 needs Python 3.11 or newer, this is " + sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+
+$(RUN): pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(DEV): pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@ $(RUN)
