@@ -225,7 +225,7 @@ def kvm_s2_fault_map(
     if resolution is Resolution.MAPPED:
         vm.stats.pages_mapped[page.size] += 1
     _count(vcpu, fault, resolution)
-    if prot & Prot.W and slot.dirty_bitmap is not None:
+    if slot.dirty_bitmap is not None and prot & Prot.W:
         # Only what is mapped writable can be dirty, and only once it is mapped.
         slot.dirty_bitmap.set((page.ipa >> PAGE_SHIFT) - slot.base_gfn)
     return None

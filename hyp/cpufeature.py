@@ -60,8 +60,8 @@ class HostFeatures:
         TLB invalidation takes a hint of the level (FEAT_TTL).
     dic
         Instruction fetch is coherent with data writes without ``IC`` (CTR_EL0.DIC).
-    icache_line, dcache_line
-        The smallest line of any cache, in bytes.
+    icache_line
+        The smallest line of any instruction cache, in bytes.
     icache_aliasing
         The instruction cache is indexed by virtual address.
     pstate
@@ -77,7 +77,6 @@ class HostFeatures:
     ttl: bool
     dic: bool
     icache_line: int
-    dcache_line: int
     icache_aliasing: bool
     pstate: PstateFeatures
 
@@ -98,7 +97,6 @@ class HostFeatures:
             ttl=mmfr2.TTL >= 1,
             dic=bool(ctr.DIC),
             icache_line=4 << ctr.IminLine,
-            dcache_line=4 << ctr.DminLine,
             icache_aliasing=ctr.L1Ip not in (_L1IP_VPIPT, _L1IP_PIPT),
             pstate=cpu.pstate,
         )

@@ -8,7 +8,6 @@ and KVM's slots point at areas by host virtual address (HVA).
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass, field
 from enum import IntFlag
 from typing import TYPE_CHECKING, NewType
 
@@ -46,7 +45,6 @@ class HostProt(IntFlag):
 READ_WRITE = HostProt.READ | HostProt.WRITE
 
 
-@dataclass(slots=True)
 class Vma:
     """One area of the address space.
 
@@ -58,25 +56,26 @@ class Vma:
         12, 21 or 30: the size of the pages behind the area (as with hugetlbfs).
     prot
         What the process may do with it.
+
+    Attributes
+    ----------
     pages
         The page behind each ``1 << page_shift`` bytes, once touched.
     """
 
-    start: HVA
-    end: HVA
-    page_shift: int
-    prot: HostProt
-    pages: list[PA | None] = field(repr=False)
+    __slots__ = ("end", "page_shift", "pages", "prot", "readable", "start", "writable")
 
-    @property
-    def readable(self) -> bool:
-        """Whether the process may read here."""
-        return bool(self.prot & HostProt.READ)
+    def __init__(self, start: HVA, end: HVA, page_shift: int, prot: HostProt) -> None:
+        self.start = start
+        self.end = end
+        self.page_shift = page_shift
+        self.prot = prot
+        self.readable = bool(prot & HostProt.READ)
+        self.writable = bool(prot & HostProt.WRITE)
+        self.pages: list[PA | None] = [None] * ((end - start) >> page_shift)
 
-    @property
-    def writable(self) -> bool:
-        """Whether the process may write here."""
-        return bool(self.prot & HostProt.WRITE)
+    def __repr__(self) -> str:
+        return f"Vma({self.start:#x}-{self.end:#x} {self.prot!r})"
 
 
 class HostMemory:
@@ -131,7 +130,7 @@ class HostMemory:
                 f"{size:#x} bytes do not fit below {TASK_SIZE:#x}; map less",
             )
         self._starts.append(start)
-        self._vmas.append(Vma(HVA(start), HVA(end), shift, prot, [None] * count))
+        self._vmas.append(Vma(HVA(start), HVA(end), shift, prot))
         self._next = end + _GUARD
         return HVA(start)
 

@@ -24,7 +24,7 @@ class CacheMaintenance:
     cpu
         The PE that issues the operations.
     features
-        Line sizes, and what the hardware keeps coherent by itself.
+        The size of a line, and what the hardware keeps coherent by itself.
     stats
         Counts the operations by page or block, not by line.
     """

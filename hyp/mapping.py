@@ -54,10 +54,13 @@ class MapWalk:
         self._attr = attr
         self._memcache = memcache
 
-    def walker(self) -> Walker:
-        """Return the walker; as in any fault handler, EAGAIN ends the walk."""
+    def walker(self, size: int) -> Walker:
+        """Return the walker for ``size`` bytes; as in any fault handler, EAGAIN ends the walk."""
         return Walker(
-            self._pgt.descriptors, leaf=self.leaf, table_pre=self.table_pre, ignore_eagain=False
+            self._pgt.descriptors,
+            leaf=self.leaf,
+            table_pre=self.table_pre if size >= GRANULE[LAST_LEVEL - 1] else None,
+            ignore_eagain=False,
         )
 
     def leaf(self, ptep: PA, old: int, level: int, addr: IPA, end: IPA) -> Errno:

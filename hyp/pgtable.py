@@ -200,7 +200,7 @@ class Stage2PageTable:
         attr = self._attrs[prot]
         if attr is None:
             return Errno.EINVAL
-        return self.walk(MapWalk(self, addr, phys, attr, memcache).walker(), addr, size)
+        return self.walk(MapWalk(self, addr, phys, attr, memcache).walker(size), addr, size)
 
     def unmap(self, addr: IPA, size: int) -> Errno:
         """Remove every mapping in a range (``kvm_pgtable_stage2_unmap``).

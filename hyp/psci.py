@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from emu.arch.address import VA
 from hyp.exits import Exit, SystemEvent, SystemEventType
 from hyp.reset import MPIDR_AFFINITY
+from hyp.smccc import SmcccFunction, smccc_set_retval
 
 if TYPE_CHECKING:
     from hyp.vcpu import VCPU
@@ -58,7 +59,6 @@ class AffinityState(IntEnum):
 PSCI_VERSION_1_3: Final = 0x1_0003
 MIGRATE_TOS_NOT_PRESENT: Final = 2
 
-_SMCCC_VERSION: Final = 0x8000_0000
 _RESET2_FLAG: Final = 1
 _OFF2_FLAG: Final = 1
 _VENDOR_RESET: Final = 1 << 31
@@ -88,12 +88,12 @@ def kvm_psci_call(vcpu: VCPU, function: PsciFunction) -> Exit | None:
         return _system_off2(vcpu, arguments[0], arguments[1])
     if function in (PsciFunction.CPU_SUSPEND, PsciFunction.CPU_SUSPEND_64):
         # Nothing can be pending that would not wake the CPU at once.
-        _return(vcpu, PsciResult.SUCCESS)
+        smccc_set_retval(vcpu, PsciResult.SUCCESS)
         return None
     if function is PsciFunction.CPU_OFF:
         vcpu.powered_off = True
         return None
-    _return(vcpu, _query(vcpu, function, arguments))
+    smccc_set_retval(vcpu, _query(vcpu, function, arguments))
     return None
 
 
@@ -112,12 +112,8 @@ def _query(vcpu: VCPU, function: PsciFunction, arguments: list[int]) -> int:
     return PsciResult.NOT_SUPPORTED
 
 
-def _return(vcpu: VCPU, result: int) -> None:
-    vcpu.pe.write_x(0, result & (1 << 64) - 1)
-
-
 def _features(function: int) -> PsciResult:
-    supported = function == _SMCCC_VERSION or function in _SUPPORTED
+    supported = function == SmcccFunction.VERSION or function in _SUPPORTED
     return PsciResult.SUCCESS if supported else PsciResult.NOT_SUPPORTED
 
 
@@ -146,7 +142,7 @@ def _affinity_info(vcpu: VCPU, target: int, lowest_level: int) -> int:
 def _system_reset2(vcpu: VCPU, reset_type: int) -> Exit | None:
     """Reset with a type: 0 for a warm reset, or from 1 << 31 up a vendor's own."""
     if 0 < reset_type < _VENDOR_RESET:
-        _return(vcpu, PsciResult.INVALID_PARAMS)
+        smccc_set_retval(vcpu, PsciResult.INVALID_PARAMS)
         return None
     return _system_event(vcpu, SystemEventType.RESET, _RESET2_FLAG)
 
@@ -154,14 +150,14 @@ def _system_reset2(vcpu: VCPU, reset_type: int) -> Exit | None:
 def _system_off2(vcpu: VCPU, kind: int, cookie: int) -> Exit | None:
     """Power off to hibernate; 0 stands for the only kind there is."""
     if kind not in (0, _HIBERNATE_OFF) or cookie:
-        _return(vcpu, PsciResult.INVALID_PARAMS)
+        smccc_set_retval(vcpu, PsciResult.INVALID_PARAMS)
         return None
     return _system_event(vcpu, SystemEventType.SHUTDOWN, _OFF2_FLAG)
 
 
 def _system_event(vcpu: VCPU, kind: SystemEventType, flags: int) -> SystemEvent:
     """Stop all CPUs. Should user space run them again, the call has failed."""
-    _return(vcpu, PsciResult.INTERNAL_FAILURE)
+    smccc_set_retval(vcpu, PsciResult.INTERNAL_FAILURE)
     for other in vcpu.vm.vcpus.values():
         other.powered_off = True
     return SystemEvent(kind, (flags,))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 
 
-class Resolution(Enum):
+class Resolution(StrEnum):
     """How a guest abort ended."""
 
     MAPPED = "mapped"

@@ -8,8 +8,9 @@ from emu.arch.esr.classes import ExceptionClass
 from emu.arch.esr.iss import IssHvc, IssSmc, IssWFx, TrappedWait
 from hyp.aborts import handle_abort
 from hyp.events import KvmHvcArm64, KvmWfxArm64
+from hyp.hypercalls import kvm_smccc_call_handler
 from hyp.inject import kvm_incr_pc, kvm_inject_undefined
-from hyp.smccc import NOT_SUPPORTED, kvm_smccc_call_handler, smccc_set_retval
+from hyp.smccc import NOT_SUPPORTED, smccc_set_retval
 from hyp.sysregs import kvm_handle_sys_reg
 
 if TYPE_CHECKING:

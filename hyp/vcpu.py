@@ -268,7 +268,7 @@ class VCPU:
     def _trace_exit(self, kind: ExceptionType, esr: int) -> None:
         emit = self.vm.events.emit
         if emit is not None:
-            emit(KvmExit(self.index, self.pe.retired, kind, ESR_EL2(esr).EC, self.pc))
+            emit(KvmExit(self.index, self.pe.retired, kind, esr >> ESR_EL2.EC.lsb & 0x3F, self.pc))
 
     def _trace_entry(self) -> None:
         emit = self.vm.events.emit

@@ -191,10 +191,9 @@ class VM:
             self.pgt.unmap(old.base_ipa, old.size)
         if change is RegionChange.DELETE:
             return
-        slot = MemorySlot.of(region, old if change is RegionChange.FLAGS_ONLY else None)
+        slot = MemorySlot.of(region, old)
         self.memslots.install(slot)
-        was_logging = change is RegionChange.FLAGS_ONLY and old is not None and old.logging
-        if slot.logging and not was_logging:
+        if slot.logging:
             self.wp_memory_region(slot)
 
     def wp_memory_region(self, slot: MemorySlot) -> None:

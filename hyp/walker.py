@@ -83,8 +83,8 @@ class Walker:
         below_granule = GRANULE[level] - 1
         while addr < limit:
             after = IPA((addr | below_granule) + 1)
-            error = self._visit(ptep, level, addr, min(limit, after))
-            if error and not (error is EAGAIN and self._ignore_eagain):
+            error = self._visit(ptep, level, addr, min(after, limit))
+            if error:
                 return error
             addr = after
             ptep = PA(ptep + 8)
@@ -92,18 +92,26 @@ class Walker:
 
     def _visit(self, ptep: PA, level: int, addr: IPA, limit: IPA) -> Errno:
         """Show one entry, and what is below it, to the visitors."""
-        old = self._read(ptep)
-        visitor = self._pre if old & PTE_TABLE == PTE_TABLE and level < LAST_LEVEL else self._leaf
+        pte = self._read(ptep)
+        is_table = pte & PTE_TABLE == PTE_TABLE and level < LAST_LEVEL
+        visitor = self._pre if is_table else self._leaf
         if visitor is not None:
-            error = visitor(ptep, old, level, addr, self._end)
-            if error and not (error is EAGAIN and self._ignore_eagain):
-                return error
-            old = self._read(ptep)
-        if level == LAST_LEVEL or old & PTE_TABLE != PTE_TABLE:
+            error = visitor(ptep, pte, level, addr, self._end)
+            if error:
+                return self._continue(error)
+            if level < LAST_LEVEL:
+                # The visitor may have put a table here, or taken one away.
+                pte = self._read(ptep)
+                is_table = pte & PTE_TABLE == PTE_TABLE
+        if not is_table:
             return OK
         index = addr >> GRANULE_SHIFT[level + 1] & 511
-        child = PA((old & PTE_ADDR) + (index << 3))
+        child = PA((pte & PTE_ADDR) + (index << 3))
         error = self._walk_entries(child, level + 1, addr, limit)
-        if error or self._post is None:
-            return error
-        return self._post(ptep, old, level, addr, self._end)
+        if not error and self._post is not None:
+            error = self._post(ptep, pte, level, addr, self._end)
+        return self._continue(error) if error else OK
+
+    def _continue(self, error: Errno) -> Errno:
+        """Return what a visitor's error means for the walk."""
+        return OK if error is EAGAIN and self._ignore_eagain else error
