@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 INDENT = "  "
-_NUMBER = re.compile(r"0[xX]_?[0-9a-fA-F](?:_?[0-9a-fA-F])*|0|[1-9](?:_?[0-9])*")
+_NUMBER = re.compile(r"0[xX][0-9a-fA-F](?:_?[0-9a-fA-F])*|0|[1-9](?:_?[0-9])*")
+_BARE_HEXADECIMAL = re.compile(r"[0-9a-fA-F]{3,}(?:_[0-9a-fA-F]+)*")
 _LIMIT = 1 << 64
 
 _LABEL = "bold"
@@ -41,8 +42,8 @@ def parse_register_value(text: str) -> int:
     """
     digits = text.strip()
     if _NUMBER.fullmatch(digits) is None:
-        bare = re.fullmatch(r"[0-9a-fA-F_]+", digits)
-        hint = f"; did you mean 0x{digits}?" if bare and digits.strip("_") else ""
+        bare = _BARE_HEXADECIMAL.fullmatch(digits)
+        hint = f"; did you mean 0x{digits}?" if bare else ""
         raise ValueError(f"a register value is a number such as 0x93830047, not {text!r}{hint}")
     value = int(digits, 0)
     if value >= _LIMIT:

@@ -41,7 +41,7 @@ DATA_ABORT_CHECKS = (
     ),
     Check(
         lambda report, iss: bool(iss.ISV and iss.S1PTW) and report.taken_to == 2,
-        "ISV is 0 for a stage 2 fault on a stage 1 walk, yet both ISV and S1PTW are 1",
+        "ISV is 0 for a fault on a stage 1 walk, yet both ISV and S1PTW are 1",
     ),
     Check(
         lambda _, iss: bool(iss.ISV and iss.CM),
@@ -65,7 +65,7 @@ DATA_ABORT_CHECKS = (
     ),
     Check(
         lambda _, iss: bool(iss.ISV and iss.SSE) and iss.SAS == AccessSize.WORD and not iss.SF,
-        "a word in a 32-bit register cannot be sign-extended, yet SSE is 1 and SF is 0",
+        "a word in a 32-bit register is not sign-extended, yet SSE is 1",
     ),
     Check(
         lambda _, iss: bool(iss.ISV) and iss.SAS == AccessSize.DOUBLEWORD and not iss.SF,

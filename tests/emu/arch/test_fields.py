@@ -92,6 +92,10 @@ def test_field_read_through_the_class_gives_its_position() -> None:
     assert Sample.TOP.span == "[63]"
 
 
+def test_field_in_place_is_its_mask_over_the_word() -> None:
+    assert Sample.MIDDLE.in_place == 0xFF << 33
+
+
 def test_bit_range_of_one_bit_has_one_number() -> None:
     assert (bit_range(5, 5), bit_range(5, 4)) == ("[5]", "[5:4]")
 
