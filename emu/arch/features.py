@@ -14,6 +14,7 @@ from emu.arch.registers.identification import (
     DCZID_EL0,
     ID_AA64DFR0_EL1,
     ID_AA64ISAR0_EL1,
+    ID_AA64ISAR1_EL1,
     ID_AA64MMFR0_EL1,
     ID_AA64MMFR1_EL1,
     ID_AA64PFR0_EL1,
@@ -77,6 +78,16 @@ class CpuFeatures:
     def xnx(self) -> bool:
         """FEAT_XNX: execute-never at stage 2 for EL0 and EL1 separately."""
         return self.read(ID_AA64MMFR1_EL1).XNX != 0
+
+    @cached_property
+    def dpb(self) -> bool:
+        """FEAT_DPB: DC CVAP."""
+        return self.read(ID_AA64ISAR1_EL1).DPB != 0
+
+    @cached_property
+    def ras(self) -> bool:
+        """FEAT_RAS, which brings HCR_EL2.TEA."""
+        return self.read(ID_AA64PFR0_EL1).RAS != 0
 
     @cached_property
     def pstate(self) -> PstateFeatures:

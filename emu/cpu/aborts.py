@@ -7,19 +7,17 @@ and the instruction syndrome. Everything here is a pure function of the two.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from emu.arch.a64.access import AccessKind
 from emu.arch.a64.loadstore import MemoryAccess, syndrome
-from emu.arch.address import IPA, PAGE_MASK, PAGE_SHIFT, VA
+from emu.arch.address import PAGE_SHIFT, VA
 from emu.arch.esr.classes import ExceptionClass
 from emu.arch.esr.fsc import EXTERNAL_ABORTS, FaultType
 from emu.arch.esr.iss import IssDataAbort
 from emu.arch.registers.exceptions import HPFAR_EL2, ExceptionSyndrome
 from emu.cpu.exception import ArmException
-
-if TYPE_CHECKING:
-    from emu.mmu.fault import Fault
+from emu.mmu.fault import Fault
 
 S1PTW: Final = IssDataAbort.S1PTW.in_place
 WnR: Final = IssDataAbort.WnR.in_place
@@ -109,7 +107,7 @@ def abort(
     if fault.s1ptw:
         # The fault was met reading a descriptor: the write was not what failed.
         iss = iss & ~WnR | S1PTW
-    elif fault.stage == 2 and not external:
+    elif fault.stage == 2:
         iss |= kind.instruction
     if kind.fetch:
         ec = ExceptionClass.IABT_LOW if to_el2 or el == 0 else ExceptionClass.IABT_CUR
@@ -118,21 +116,23 @@ def abort(
     esr = ec << _EC_SHIFT | _IL | iss
     if not to_el2:
         return ArmException(1, esr, pc, far)
-    return ArmException(2, esr, pc, far, hpfar(fault, far))
+    return ArmException(2, esr, pc, far, hpfar(fault))
 
 
-def hpfar(fault: Fault, far: VA) -> int | None:
+def alignment_fault(access: MemoryAccess, far: VA, pc: VA, el: int) -> ArmException:
+    """Return the exception for an access that must be aligned and is not (stage 1, to EL1)."""
+    fault = Fault(FaultType.ALIGNMENT, None, 1)
+    return abort(fault, data_access(access, write=access.is_write), far, pc, el)
+
+
+def hpfar(fault: Fault) -> int | None:
     """Return HPFAR_EL2 for a stage-2 fault; None where the architecture does not define it.
 
     Defined for translation, access flag and address size faults, and for every fault of a
     stage-1 walk (Arm ARM, HPFAR_EL2). Not for permission faults: software must translate
     FAR_EL2 itself.
     """
-    if fault.type in EXTERNAL_ABORTS:
+    undefined = fault.type is FaultType.PERMISSION or fault.type in EXTERNAL_ABORTS
+    if undefined and not fault.s1ptw:
         return None
-    if fault.type is FaultType.PERMISSION and not fault.s1ptw:
-        return None
-    ipa = fault.ipa
-    if not fault.s1ptw:
-        ipa = IPA(ipa & ~PAGE_MASK | far & PAGE_MASK)
-    return HPFAR_EL2.FIPA.encode(ipa >> PAGE_SHIFT & HPFAR_EL2.FIPA.mask)
+    return HPFAR_EL2.FIPA.encode(fault.ipa >> PAGE_SHIFT & HPFAR_EL2.FIPA.mask)

@@ -10,6 +10,7 @@ from collections import Counter
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from emu.arch.a64.loadstore import decode, effective_address
 from emu.arch.a64.maintenance import AT, DC, IC
 from emu.arch.a64.operations import Shareability
 from emu.arch.a64.system import decode_system
@@ -21,6 +22,7 @@ from emu.arch.registers.identification import CTR_EL0
 from emu.arch.registers.translation import MAIR_EL1, SCTLR_EL1
 from emu.arch.registers.virtualization import HCR_EL2
 from emu.cpu import instructions, system
+from emu.cpu.aborts import alignment_fault
 from emu.cpu.code import CodePages
 from emu.cpu.engine import Engine, EngineError, Interrupt
 from emu.cpu.exception import ArmException
@@ -315,8 +317,8 @@ class ProcessingElement:
 
     @property
     def external_aborts_to_el2(self) -> bool:
-        """HCR_EL2.TEA."""
-        return bool(self.registers.el2(HCR_EL2) & _TEA)
+        """HCR_EL2.TEA, which is RES0 without FEAT_RAS."""
+        return self.features.ras and bool(self.registers.el2(HCR_EL2) & _TEA)
 
     def controls_changed(self) -> None:
         """Note that a register of the translation regime changes."""
@@ -410,6 +412,8 @@ class ProcessingElement:
             return instructions.breakpoint_instruction(word, pc)
         if number == Interrupt.SMC:
             return instructions.secure_monitor_call(word, pc, el, hcr)
+        if number == Interrupt.DATA_ABORT:
+            return self._misaligned(word, pc, el)
         if number == Interrupt.UNDEFINED:
             trapped = decode_system(word)
             if trapped is not None:
@@ -418,3 +422,11 @@ class ProcessingElement:
                     return outcome
             return instructions.undefined_word(word, pc, el, hcr, self.read(CPACR_EL1))
         raise EngineError(f"exception {number} of the engine at PC {pc:#x} has no AArch64 meaning")
+
+    def _misaligned(self, word: int, pc: VA, el: int) -> ArmException:
+        """Return the exception for an exclusive access that the engine found misaligned."""
+        access = decode(word)
+        if access is None:
+            raise EngineError(f"data abort of the engine at PC {pc:#x} by the word {word:#010x}")
+        address = effective_address(access, self.registers.x, self.registers.sp(), pc)
+        return alignment_fault(access, address, pc, el)

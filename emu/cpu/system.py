@@ -226,9 +226,11 @@ def _cache_maintenance(
     """Execute DC or IC. Those by VA translate their address, and may abort (CM = 1)."""
     if el == 0 and not pe.registers.read(SCTLR_EL1).UCI:
         return _trap(1, SystemInstruction(SystemKind.SYS, Encoding(1, *operation.encoding), 31), pc)
+    if operation is DC.CVAP and not pe.features.dpb:
+        return undefined(pc)
     if operation.by_va:
         pe.refresh()
-        need = WRITE if isinstance(operation, DC) and operation.needs_write else READ
+        need = _permission_needed(operation, el)
         found = pe.mmu.translate(va, need, el)
         if isinstance(found, Fault):
             return abort(found, MAINTENANCE, va, pc, el, external_to_el2=pe.external_aborts_to_el2)
@@ -236,3 +238,10 @@ def _cache_maintenance(
     else:
         pe.maintain(operation, None)
     return Outcome.DONE
+
+
+def _permission_needed(operation: DC | IC, el: int) -> int:
+    """Return what maintenance by VA needs: EL1 may clean and invalidate code it cannot read."""
+    if isinstance(operation, DC) and operation.needs_write:
+        return WRITE
+    return READ if el == 0 else 0

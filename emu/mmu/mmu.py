@@ -92,7 +92,7 @@ class Mmu:
             return s1
         if (s1.el1 if el else s1.el0) & need != need:
             return Fault(FaultType.PERMISSION, s1.level, stage1.STAGE)
-        ipa = IPA(va + s1.offset)
+        ipa = IPA(va + s1.offset & stage1.ADDRESS_BITS)
         s2 = self.stage2(ipa, need, el)
         if isinstance(s2, Fault):
             return s2
@@ -116,7 +116,8 @@ class Mmu:
         controls = self.regime.stage1
         if controls.enabled:
             return stage1.walk(controls, va, self._fetch)
-        if va >> self.features.pa_bits:
+        half = controls.upper if va & stage1.UPPER_HALF else controls.lower
+        if (va & stage1.ADDRESS_BITS if half.tbi else va) >> self.features.pa_bits:
             return Fault(FaultType.ADDRESS_SIZE, 0, stage1.STAGE)
         return FLAT
 
@@ -141,6 +142,8 @@ class Mmu:
         s2 = self.stage2(ipa, READ, el=1)
         if isinstance(s2, Fault):
             return s2._replace(s1ptw=True)
+        if s2.is_device and self.regime.stage2.ptw:
+            return Fault(FaultType.PERMISSION, s2.level, stage2.STAGE, ipa, s1ptw=True)
         word = self.memory.fetch_u64(PA(ipa + s2.offset))
         if word is None:
             return Fault(FaultType.EXTERNAL_ON_WALK, level, stage1.STAGE)

@@ -68,6 +68,8 @@ class Stage2(NamedTuple):
     """Whether T0SZ and SL0 fit together; if not, every translation faults at level 0."""
     output_bits: int
     xnx: bool
+    ptw: bool
+    """HCR_EL2.PTW: a stage-1 walk may not touch Device memory."""
 
 
 class TranslationRegime(NamedTuple):
@@ -171,6 +173,7 @@ def _stage2(
         consistent,
         _output_bits(vtcr.PS, features),
         features.xnx,
+        bool(hcr.PTW),
     )
 
 

@@ -38,6 +38,11 @@ class Stage2Mapping(NamedTuple):
     """MemAttr[3:0] of the leaf."""
     descriptor: int
 
+    @property
+    def is_device(self) -> bool:
+        """Whether stage 2 makes this Device memory (MemAttr[3:2] is 0)."""
+        return not self.memattr >> 2
+
 
 NORMAL_WRITE_BACK: Final = 0b1111
 
