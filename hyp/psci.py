@@ -11,6 +11,8 @@ from hyp.reset import MPIDR_AFFINITY
 from hyp.smccc import SmcccFunction, smccc_set_retval
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hyp.vcpu import VCPU
 
 
@@ -65,62 +67,52 @@ _VENDOR_RESET: Final = 1 << 31
 _HIBERNATE_OFF: Final = 1
 _MAX_AFFINITY_LEVEL: Final = 3
 
-_SUPPORTED: Final = frozenset(PsciFunction) - {
-    PsciFunction.SYSTEM_SUSPEND,
-    PsciFunction.SYSTEM_SUSPEND_64,
-}
-
 
 def kvm_psci_call(vcpu: VCPU, function: PsciFunction) -> Exit | None:
-    """Serve a PSCI call."""
+    """Serve a PSCI call: arguments in x1 to x3, the result in x0."""
     width = 64 if function >> 30 & 1 else 32
     arguments = [vcpu.pe.read_x(n) & (1 << width) - 1 for n in (1, 2, 3)]
-    if function in (PsciFunction.SYSTEM_OFF, PsciFunction.SYSTEM_RESET):
-        kind = (
-            SystemEventType.SHUTDOWN
-            if function is PsciFunction.SYSTEM_OFF
-            else SystemEventType.RESET
-        )
-        return _system_event(vcpu, kind, 0)
-    if function in (PsciFunction.SYSTEM_RESET2, PsciFunction.SYSTEM_RESET2_64):
-        return _system_reset2(vcpu, arguments[0])
-    if function in (PsciFunction.SYSTEM_OFF2, PsciFunction.SYSTEM_OFF2_64):
-        return _system_off2(vcpu, arguments[0], arguments[1])
-    if function in (PsciFunction.CPU_SUSPEND, PsciFunction.CPU_SUSPEND_64):
-        # Nothing can be pending that would not wake the CPU at once.
-        smccc_set_retval(vcpu, PsciResult.SUCCESS)
-        return None
-    if function is PsciFunction.CPU_OFF:
-        vcpu.powered_off = True
-        return None
-    smccc_set_retval(vcpu, _query(vcpu, function, arguments))
+    result = _HANDLERS[function](vcpu, *arguments)
+    if isinstance(result, Exit):
+        # Should user space run the vCPU again in spite of it, the call has failed.
+        smccc_set_retval(vcpu, PsciResult.INTERNAL_FAILURE)
+        return result
+    smccc_set_retval(vcpu, result)
     return None
 
 
-def _query(vcpu: VCPU, function: PsciFunction, arguments: list[int]) -> int:
-    """Return the result of a call that concerns another CPU, or nothing at all."""
-    if function is PsciFunction.VERSION:
-        return PSCI_VERSION_1_3
-    if function is PsciFunction.MIGRATE_INFO_TYPE:
-        return MIGRATE_TOS_NOT_PRESENT
-    if function is PsciFunction.FEATURES:
-        return _features(arguments[0] & 0xFFFF_FFFF)
-    if function in (PsciFunction.CPU_ON, PsciFunction.CPU_ON_64):
-        return _cpu_on(vcpu, *arguments)
-    if function in (PsciFunction.AFFINITY_INFO, PsciFunction.AFFINITY_INFO_64):
-        return _affinity_info(vcpu, arguments[0], arguments[1])
+def _version(_vcpu: VCPU, *_arguments: int) -> int:
+    return PSCI_VERSION_1_3
+
+
+def _migrate_info_type(_vcpu: VCPU, *_arguments: int) -> int:
+    return MIGRATE_TOS_NOT_PRESENT
+
+
+def _not_supported(_vcpu: VCPU, *_arguments: int) -> int:
     return PsciResult.NOT_SUPPORTED
 
 
-def _features(function: int) -> PsciResult:
-    supported = function == SmcccFunction.VERSION or function in _SUPPORTED
+def _features(_vcpu: VCPU, function: int, *_arguments: int) -> int:
+    function &= 0xFFFF_FFFF
+    supported = function == SmcccFunction.VERSION or (
+        function in _HANDLERS and _HANDLERS[PsciFunction(function)] is not _not_supported
+    )
     return PsciResult.SUCCESS if supported else PsciResult.NOT_SUPPORTED
 
 
-def _cpu_on(vcpu: VCPU, target: int, entry: int, context_id: int) -> PsciResult:
-    if target & ~MPIDR_AFFINITY:
-        return PsciResult.INVALID_PARAMS
-    other = vcpu.vm.vcpu_by_mpidr(target)
+def _cpu_suspend(_vcpu: VCPU, *_arguments: int) -> int:
+    """Return at once: as with WFI, nothing else can run meanwhile."""
+    return PsciResult.SUCCESS
+
+
+def _cpu_off(vcpu: VCPU, *_arguments: int) -> int:
+    vcpu.powered_off = True
+    return PsciResult.SUCCESS
+
+
+def _cpu_on(vcpu: VCPU, target: int, entry: int, context_id: int) -> int:
+    other = None if target & ~MPIDR_AFFINITY else vcpu.vm.vcpu_by_mpidr(target)
     if other is None:
         return PsciResult.INVALID_PARAMS
     if not other.powered_off:
@@ -129,35 +121,64 @@ def _cpu_on(vcpu: VCPU, target: int, entry: int, context_id: int) -> PsciResult:
     return PsciResult.SUCCESS
 
 
-def _affinity_info(vcpu: VCPU, target: int, lowest_level: int) -> int:
+def _affinity_info(vcpu: VCPU, target: int, lowest_level: int, *_arguments: int) -> int:
+    """Say whether any CPU of a group is on; level 0 is a CPU, 1 the cluster it is in."""
     if target & ~MPIDR_AFFINITY or lowest_level > _MAX_AFFINITY_LEVEL:
         return PsciResult.INVALID_PARAMS
-    mask = MPIDR_AFFINITY & ~((1 << 8 * lowest_level) - 1)
+    mask = MPIDR_AFFINITY & -1 << 8 * lowest_level
     group = [v for v in vcpu.vm.vcpus.values() if not (v.mpidr ^ target) & mask]
     if not group:
         return PsciResult.INVALID_PARAMS
     return AffinityState.OFF if all(v.powered_off for v in group) else AffinityState.ON
 
 
-def _system_reset2(vcpu: VCPU, reset_type: int) -> Exit | None:
+def _system_off(vcpu: VCPU, *_arguments: int) -> Exit:
+    return _system_event(vcpu, SystemEventType.SHUTDOWN, 0)
+
+
+def _system_reset(vcpu: VCPU, *_arguments: int) -> Exit:
+    return _system_event(vcpu, SystemEventType.RESET, 0)
+
+
+def _system_reset2(vcpu: VCPU, reset_type: int, *_arguments: int) -> Exit | int:
     """Reset with a type: 0 for a warm reset, or from 1 << 31 up a vendor's own."""
     if 0 < reset_type < _VENDOR_RESET:
-        smccc_set_retval(vcpu, PsciResult.INVALID_PARAMS)
-        return None
+        return PsciResult.INVALID_PARAMS
     return _system_event(vcpu, SystemEventType.RESET, _RESET2_FLAG)
 
 
-def _system_off2(vcpu: VCPU, kind: int, cookie: int) -> Exit | None:
+def _system_off2(vcpu: VCPU, kind: int, cookie: int, *_arguments: int) -> Exit | int:
     """Power off to hibernate; 0 stands for the only kind there is."""
     if kind not in (0, _HIBERNATE_OFF) or cookie:
-        smccc_set_retval(vcpu, PsciResult.INVALID_PARAMS)
-        return None
+        return PsciResult.INVALID_PARAMS
     return _system_event(vcpu, SystemEventType.SHUTDOWN, _OFF2_FLAG)
 
 
 def _system_event(vcpu: VCPU, kind: SystemEventType, flags: int) -> SystemEvent:
-    """Stop all CPUs. Should user space run them again, the call has failed."""
-    smccc_set_retval(vcpu, PsciResult.INTERNAL_FAILURE)
+    """Stop all CPUs and leave the rest to user space."""
     for other in vcpu.vm.vcpus.values():
         other.powered_off = True
     return SystemEvent(kind, (flags,))
+
+
+_HANDLERS: Final[dict[PsciFunction, Callable[..., Exit | int]]] = {
+    PsciFunction.VERSION: _version,
+    PsciFunction.CPU_SUSPEND: _cpu_suspend,
+    PsciFunction.CPU_SUSPEND_64: _cpu_suspend,
+    PsciFunction.CPU_OFF: _cpu_off,
+    PsciFunction.CPU_ON: _cpu_on,
+    PsciFunction.CPU_ON_64: _cpu_on,
+    PsciFunction.AFFINITY_INFO: _affinity_info,
+    PsciFunction.AFFINITY_INFO_64: _affinity_info,
+    PsciFunction.MIGRATE_INFO_TYPE: _migrate_info_type,
+    PsciFunction.SYSTEM_OFF: _system_off,
+    PsciFunction.SYSTEM_RESET: _system_reset,
+    PsciFunction.FEATURES: _features,
+    PsciFunction.SYSTEM_SUSPEND: _not_supported,
+    PsciFunction.SYSTEM_SUSPEND_64: _not_supported,
+    PsciFunction.SYSTEM_RESET2: _system_reset2,
+    PsciFunction.SYSTEM_RESET2_64: _system_reset2,
+    PsciFunction.SYSTEM_OFF2: _system_off2,
+    PsciFunction.SYSTEM_OFF2_64: _system_off2,
+}
+"""What each function does, given the vCPU and three arguments: its result, or an exit."""
