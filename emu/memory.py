@@ -39,6 +39,7 @@ class PhysicalMemory:
         self._buffer = mmap.mmap(-1, size)
         self._bytes = memoryview(self._buffer)
         self._words = self._bytes.cast("Q")
+        self._instructions = self._bytes.cast("I")
 
     @property
     def host_address(self) -> int:
@@ -58,6 +59,10 @@ class PhysicalMemory:
         if 0 <= offset < self.size:
             return self._words[offset >> 3]
         return None
+
+    def read_instruction(self, pa: PA) -> int:
+        """Read the A64 instruction at an aligned address."""
+        return self._instructions[self._offset(pa, 4) >> 2]
 
     def read_u64(self, pa: PA) -> int:
         """Read eight aligned bytes with a single access."""

@@ -81,12 +81,16 @@ class EngineError(Exception):
 
 
 _lib = ctypes.CDLL(uclib._name)  # noqa: SLF001  # the library that the binding has loaded
-_lib.uc_emu_start.argtypes = [_pointer, _u64, _u64, _u64, ctypes.c_size_t]
-_lib.uc_emu_stop.argtypes = [_pointer]
-_lib.uc_reg_read.argtypes = [_pointer, ctypes.c_int, _pointer]
-_lib.uc_reg_write.argtypes = [_pointer, ctypes.c_int, _pointer]
-_lib.uc_reg_read_batch.argtypes = [_pointer, _pointer, _pointer, ctypes.c_int]
 _lib.uc_mem_map_ptr.argtypes = [_pointer, _u64, ctypes.c_size_t, ctypes.c_uint32, _pointer]
+_start = _lib.uc_emu_start
+_start.argtypes = [_pointer, _u64, _u64, _u64, ctypes.c_size_t]
+# These are called often, with arguments that are C objects already: no conversion is declared.
+_stop, _read, _write, _read_batch = (
+    _lib.uc_emu_stop,
+    _lib.uc_reg_read,
+    _lib.uc_reg_write,
+    _lib.uc_reg_read_batch,
+)
 
 X_IDS: Final = (
     *range(reg.UC_ARM64_REG_X0, reg.UC_ARM64_REG_X28 + 1),
@@ -122,13 +126,13 @@ class Engine:
         on_system: Callable[[Any, int, Any, Any], int],
     ) -> None:
         self._uc = _new_instance()
-        self._handle = _handle(self._uc)
+        self._handle = _pointer(_handle(self._uc))
         _check(
             _lib.uc_mem_map_ptr(
                 self._handle, memory.base, memory.size, const.UC_PROT_ALL, memory.host_address
             )
         )
-        self._counter = _u64.from_address(self._handle + 8 * counter_index())
+        self._counter = _u64.from_address(_handle(self._uc) + 8 * counter_index())
         self._on_fill = FILL_CALLBACK(on_fill)
         self._on_interrupt = INTERRUPT_CALLBACK(on_interrupt)
         self._on_system = SYSTEM_CALLBACK(on_system)
@@ -136,22 +140,21 @@ class Engine:
         self._hook(const.UC_HOOK_INTR, self._on_interrupt)
         self._hooked: set[tuple[VA, SystemHook]] = set()
         self._scratch = _u64()
-        self._scratch_at = ctypes.addressof(self._scratch)
+        self._scratch_at = ctypes.byref(self._scratch)
+        self._pc, self._pstate = _u64(), _u64()
         self._state_ids = (ctypes.c_int * 2)(reg.UC_ARM64_REG_PC, reg.UC_ARM64_REG_PSTATE)
-        self._state = (_u64 * 2)()
-        base = ctypes.addressof(self._state)
-        self._state_at = (_pointer * 2)(base, base + 8)
+        self._state_at = (_pointer * 2)(ctypes.addressof(self._pc), ctypes.addressof(self._pstate))
 
     # Running
 
     def start(self, pc: VA, count: int) -> int:
         """Run from ``pc`` for at most ``count`` instructions; return Unicorn's error code."""
-        code: int = _lib.uc_emu_start(self._handle, pc, 0, 0, count)
+        code: int = _start(self._handle, pc, 0, 0, count)
         return code
 
     def stop(self) -> None:
         """Stop, from inside a callback. Never call this from another thread."""
-        _lib.uc_emu_stop(self._handle)
+        _stop(self._handle)
 
     @property
     def entered(self) -> int:
@@ -165,30 +168,29 @@ class Engine:
 
     def state(self) -> tuple[VA, int]:
         """Return PC and PSTATE in one call."""
-        _lib.uc_reg_read_batch(self._handle, self._state_ids, self._state_at, 2)
-        pc, pstate = self._state
-        return VA(pc), pstate
+        _read_batch(self._handle, self._state_ids, self._state_at, 2)
+        return VA(self._pc.value), self._pstate.value
 
     def read(self, register: int) -> int:
         """Read a register by Unicorn's number."""
-        _lib.uc_reg_read(self._handle, register, self._scratch_at)
+        _read(self._handle, register, self._scratch_at)
         return self._scratch.value
 
     def write(self, register: int, value: int) -> None:
         """Write a register by Unicorn's number."""
         self._scratch.value = value
-        _lib.uc_reg_write(self._handle, register, self._scratch_at)
+        _write(self._handle, register, self._scratch_at)
 
     def read_system(self, encoding: Encoding) -> int:
         """Read a system register, without side effects or access checks."""
         cp = _CpReg(encoding.CRn, encoding.CRm, encoding.op0, encoding.op1, encoding.op2)
-        _check(_lib.uc_reg_read(self._handle, reg.UC_ARM64_REG_CP_REG, ctypes.addressof(cp)))
+        _check(_read(self._handle, reg.UC_ARM64_REG_CP_REG, ctypes.byref(cp)))
         return int(cp.val)
 
     def write_system(self, encoding: Encoding, value: int) -> None:
         """Write a system register, without side effects or access checks."""
         cp = _CpReg(encoding.CRn, encoding.CRm, encoding.op0, encoding.op1, encoding.op2, value)
-        _check(_lib.uc_reg_write(self._handle, reg.UC_ARM64_REG_CP_REG, ctypes.addressof(cp)))
+        _check(_write(self._handle, reg.UC_ARM64_REG_CP_REG, ctypes.byref(cp)))
 
     # Hooks and caches
 
@@ -221,7 +223,7 @@ class Engine:
         handle = ctypes.c_size_t()
         _check(
             _lib.uc_hook_add(
-                _pointer(self._handle),
+                self._handle,
                 ctypes.byref(handle),
                 kind,
                 ctypes.cast(callback, _pointer),

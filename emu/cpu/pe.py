@@ -14,7 +14,7 @@ from emu.arch.a64.loadstore import decode, effective_address
 from emu.arch.a64.maintenance import AT, DC, IC
 from emu.arch.a64.operations import Shareability
 from emu.arch.a64.system import decode_system
-from emu.arch.address import PA, PAGE_MASK, PAGE_SIZE, VA
+from emu.arch.address import PA, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, VA
 from emu.arch.fields import SystemRegister
 from emu.arch.registers.control import CPACR_EL1
 from emu.arch.registers.exceptions import ELR_EL2, SPSR_EL2, Mode
@@ -333,11 +333,14 @@ class ProcessingElement:
 
     def word_at(self, pc: VA) -> int:
         """Return the instruction at ``pc``, or 0 if it cannot be fetched."""
-        self.refresh()
-        found = self.mmu.translate(pc, 0, el=1)
-        if isinstance(found, Fault):
-            return 0
-        return int.from_bytes(self.memory.read(PA(found.page | pc & PAGE_MASK), 4), "little")
+        page = self.code.scanned.get(pc >> PAGE_SHIFT)
+        if page is None:
+            self.refresh()
+            found = self.mmu.translate(pc, 0, el=1)
+            if isinstance(found, Fault):
+                return 0
+            page = found.page
+        return self.memory.read_instruction(PA(page | pc & PAGE_MASK))
 
     def maintain(self, operation: DC | IC, pa: PA | None, lines: int = 1) -> None:
         """Carry out cache maintenance on the page of ``pa``, or on everything.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from emu.arch.a64.access import AccessKind
+from emu.arch.a64.access import STACK_POINTER, AccessKind
 from emu.arch.a64.loadstore import decode, effective_address
 from emu.arch.a64.maintenance import DC
 from emu.arch.a64.system import decode_system
@@ -102,7 +102,8 @@ class Refill:
         access = decode(word)
         registers = self._pe.registers
         if access is not None:
-            address = effective_address(access, registers.x, registers.sp(), pc)
+            sp = registers.sp() if access.base == STACK_POINTER else VA(0)
+            address = effective_address(access, registers.x, sp, pc)
             write = need == WRITE
             if write and access.kind is AccessKind.ATOMIC and fault.stage:
                 write = not isinstance(self._mmu.translate(page, READ, el), Fault)

@@ -29,6 +29,9 @@ class FaultType(Enum):
     LOCKDOWN = "implementation defined fault (lockdown)"
     UNSUPPORTED_EXCLUSIVE = "implementation defined fault (unsupported exclusive or atomic access)"
 
+    # Members are singletons. Enum's own hash is Python code, and this one is on the abort path.
+    __hash__ = object.__hash__
+
 
 class FaultStatusCode(IntEnum):
     """Every allocated code. ``L3`` is level 3, ``LM1`` level -1 (FEAT_LPA2), ``LM2`` level -2."""
