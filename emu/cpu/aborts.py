@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from emu.arch.a64.access import AccessKind
-from emu.arch.a64.loadstore import MemoryAccess, syndrome
+from emu.arch.a64.loadstore import decode, syndrome
 from emu.arch.address import PAGE_SHIFT, VA
 from emu.arch.esr.classes import ExceptionClass
 from emu.arch.esr.fsc import EXTERNAL_ABORTS, FaultType
@@ -25,6 +25,8 @@ CM: Final = IssDataAbort.CM.in_place
 
 _EC_SHIFT: Final = ExceptionSyndrome.EC.lsb
 _IL: Final = ExceptionSyndrome.IL.in_place
+_FIPA_SHIFT: Final = HPFAR_EL2.FIPA.lsb
+_FIPA: Final = HPFAR_EL2.FIPA.in_place
 _ADDRESS: Final = (1 << 56) - 1
 """A VA without its tag."""
 
@@ -43,16 +45,17 @@ FETCH: Final = AbortKind(fetch=True, iss=0)
 
 
 @lru_cache(maxsize=4096)
-def data_access(access: MemoryAccess | None, *, write: bool) -> AbortKind:
+def data_access(word: int, *, write: bool) -> AbortKind:
     """Describe a load, store or atomic.
 
     Parameters
     ----------
-    access
-        The decoded instruction, or None if it is not understood.
+    word
+        The instruction. One that is not understood is described by ``write`` alone.
     write
         Whether the part of the access that failed was a write that a read would have passed.
     """
+    access = decode(word)
     if access is None:
         return AbortKind(fetch=False, iss=WnR if write else 0)
     wnr = write if access.kind is AccessKind.ATOMIC else access.is_write
@@ -119,10 +122,10 @@ def abort(
     return ArmException(2, esr, pc, far, hpfar(fault))
 
 
-def alignment_fault(access: MemoryAccess, far: VA, pc: VA, el: int) -> ArmException:
+def alignment_fault(word: int, far: VA, pc: VA, el: int) -> ArmException:
     """Return the exception for an access that must be aligned and is not (stage 1, to EL1)."""
     fault = Fault(FaultType.ALIGNMENT, None, 1)
-    return abort(fault, data_access(access, write=access.is_write), far, pc, el)
+    return abort(fault, data_access(word, write=False), far, pc, el)
 
 
 def hpfar(fault: Fault) -> int | None:
@@ -135,4 +138,4 @@ def hpfar(fault: Fault) -> int | None:
     undefined = fault.type is FaultType.PERMISSION or fault.type in EXTERNAL_ABORTS
     if undefined and not fault.s1ptw:
         return None
-    return HPFAR_EL2.FIPA.encode(fault.ipa >> PAGE_SHIFT & HPFAR_EL2.FIPA.mask)
+    return fault.ipa >> PAGE_SHIFT << _FIPA_SHIFT & _FIPA

@@ -432,4 +432,4 @@ class ProcessingElement:
         if access is None:
             raise EngineError(f"data abort of the engine at PC {pc:#x} by the word {word:#010x}")
         address = effective_address(access, self.registers.x, self.registers.sp(), pc)
-        return alignment_fault(access, address, pc, el)
+        return alignment_fault(word, address, pc, el)

@@ -107,8 +107,8 @@ class Refill:
             write = need == WRITE
             if write and access.kind is AccessKind.ATOMIC and fault.stage:
                 write = not isinstance(self._mmu.translate(page, READ, el), Fault)
-            return data_access(access, write=write), faulting_address(address, page)
+            return data_access(word, write=write), faulting_address(address, page)
         instruction = decode_system(word)
         if instruction is not None and instruction.operation is DC.ZVA:
             return ZEROING, faulting_address(VA(registers.x(instruction.rt)), page)
-        return data_access(None, write=need == WRITE), page
+        return data_access(word, write=need == WRITE), page

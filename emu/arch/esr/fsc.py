@@ -126,6 +126,8 @@ _TYPE_AND_LEVEL = {
     for level, code in levels.items()
 }
 
+_STATUS = {fault_and_level: code for code, fault_and_level in _TYPE_AND_LEVEL.items()}
+
 MMU_FAULTS = frozenset(
     {
         FaultType.ADDRESS_SIZE,
@@ -155,10 +157,10 @@ def fsc(fault: FaultType, level: int | None = None) -> FaultStatusCode:
     ValueError
         If the architecture has no code for this fault at this level.
     """
-    try:
-        return FaultStatusCode(_CODES[fault][level])
-    except KeyError:
+    code = _STATUS.get((fault, level))
+    if code is None:
         levels = ", ".join(str(known) for known in _CODES[fault])
         raise ValueError(
             f"no status code for a {fault.value} at level {level}; levels with a code: {levels}"
-        ) from None
+        )
+    return code
