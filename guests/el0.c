@@ -3,7 +3,8 @@
  *
  * Watch: no exception here reaches the hypervisor. SVC, BRK, undefined instructions and stage-1
  *        faults all go to EL1, with EC 0x24 and 0x20 instead of 0x25 and 0x21 for aborts
- *        that come from EL0. At EL2 there are only first touches of pages and the console.
+ *        that come from EL0. At EL2 there are only first touches of pages, the console,
+ *        and the four register writes that turn stage 1 on.
  */
 #include "firmware.h"
 

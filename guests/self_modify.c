@@ -1,10 +1,12 @@
 /*
  * Rewrite the guest's own code, with the cache maintenance that the architecture asks for.
  *
- * Watch: stage 1 and the caches are on. Every round stores one instruction, cleans the data
- *        cache to the point of unification (DC CVAU, DSB), invalidates the instruction cache
- *        (IC IVAU, DSB) and resynchronises (ISB); only then is the new code sure to run. The
- *        page is mapped with W and X from its first fetch, so that no round takes an abort.
+ * Watch: stage 1 and the caches are turned on first: four writes to translation registers, which
+ *        the hypervisor traps (EC 0x18) until the one that turns the caches on. Every round then
+ *        stores one instruction, cleans the data cache to the point of unification (DC CVAU,
+ *        DSB), invalidates the instruction cache (IC IVAU, DSB) and resynchronises (ISB); only
+ *        now is the new code sure to run. The page is mapped with W and X from its first fetch,
+ *        so that no round takes an abort; CTR_EL0, read for the line sizes, traps once a round.
  *        Without the maintenance a machine with real caches runs stale code.
  */
 #include "firmware.h"

@@ -1,16 +1,16 @@
 /*
  * Look at time: the counter, and waiting for the virtual timer.
  *
- * Watch: the counter never runs backwards, and a loop of work moves it. WFI traps (EC 0x01):
- *        nothing is pending, so time moves on to the next event, the timer's CVAL. PSTATE.I is
- *        masked and no interrupt controller is set up: no exception follows, the guest polls
- *        ISTATUS.
+ * Watch: time is counted in instructions, so that every run shows the same numbers. The counter
+ *        never runs backwards. WFI traps (EC 0x01); nothing else can run meanwhile, so the
+ *        hypervisor steps over it. PSTATE.I is masked and no interrupt controller is set up: no
+ *        exception follows when the timer's condition is met, the guest polls ISTATUS.
  */
 #include "firmware.h"
 
 #define ENABLE 1ul
 #define ISTATUS 4ul
-#define WAIT 100000ul /* ticks */
+#define WAIT 500ul /* ticks */
 
 int main(void) {
     uint64_t frequency = counter_frequency();
