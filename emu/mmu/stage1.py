@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from emu.arch.address import IPA, VA
+from emu.arch.address import IPA, PAGE_SHIFT, VA
 from emu.arch.descriptors import Descriptor, Stage1Leaf, Stage1Table
 from emu.arch.esr.fsc import FaultType
 from emu.arch.granule import LAST_LEVEL
@@ -45,8 +45,10 @@ class Stage1Mapping(NamedTuple):
     descriptor: int
 
 
-FLAT: Final = Stage1Mapping(0, 48, 0, ALL, ALL, is_global=False, attr_index=0, descriptor=0)
-"""Stage 1 switched off: the VA is the IPA."""
+FLAT: Final = Stage1Mapping(
+    0, PAGE_SHIFT, LAST_LEVEL, ALL, ALL, is_global=False, attr_index=0, descriptor=0
+)
+"""Stage 1 switched off: the VA is the IPA, and the TLB holds it page by page."""
 
 
 def walk(stage1: Stage1, va: VA, fetch: Callable[[IPA, int], int | Fault]) -> Stage1Mapping | Fault:
