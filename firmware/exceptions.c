@@ -1,7 +1,7 @@
 /* Exceptions taken to EL1: handlers that a guest installs, and the report of all others. */
 #include "firmware.h"
 
-enum { QUIT_EXCEPTION = 2 }; /* exit code of a guest that took an exception it did not expect */
+enum { QUIT_EXCEPTION = 99 }; /* exit code of a guest that took an exception it did not expect */
 
 struct caught caught;
 
@@ -24,12 +24,13 @@ bool record_and_skip(struct frame *frame) {
 
 /* One line with all that is needed to find the cause. */
 static _Noreturn void report(const struct frame *frame) {
-    static bool reporting;
-    if (!reporting) {
-        reporting = true; /* an exception in here must not lead to here again */
+    static unsigned depth; /* an exception in here leads to here again, but not for ever */
+    depth++;
+    if (depth == 1)
         print("FAIL: exception vector=%u ESR=%x ELR=%x FAR=%x SPSR=%x LR=%x\n", frame->vector,
               frame->esr, frame->elr, frame->far, frame->spsr, frame->x[30]);
-    }
+    else if (depth == 2)
+        puts("FAIL: exception in the report of an exception\n");
     quit(QUIT_EXCEPTION);
 }
 

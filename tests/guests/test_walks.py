@@ -111,8 +111,10 @@ def test_writes_to_translation_registers_trap_until_the_caches_are_on(
     boot: Callable[..., Run],
 ) -> None:
     run = boot("self_modify")
-    writes = [event["reg"] for event in run.named("kvm_sys_access") if event["is_write"]]
+    accesses = run.named("kvm_sys_access")
+    writes = [event["reg"] for event in accesses if event["is_write"]]
     assert writes == ["MAIR_EL1", "TCR_EL1", "TTBR0_EL1", "SCTLR_EL1"]
+    assert [event["reg"] for event in accesses if not event["is_write"]] == ["CTR_EL0"] * 16
     toggles = run.named("kvm_toggle_cache")
     assert [(event["was"], event["now"]) for event in toggles] == [(False, False)] * 3 + [
         (False, True)
