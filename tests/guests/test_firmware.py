@@ -94,9 +94,9 @@ def test_an_exception_in_the_report_itself_ends_the_guest(run_source: Callable[.
     # The frame's first part, with x30, lies on a page that is not mapped.
     body = """
         uint64_t *root = mmu_tables((void *)UNTOUCHED), va = 0x80000000;
-        mmu_map(root, va, UNTOUCHED + BLOCK_SIZE, PAGE_SIZE, MAP_DATA);
+        mmu_map(root, va + PAGE_SIZE, UNTOUCHED + BLOCK_SIZE, PAGE_SIZE, MAP_DATA);
         mmu_on(root);
-        handle_exception((struct frame *)(va - 0x100));"""
+        handle_exception((struct frame *)(va + PAGE_SIZE - 0x100));"""
     run = run_source(guest(body, "void handle_exception(struct frame *);"), status=99)
     assert run.console == "FAIL: exception in the report of an exception\n"
 
