@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from emu.arch.registers.virtualization import HCR_EL2
 
 INSTRUCTION_BYTES: Final = 4
-_BREAKPOINT = ExceptionInstruction.BRK
 
 
 def supervisor_call(word: int, after: VA) -> ArmException:

@@ -46,6 +46,8 @@ LIVELOCK_LIMIT: Final = 1000
 """Exceptions in a row without one retired instruction after which the PE gives up."""
 
 _GUEST_MODES: Final = frozenset({Mode.EL0t, Mode.EL1t, Mode.EL1h})
+_WORD: Final = 4
+"""CTR_EL0 gives line sizes as logarithms of words."""
 _TEA: Final = HCR_EL2.TEA.in_place
 
 
@@ -98,6 +100,9 @@ class ProcessingElement:
         self._code_changed = False
         self._progress_at = -1
         self._stalls = 0
+        ctr = features.read(CTR_EL0)
+        self._icache_line = _WORD << ctr.IminLine
+        self._dcache_line = _WORD << ctr.DminLine
         self.mmu = Mmu(memory, features)
         self.engine = Engine(memory, self._on_fill, self._on_interrupt, self._on_system)
         self.timer = GenericTimer(lambda: self.time)
@@ -181,6 +186,20 @@ class ProcessingElement:
     def dc(self, operation: DC, pa: PA | None = None, size: int = 1) -> None:
         """Execute a data cache operation, or a loop of them over ``size`` bytes."""
         self._maintain_range(operation, pa, size)
+
+    def wait_for_interrupt(self) -> bool:
+        """Execute WFI: let time pass until the next timer interrupt is due.
+
+        Returns
+        -------
+        bool
+            False if nothing will ever end the wait; no time passes then.
+        """
+        due = self.timer.next_event()
+        if due is None:
+            return False
+        self.idle += max(0, due - self.time)
+        return True
 
     def run(self, budget: int) -> EL2Entry:
         """ERET to ELR_EL2 and SPSR_EL2, and run the guest until EL2 is entered for good.
@@ -357,15 +376,10 @@ class ProcessingElement:
         if pa is None:
             self.maintain(operation, None)
             return
-        line = self._line_size(operation)
+        line = self._icache_line if isinstance(operation, IC) else self._dcache_line
         for page in range(pa & -PAGE_SIZE, pa + size, PAGE_SIZE):
             first, last = max(page, pa), min(page + PAGE_SIZE, pa + size) - 1
             self.maintain(operation, PA(page), last // line - first // line + 1)
-
-    def _line_size(self, operation: DC | IC) -> int:
-        """Return the bytes of a cache line: CTR_EL0 counts words, as a logarithm."""
-        ctr = self.features.read(CTR_EL0)
-        return 4 << (ctr.IminLine if isinstance(operation, IC) else ctr.DminLine)
 
     # Callbacks of the engine. An exception must not pass through C code.
 

@@ -15,8 +15,7 @@ from emu.arch.a64.operations import TranslationRegime
 from emu.arch.a64.system import SystemInstruction, SystemKind, decode_system
 from emu.arch.a64.tlbi import TLBI
 from emu.arch.address import VA
-from emu.arch.esr.build import syndrome, system_register_trap
-from emu.arch.esr.classes import ExceptionClass
+from emu.arch.esr.build import system_register_trap
 from emu.arch.fields import Encoding, SystemRegister
 from emu.arch.registers import REGISTERS
 from emu.arch.registers.exceptions import PAR_EL1
@@ -38,6 +37,7 @@ from emu.arch.registers.translation import MAIR_EL1, SCTLR_EL1
 from emu.arch.registers.virtualization import HCR_EL2, VMPIDR_EL2, VPIDR_EL2
 from emu.cpu.aborts import MAINTENANCE, abort
 from emu.cpu.exception import ArmException
+from emu.cpu.instructions import undefined
 from emu.cpu.registers import TRANSLATION_CONTROLS
 from emu.cpu.traps import is_id_group_3, is_trapped
 from emu.mmu.at import address_translate, fault_report
@@ -151,11 +151,6 @@ def execute(
 
 _EL0_OP1: Final = 3
 """SYS operations that EL0 may execute, if SCTLR_EL1.UCI allows."""
-
-
-def undefined(pc: VA) -> ArmException:
-    """Return the exception of an instruction that does not exist here (EC 0x00)."""
-    return ArmException(1, syndrome(ExceptionClass.UNKNOWN), pc)
 
 
 def _trap(target: int, instruction: SystemInstruction, pc: VA) -> ArmException:

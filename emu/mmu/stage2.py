@@ -73,33 +73,35 @@ def walk(memory: PhysicalMemory, stage2: Stage2, ipa: IPA) -> Stage2Mapping | Fa
     if stage2.base >> stage2.output_bits:
         return Fault(FaultType.ADDRESS_SIZE, 0, STAGE, ipa)
     granule = stage2.granule
+    _, _, stride, block_levels, address_mask = granule
+    fetch, output_bits = memory.fetch_u64, stage2.output_bits
     level = stage2.start_level
     shift = granule.level_shift(level)
     table = stage2.base
     index = ipa >> shift  # at the start level this runs over all concatenated tables
     while True:
-        word = memory.fetch_u64(PA(table + (index << 3)))
+        word = fetch(PA(table + (index << 3)))
         if word is None:
             return Fault(FaultType.EXTERNAL_ON_WALK, level, STAGE, ipa)
         if not word & VALID:
             return Fault(FaultType.TRANSLATION, level, STAGE, ipa)
-        output = word & granule.address_mask
+        output = word & address_mask
         if level == LAST_LEVEL:
             if not word & TYPE:
                 return Fault(FaultType.TRANSLATION, level, STAGE, ipa)
             break
         if not word & TYPE:
-            if level not in granule.block_levels:
+            if level not in block_levels:
                 return Fault(FaultType.TRANSLATION, level, STAGE, ipa)
             output &= -(1 << shift)
             break
-        if output >> stage2.output_bits:
+        if output >> output_bits:
             return Fault(FaultType.ADDRESS_SIZE, level, STAGE, ipa)
         table = PA(output)
         level += 1
-        shift -= granule.stride
-        index = ipa >> shift & ((1 << granule.stride) - 1)
-    if output >> stage2.output_bits:
+        shift -= stride
+        index = ipa >> shift & (1 << stride) - 1
+    if output >> output_bits:
         return Fault(FaultType.ADDRESS_SIZE, level, STAGE, ipa)
     if not word & AF:
         return Fault(FaultType.ACCESS_FLAG, level, STAGE, ipa)
