@@ -81,7 +81,7 @@ class VCPU:
     @property
     def pc(self) -> VA:
         """The guest's PC."""
-        return VA(self.pe.read(ELR_EL2))
+        return VA(int(self.pe.read(ELR_EL2)))
 
     @property
     def pstate(self) -> SPSR_EL2:
