@@ -1,0 +1,13 @@
+"""A fresh machine for each test."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.emu.cpu.bare import Bare
+
+
+@pytest.fixture
+def bare() -> Bare:
+    """Return a machine with one PE, stage 2 on and nothing mapped but code."""
+    return Bare()
