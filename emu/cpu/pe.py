@@ -80,6 +80,8 @@ class ProcessingElement:
         TLB entries that TLBI instructions removed, by operation name.
     idle
         Time spent waiting rather than executing, in instructions.
+    fetching
+        Whether Python runs for the fetch of an instruction, which has not been entered yet.
     """
 
     def __init__(self, index: int, memory: PhysicalMemory, features: CpuFeatures) -> None:
@@ -92,6 +94,7 @@ class ProcessingElement:
         self.tlbi_entries: Counter[str] = Counter()
         self.idle = 0
         self.stale = True
+        self.fetching = False
         self._retired = 0
         self._running = False
         self._pending: ArmException | None = None
@@ -115,7 +118,9 @@ class ProcessingElement:
     @property
     def retired(self) -> int:
         """Instructions retired so far; exact whenever Python runs."""
-        return self._retired + (self.engine.entered - 1 if self._running else 0)
+        if not self._running:
+            return self._retired
+        return self._retired + self.engine.entered - (0 if self.fetching else 1)
 
     @property
     def time(self) -> int:
@@ -248,7 +253,10 @@ class ProcessingElement:
         entered = self.engine.entered
         pc, pstate = self.engine.state()
         exception = self._pending
-        if exception is not None:
+        if self.fetching:
+            self.fetching = False
+            self._retired += entered
+        elif exception is not None:
             self._retired += entered if exception.retired else entered - 1
         elif self._answered is not None:
             self._retired += entered - 1

@@ -59,9 +59,11 @@ class Refill:
             mmu.hits += 1
         else:
             mmu.misses += 1
+            self._pe.fetching = need == EXECUTE
             walked = self._walk(va, need, el, pc, pstate)
             if walked is None:
                 return False
+            self._pe.fetching = False
             entry = walked
         permissions = entry.el1 if el else entry.el0
         if self._code.scanned.get(page) != entry.page:
