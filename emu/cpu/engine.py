@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import ctypes
 from enum import IntEnum
-from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from unicorn import arm64_const as reg
 from unicorn import unicorn_const as const
-from unicorn.unicorn_py3.unicorn import Uc, UcError, uc_version, uclib
+from unicorn.unicorn_py3.unicorn import Uc, UcError, uclib
 
 from emu.arch.address import PAGE_SIZE, VA
+from emu.cpu.internals import NO_EXCLUSIVE, EngineError, find_internals, handle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,10 +76,6 @@ class _CpReg(ctypes.Structure):
     )
 
 
-class EngineError(Exception):
-    """Unicorn failed in a way that is no guest's doing: a bug here or there."""
-
-
 _lib = ctypes.CDLL(uclib._name)  # noqa: SLF001  # the library that the binding has loaded
 _lib.uc_mem_map_ptr.argtypes = [_pointer, _u64, ctypes.c_size_t, ctypes.c_uint32, _pointer]
 _start = _lib.uc_emu_start
@@ -97,10 +93,6 @@ X_IDS: Final = (
     reg.UC_ARM64_REG_X29,
     reg.UC_ARM64_REG_X30,
 )
-
-_COUNTER_WORDS = 400
-_PROBE_COUNTS = (37, 91, 13)
-_NOP = 0xD503201F
 
 
 class Engine:
@@ -126,13 +118,17 @@ class Engine:
         on_system: Callable[[Any, int, Any, Any], int],
     ) -> None:
         self._uc = _new_instance()
-        self._handle = _pointer(_handle(self._uc))
+        self._handle = _pointer(handle(self._uc))
         _check(
             _lib.uc_mem_map_ptr(
                 self._handle, memory.base, memory.size, const.UC_PROT_ALL, memory.host_address
             )
         )
-        self._counter = _u64.from_address(_handle(self._uc) + 8 * counter_index())
+        internals = find_internals()
+        structure = handle(self._uc)
+        self._counter = _u64.from_address(structure + 8 * internals.counter)
+        cpu = _u64.from_address(structure + 8 * internals.cpu).value
+        self._exclusive = _u64.from_address(cpu + internals.exclusive)
         self._on_fill = FILL_CALLBACK(on_fill)
         self._on_interrupt = INTERRUPT_CALLBACK(on_interrupt)
         self._on_system = SYSTEM_CALLBACK(on_system)
@@ -192,6 +188,15 @@ class Engine:
         cp = _CpReg(encoding.CRn, encoding.CRm, encoding.op0, encoding.op1, encoding.op2, value)
         _check(_write(self._handle, reg.UC_ARM64_REG_CP_REG, ctypes.byref(cp)))
 
+    @property
+    def exclusive(self) -> bool:
+        """Whether the local exclusive monitor is set."""
+        return self._exclusive.value != NO_EXCLUSIVE
+
+    def clear_exclusive(self) -> None:
+        """Clear the local exclusive monitor, as every exception return does."""
+        self._exclusive.value = NO_EXCLUSIVE
+
     # Hooks and caches
 
     def hook_system(self, va: VA, kind: SystemHook) -> None:
@@ -248,40 +253,3 @@ def _new_instance() -> Uc:
     uc.ctl_exits_enabled(True)  # otherwise each return probes the page of `until`
     uc.ctl_set_exits([])
     return uc
-
-
-def _handle(uc: Uc) -> int:
-    """Return what the C functions take: the address of Unicorn's structure."""
-    address = uc._uch.value  # noqa: SLF001
-    assert address is not None
-    return address
-
-
-@cache
-def counter_index() -> int:
-    """Find Unicorn's instruction counter, as an index of 64-bit words into its structure.
-
-    It is not in the public interface. After a run of ``count=n`` it holds n + 1; exactly one
-    word may do so for several n.
-    """
-    uc = _new_instance()
-    uc.mem_map(0, PAGE_SIZE)
-    uc.mem_write(0, _NOP.to_bytes(4, "little") * max(_PROBE_COUNTS))
-    uc.hook_add(const.UC_HOOK_TLB_FILL, _identity)
-    words = (_u64 * _COUNTER_WORDS).from_address(_handle(uc))
-    candidates = set(range(_COUNTER_WORDS))
-    for count in _PROBE_COUNTS:
-        uc.emu_start(0, 0, count=count)
-        candidates = {index for index in candidates if words[index] == count + 1}
-    if len(candidates) != 1:
-        raise EngineError(
-            f"Unicorn {uc_version()}: the instruction counter was sought in "
-            f"{_COUNTER_WORDS} words and found {len(candidates)} times; use unicorn 2.1.4"
-        )
-    return candidates.pop()
-
-
-def _identity(_uc: object, va: int, _access: int, result: Any, _data: object) -> bool:  # noqa: ANN401
-    result.paddr = va
-    result.perms = const.UC_PROT_ALL
-    return True

@@ -24,8 +24,9 @@ from emu.arch.registers.virtualization import HCR_EL2
 from emu.cpu import instructions, system
 from emu.cpu.aborts import alignment_fault
 from emu.cpu.code import CodePages
-from emu.cpu.engine import Engine, EngineError, Interrupt
+from emu.cpu.engine import Engine, Interrupt
 from emu.cpu.exception import ArmException
+from emu.cpu.internals import EngineError
 from emu.cpu.refill import Refill
 from emu.cpu.registers import TRANSLATION_CONTROLS, RegisterFile
 from emu.mmu.at import address_translate, fault_report
@@ -100,6 +101,7 @@ class ProcessingElement:
         self._pending: ArmException | None = None
         self._answered: bool | None = None
         self._failure: BaseException | None = None
+        self._stopped_at: int | None = None
         self._code_changed = False
         self._progress_at = -1
         self._stalls = 0
@@ -252,20 +254,20 @@ class ProcessingElement:
             raise failure
         entered = self.engine.entered
         pc, pstate = self.engine.state()
+        stopped_at, self._stopped_at = self._stopped_at, None
         exception = self._pending
-        if self.fetching:
+        if stopped_at is not None:
+            completed = exception is None or exception.retired
+            self._retired += stopped_at if completed else stopped_at - 1
+        elif self.fetching:
             self.fetching = False
             self._retired += entered
-        elif exception is not None:
-            self._retired += entered if exception.retired else entered - 1
-        elif self._answered is not None:
+        elif exception is not None or self._answered is not None:
             self._retired += entered - 1
         elif code:
             raise EngineError(f"the engine stopped at PC {pc:#x} with error {code}")
         elif entered > count:
             self._retired += count
-        elif self._code_changed:
-            self._retired += entered
         else:
             self._waited(VA(pc - instructions.INSTRUCTION_BYTES), pstate, entered)
         if self._code_changed:
@@ -298,6 +300,7 @@ class ProcessingElement:
                     f"not with M[4:0] {spsr & 0x1F:#x}"
                 )
             self.registers.set_pstate(spsr, pstate)
+        self.engine.clear_exclusive()
         return VA(self.registers.el2(ELR_EL2))
 
     def _leave(self, why: EL2Entry, pc: VA) -> EL2Entry:
@@ -313,8 +316,8 @@ class ProcessingElement:
     def resolved_in_place(self, exception: ArmException, pstate: int) -> bool:
         """Take an abort met in a refill; return whether the access can simply be tried again.
 
-        It can if EL2 returns to the same instruction and changed no register of the guest.
-        If not, the engine must be left first.
+        It can if EL2 returns to the same instruction, changed no register of the guest, and
+        its ERET has no exclusive monitor to clear. If not, the engine must be left first.
         """
         if exception.target == 1 or self._is_stalled():
             self._pending = exception
@@ -325,6 +328,7 @@ class ProcessingElement:
             again
             and not self.registers.written
             and not self._code_changed
+            and not self.engine.exclusive
             and self.registers.el2(ELR_EL2) == exception.pc
             and self.registers.el2(SPSR_EL2) == pstate
         ):
@@ -392,6 +396,8 @@ class ProcessingElement:
     # Callbacks of the engine. An exception must not pass through C code.
 
     def _on_fill(self, _engine: Any, va: int, access: int, result: Any, _data: Any) -> bool:  # noqa: ANN401  # C
+        if self._stopped_at is not None:
+            return False  # the fetch behind an instruction that has stopped the engine
         try:
             return self._refill.fill(VA(va), access, result)
         except BaseException as failure:  # noqa: BLE001  # raised again by _execute
@@ -403,7 +409,7 @@ class ProcessingElement:
             self._pending = self._instruction_exception(number)
         except BaseException as failure:  # noqa: BLE001  # raised again by _execute
             self._failure = failure
-        self.engine.stop()
+        self._stop()
 
     def _on_system(self, _engine: Any, _register: int, _encoding: Any, _data: Any) -> int:  # noqa: ANN401  # C
         try:
@@ -416,13 +422,21 @@ class ProcessingElement:
                 return 0
             if outcome is system.Outcome.DONE:
                 if self._code_changed:
-                    self.engine.stop()
+                    self._stop()
                 return 1
             self._pending = outcome
         except BaseException as failure:  # noqa: BLE001  # raised again by _execute
             self._failure = failure
-        self.engine.stop()
+        self._stop()
         return 1
+
+    def _stop(self) -> None:
+        """Stop behind this instruction.
+
+        The engine may count or fetch the next one before it notices.
+        """
+        self._stopped_at = self.engine.entered
+        self.engine.stop()
 
     def _instruction_exception(self, number: int) -> ArmException:
         """Return the exception for an event that the engine reports by number."""
@@ -432,11 +446,12 @@ class ProcessingElement:
         if number == Interrupt.SVC:
             word = self.word_at(VA(pc - instructions.INSTRUCTION_BYTES))
             return instructions.supervisor_call(word, pc)
+        if number == Interrupt.SMC:  # the engine's PC is behind it, the exception's is not
+            pc = VA(pc - instructions.INSTRUCTION_BYTES)
+            return instructions.secure_monitor_call(self.word_at(pc), pc, el, hcr)
         word = self.word_at(pc)
         if number == Interrupt.BREAKPOINT:
             return instructions.breakpoint_instruction(word, pc)
-        if number == Interrupt.SMC:
-            return instructions.secure_monitor_call(word, pc, el, hcr)
         if number == Interrupt.DATA_ABORT:
             return self._misaligned(word, pc, el)
         if number == Interrupt.UNDEFINED:

@@ -20,7 +20,7 @@ from emu.arch.registers.control import CPACR_EL1
 from emu.arch.registers.exceptions import SPSR_EL1
 from emu.arch.registers.identification import MIDR_EL1
 from emu.arch.registers.virtualization import HCR_EL2
-from emu.cpu.engine import counter_index
+from emu.cpu.internals import find_internals
 from tests.emu.cpu import a64
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Probe:
         """Unicorn's own count of instructions."""
         handle = self.uc._uch.value
         assert handle is not None
-        return ctypes.c_uint64.from_address(handle + 8 * counter_index()).value
+        return ctypes.c_uint64.from_address(handle + 8 * find_internals().counter).value
 
     @property
     def pc(self) -> int:

@@ -1,0 +1,136 @@
+"""State that Unicorn keeps and does not export, found by experiment.
+
+Two things are needed and have no function in its interface: the count of instructions begun,
+and the address that the exclusive monitor is set for. Both are located once in a throw-away
+instance, by making Unicorn store known values and looking for them. Anything but exactly one
+place for each is refused.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from functools import cache
+from typing import Any, Final, NamedTuple
+
+from unicorn import arm64_const as reg
+from unicorn import unicorn_const as const
+from unicorn.unicorn_py3.unicorn import Uc, uc_version
+
+from emu.arch.address import PAGE_SIZE
+
+_u64 = ctypes.c_uint64
+
+WORDS: Final = 400
+"""How much of Unicorn's structure is searched, in 64-bit words."""
+CPU_BYTES: Final = 1 << 16
+"""How much behind each of its pointers is searched, in bytes."""
+
+_PROBE_COUNTS: Final = (37, 91, 13)
+_PROBE_ADDRESSES: Final = (0x5A5A_1234_5670, 0x3C3C_7654_3210)
+_NOP: Final = 0xD503_201F
+_LDXR_X0_X1: Final = 0xC85F_7C20
+_MOV_X1_0: Final = 0xD280_0001
+_USER_SPACE: Final = range(PAGE_SIZE, 1 << 47)
+
+NO_EXCLUSIVE: Final = (1 << 64) - 1
+"""QEMU's value for a monitor that is not set."""
+
+
+class EngineError(Exception):
+    """Unicorn failed in a way that is no guest's doing: a bug here or there."""
+
+
+class Internals(NamedTuple):
+    """Where the values are."""
+
+    counter: int
+    """Instruction counter: word of Unicorn's structure."""
+    cpu: int
+    """Pointer to the CPU: word of Unicorn's structure."""
+    exclusive: int
+    """Address the exclusive monitor is set for: bytes behind that pointer."""
+
+
+def handle(uc: Uc) -> int:
+    """Return the address of Unicorn's structure, which its C functions take."""
+    address = uc._uch.value  # noqa: SLF001  # not exported either
+    assert address is not None
+    return address
+
+
+@cache
+def find_internals() -> Internals:
+    """Locate the values. The places are the same in every instance of one library."""
+    uc = Uc(const.UC_ARCH_ARM64, const.UC_MODE_ARM)
+    uc.ctl_set_page_size(PAGE_SIZE)
+    uc.ctl_set_tlb_mode(const.UC_TLB_VIRTUAL)
+    uc.ctl_exits_enabled(True)
+    uc.ctl_set_exits([])
+    uc.mem_map(0, PAGE_SIZE)
+    uc.hook_add(const.UC_HOOK_TLB_FILL, _everything_at_page_0)
+    words = (_u64 * WORDS).from_address(handle(uc))
+    counter = _only("instruction counter", _find_counter(uc, words))
+    cpu, exclusive = _only("exclusive monitor", _find_exclusive(uc, words))
+    return Internals(counter, cpu, exclusive)
+
+
+def _find_counter(uc: Uc, words: ctypes.Array[_u64]) -> set[int]:
+    """After a run of ``count=n`` it holds n + 1."""
+    uc.mem_write(0, _NOP.to_bytes(4, "little") * max(_PROBE_COUNTS))
+    candidates = set(range(WORDS))
+    for count in _PROBE_COUNTS:
+        uc.emu_start(0, 0, count=count)
+        candidates = {index for index in candidates if words[index] == count + 1}
+    return candidates
+
+
+def _find_exclusive(uc: Uc, words: ctypes.Array[_u64]) -> set[tuple[int, int]]:
+    """After LDXR it holds the address, which no register holds any more."""
+    code = PAGE_SIZE // 2
+    uc.mem_write(code, b"".join(w.to_bytes(4, "little") for w in (_LDXR_X0_X1, _MOV_X1_0)))
+    found: list[set[tuple[int, int]]] = []
+    with open("/proc/self/mem", "rb", buffering=0) as memory:  # noqa: PTH123  # not a real file
+        for address in _PROBE_ADDRESSES:
+            uc.reg_write(reg.UC_ARM64_REG_X1, address)
+            uc.emu_start(code, 0, count=2)
+            found.append(_search(memory.fileno(), words, address))
+    # Several words may point to the same CPU: one of them is enough.
+    by_place = {(words[word], offset): word for word, offset in set.intersection(*found)}
+    return {(word, offset) for (_, offset), word in by_place.items()}
+
+
+def _search(memory: int, words: ctypes.Array[_u64], value: int) -> set[tuple[int, int]]:
+    """Return (word, offset) wherever ``value`` lies behind a pointer of the structure.
+
+    Memory is read through the kernel, so that a word that is no pointer does no harm.
+    """
+    wanted = value.to_bytes(8, "little")
+    found = set()
+    for word, pointer in enumerate(words):
+        if pointer not in _USER_SPACE:
+            continue
+        try:
+            block = os.pread(memory, CPU_BYTES, pointer)
+        except OSError:
+            continue
+        offset = block.find(wanted)
+        while offset >= 0:
+            found.add((word, offset))
+            offset = block.find(wanted, offset + 1)
+    return found
+
+
+def _only(what: str, candidates: set[Any]) -> Any:  # noqa: ANN401  # whatever was sought
+    if len(candidates) != 1:
+        raise EngineError(
+            f"Unicorn {uc_version()}: the {what} was found in {len(candidates)} places, not in "
+            "one; use unicorn 2.1.4"
+        )
+    return candidates.pop()
+
+
+def _everything_at_page_0(_uc: object, _va: int, _access: int, result: Any, _data: object) -> bool:  # noqa: ANN401
+    result.paddr = 0
+    result.perms = const.UC_PROT_ALL
+    return True
