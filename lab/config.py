@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from emu.arch.address import IPA, PAGE_SIZE
+from lab.errors import UserError
 from lab.loader.image import Region
 from lab.slots import Slot, check_layout
 
 RAM_BASE = IPA(0x4000_0000)
 DEFAULT_MEMORY = 64 << 20
 DEFAULT_IPA_BITS = 40
+MIN_IPA_BITS, MAX_IPA_BITS = 32, 52
+"""The widths that the architecture and KVM know at all; the CPU's PARange may allow less."""
 DEFAULT_MAX_INSNS = 2_000_000_000
 
 
@@ -69,11 +72,16 @@ class RunConfig:
         return (ram, *self.slots)
 
     def check(self) -> None:
-        """Check that the slots can exist together.
+        """Check that such a machine can exist, as far as that does not depend on the CPU.
 
         Raises
         ------
         UserError
-            For the first that cannot.
+            If the IPA size or the layout of the slots is impossible.
         """
+        if not MIN_IPA_BITS <= self.ipa_bits <= MAX_IPA_BITS:
+            raise UserError(
+                f"--ipa-bits is {MIN_IPA_BITS} to {MAX_IPA_BITS}, not {self.ipa_bits}; "
+                f"the default is {DEFAULT_IPA_BITS}"
+            )
         check_layout(self.all_slots, self.ipa_bits)

@@ -18,18 +18,18 @@ class Console:
     Parameters
     ----------
     sink : Callable[[bytes], None] or None
-        Takes the bytes as they come, for a live console.
+        Takes the bytes as they come, for a live console. May be changed at any time.
     """
 
     def __init__(self, sink: Callable[[bytes], None] | None = None) -> None:
-        self._sink = sink
+        self.sink = sink
         self._printed = bytearray()
 
     def write(self, data: bytes) -> None:
         """Take what the guest printed."""
         self._printed += data
-        if self._sink is not None:
-            self._sink(data)
+        if self.sink is not None:
+            self.sink(data)
 
     @property
     def text(self) -> str:
@@ -52,8 +52,8 @@ class LiveConsole:
     Parameters
     ----------
     by_line : bool
-        Hold text back until its line is complete, so that a trace on the same terminal
-        does not tear it apart.
+        Hold text back until its line is complete: for a stream that nobody watches, and
+        so that a trace on the same terminal does not tear the line apart.
     """
 
     def __init__(self, *, by_line: bool) -> None:

@@ -25,17 +25,21 @@ class Interrupt:
 
 
 @contextmanager
-def catch_interrupt(on_request: Callable[[], None] | None = None) -> Iterator[Interrupt]:
+def catch_interrupt(
+    interrupt: Interrupt, on_request: Callable[[], None] | None = None
+) -> Iterator[None]:
     """Catch SIGINT within the block; the handler that was there comes back behind it.
 
-    Outside the main thread signals cannot be caught: the flag then stays false.
+    Outside the main thread signals cannot be caught: the flag then stays as it is.
 
     Parameters
     ----------
+    interrupt : Interrupt
+        The flag to set.
     on_request : Callable[[], None] or None
-        Called by the signal handler; must only set something.
+        Called by the signal handler, between two steps of whatever runs; it must only
+        arrange something for later.
     """
-    interrupt = Interrupt()
 
     def handler(_signal: int, _frame: FrameType | None) -> None:
         interrupt.requested = True
@@ -43,10 +47,10 @@ def catch_interrupt(on_request: Callable[[], None] | None = None) -> Iterator[In
             on_request()
 
     if threading.current_thread() is not threading.main_thread():
-        yield interrupt
+        yield
         return
     previous = signal.signal(signal.SIGINT, handler)
     try:
-        yield interrupt
+        yield
     finally:
         signal.signal(signal.SIGINT, previous)

@@ -13,6 +13,7 @@ from hyp.exits import (
     Error,
     Exit,
     InternalError,
+    InternalErrorCode,
     Intr,
     IntrCause,
     Mmio,
@@ -26,8 +27,11 @@ if TYPE_CHECKING:
 
     from lab.interrupts import Interrupt
 
-SLICE = 5_000_000
-"""Instructions between two looks at Ctrl-C."""
+SLICE = 200_000
+"""Instructions between two looks at Ctrl-C and at whether the guest still does something."""
+
+IDLE_SHARE = 8
+"""A guest is idle when one in so many instructions of a slice was a WFI or WFE."""
 
 
 class EndReason(Enum):
@@ -36,6 +40,8 @@ class EndReason(Enum):
     POWER_OFF = "powered off"
     RESET = "asked for a reset"
     CRASHED = "crashed"
+    STUCK = "makes no progress"
+    IDLE = "waits for ever"
     BUDGET = "never ended"
     INTERRUPTED = "interrupted"
 
@@ -72,6 +78,8 @@ class Monitor:
         The vCPU.
     retired : Callable[[], int]
         The instructions it has retired so far.
+    waits : Callable[[], int]
+        The WFI and WFE instructions that it has executed.
     inject_abort : Callable[[], None]
         Makes the access that exited take a synchronous external abort.
     interrupt : Interrupt
@@ -92,10 +100,12 @@ class Monitor:
         vcpu: Vcpu,
         *,
         retired: Callable[[], int],
+        waits: Callable[[], int],
         inject_abort: Callable[[], None],
         interrupt: Interrupt,
     ) -> None:
-        self._vcpu, self._retired, self._inject_abort = vcpu, retired, inject_abort
+        self._vcpu, self._retired, self._waits = vcpu, retired, waits
+        self._inject_abort = inject_abort
         self._interrupt = interrupt
         self.device = TestDevice()
         self.unclaimed: Counter[tuple[IPA, str]] = Counter()
@@ -103,19 +113,30 @@ class Monitor:
 
     def run(self, max_insns: int) -> End:
         """Run until the guest ends, or ``max_insns`` instructions have retired in all."""
-        while True:
-            if self._interrupt.requested:
-                return End(EndReason.INTERRUPTED, "interrupted by Ctrl-C")
-            left = max_insns - self._retired()
-            if left <= 0:
+        while not self._interrupt.requested:
+            retired, waits = self._retired(), self._waits()
+            if retired >= max_insns:
                 return End(
                     EndReason.BUDGET,
-                    f"the guest did not end within {max_insns} instructions; raise --max-insns, "
-                    "or see what it does with --trace",
+                    f"the guest did not end within {max_insns:,} instructions",
                 )
-            end = self._serve(self._vcpu.run(min(left, SLICE)))
+            end = self._run_slice(min(max_insns, retired + SLICE))
             if end is not None:
                 return end
+            if (self._waits() - waits) * IDLE_SHARE > SLICE:
+                return End(
+                    EndReason.IDLE,
+                    "the guest only waits (WFI or WFE), and no interrupt can come",
+                )
+        return End(EndReason.INTERRUPTED, "interrupted by Ctrl-C")
+
+    def _run_slice(self, until: int) -> End | None:
+        """Run until the guest ends or ``until`` instructions have retired in all."""
+        while (left := until - self._retired()) > 0 and not self._interrupt.requested:
+            end = self._serve(self._vcpu.run(left))
+            if end is not None:
+                return end
+        return None
 
     def _serve(self, exit_: Exit) -> End | None:
         match exit_:
@@ -136,8 +157,8 @@ class Monitor:
                 return End(EndReason.CRASHED, f"system event {exit_.type.name}, which nothing ends")
             case Error():
                 return End(EndReason.CRASHED, f"KVM_RUN: {exit_.errno.name}: {exit_.message}")
-            case InternalError():
-                return End(EndReason.CRASHED, exit_.message)
+            case InternalError(suberror=InternalErrorCode.NO_PROGRESS):
+                return End(EndReason.STUCK, exit_.message)
             case _:
                 return End(EndReason.CRASHED, f"unexpected exit: {exit_}")
         return None

@@ -79,6 +79,18 @@ def make_elf() -> Callable[..., bytes]:
 
 
 @pytest.fixture
+def program(tmp_path: Path) -> Callable[..., Path]:
+    """Write instruction words to a flat binary, which starts at 0x4008_0000."""
+
+    def write(*words: int) -> Path:
+        path = tmp_path / "program.bin"
+        path.write_bytes(struct.pack(f"<{len(words)}I", *words))
+        return path
+
+    return write
+
+
+@pytest.fixture
 def guest_file(tmp_path: Path) -> Callable[[bytes], Path]:
     """Write bytes to a file called ``guest`` and return its path."""
 

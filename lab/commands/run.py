@@ -1,0 +1,224 @@
+"""``stage2 run``: boot a guest and say what its memory accesses led to."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+from click.core import ParameterSource
+
+from lab.commands import options
+from lab.config import DEFAULT_IPA_BITS, RunConfig
+from lab.errors import UserError
+from lab.slots import BACKINGS
+from lab.slots import SYNTAX as SLOT_SYNTAX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from hyp.events import Event
+    from lab.result import RunResult
+
+
+@click.command(short_help="Boot a guest and report what its memory accesses led to.")
+@click.argument("guest")
+@click.option(
+    "--mem",
+    default="64M",
+    metavar="SIZE",
+    callback=options.size,
+    show_default=True,
+    help="Size of RAM, which starts at 0x40000000.",
+)
+@click.option("--smp", type=int, default=1, metavar="N", help="Number of CPUs; only 1 so far.")
+@click.option(
+    "--ipa-bits",
+    type=int,
+    default=DEFAULT_IPA_BITS,
+    metavar="N",
+    show_default=True,
+    help="Width of guest physical addresses.",
+)
+@click.option(
+    "--slot",
+    "slots",
+    multiple=True,
+    metavar="SPEC",
+    callback=options.slots,
+    help=f"A further memory slot, repeatable: {SLOT_SYNTAX}",
+)
+@click.option(
+    "--backing",
+    default="4K",
+    metavar="|".join(BACKINGS),
+    callback=options.backing,
+    show_default=True,
+    help="Size of the host pages behind RAM.",
+)
+@click.option("--dirty-log", is_flag=True, help="Record which pages of RAM are written.")
+@click.option(
+    "--append", default="", metavar="TEXT", help="Kernel command line (/chosen/bootargs)."
+)
+@click.option(
+    "--max-insns",
+    default="2G",
+    metavar="N",
+    callback=options.count,
+    show_default=True,
+    help="Stop the guest after N instructions.",
+)
+@click.option(
+    "--nisv",
+    is_flag=True,
+    help="Answer accesses that KVM cannot emulate (no valid syndrome) with an external abort, "
+    "instead of ending the run.",
+)
+@click.option(
+    "--dic/--no-dic", default=False, help="CTR_EL0.DIC: whether icaches need no invalidation."
+)
+@click.option("--trace", is_flag=True, help="Print KVM's tracepoints on stderr, as ftrace does.")
+@click.option(
+    "--trace-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="F.jsonl",
+    help="Write them to a file, one JSON object a line.",
+)
+@click.option("--quiet", "-q", is_flag=True, help="Print no summary.")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on stdout.")
+@click.pass_context
+def run(ctx: click.Context, /, guest: str, **given: Any) -> int:  # noqa: ANN401  # click's values
+    """Boot GUEST: a bundled guest's name, or a file.
+
+    A file is an ELF file, an arm64 Image, a flat binary, or source (.S, .c), which is
+    built together with the firmware. The guest's console appears on stdout, a summary
+    on stderr. Options that a bundled guest asks for in its header (Run:) come first;
+    those given here override them.
+
+    \b
+    Examples:
+      stage2 run hello
+      stage2 run hello --trace
+      stage2 run dirty_pattern --dirty-log
+      stage2 run huge --mem 256M --backing 2M
+      stage2 run guest.elf --slot id=1,gpa=0x50000000,size=64K,ro,file=rom.bin
+      stage2 run Image --mem 512M --append "console=ttyAMA0"
+      stage2 run test.c --json --trace-file test.jsonl
+
+    \b
+    Exit status:
+      the guest's own exit code (above 255: 255); 0 if it powers off without one
+      2    bad usage or bad input
+      3    the guest crashed, or did not end within --max-insns
+      130  interrupted by Ctrl-C
+    """  # noqa: D301  # click's mark for lines to keep is the character \b
+    from lab.target import open_target  # noqa: PLC0415  # start-up time
+
+    with open_target(guest) as target:
+        values = _merge(ctx, target.options, given)
+        outputs = Outputs(**{name: values[name] for name in Outputs.__slots__})
+        result = _run(target.name, target.image, _config(values), outputs)
+    if outputs.as_json:
+        click.echo(json.dumps(result.as_dict(), indent=2))
+    elif not outputs.quiet:
+        _print_summary(result)
+    elif not result.end.reason.is_normal:
+        click.echo(f"stage2: {result.guest} {result.end.reason.value}: {result.what}", err=True)
+    return result.exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What is printed about a run, and where."""
+
+    trace: bool
+    trace_file: Path | None
+    quiet: bool
+    as_json: bool
+
+
+def _merge(ctx: click.Context, asked: Sequence[str], given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that the guest asks for, overridden by those on the command line.
+
+    A slot on the command line replaces the guest's slot with the same id.
+    """
+    if not asked:
+        return given
+    try:
+        defaults = run.make_context("Run:", ["-", *asked]).params
+    except click.UsageError as error:
+        raise UserError(f"the guest's Run: line: {error.format_message()}") from error
+    typed = ParameterSource.COMMANDLINE
+    merged = {
+        name: value if ctx.get_parameter_source(name) is typed else defaults[name]
+        for name, value in given.items()
+    }
+    replaced = {slot.id for slot in given["slots"]}
+    kept = [slot for slot in defaults["slots"] if slot.id not in replaced]
+    merged["slots"] = (*kept, *given["slots"])
+    return merged
+
+
+def _config(values: dict[str, Any]) -> RunConfig:
+    if values["smp"] != 1:
+        raise UserError(f"--smp {values['smp']}: the machine has one CPU so far; use --smp 1")
+    if values["max_insns"] < 1:
+        raise UserError("--max-insns 0 leaves nothing to run; give at least 1")
+    return RunConfig(
+        memory_size=values["mem"],
+        backing=values["backing"],
+        dirty_log=values["dirty_log"],
+        ipa_bits=values["ipa_bits"],
+        slots=values["slots"],
+        bootargs=values["append"],
+        max_insns=values["max_insns"],
+        nisv_to_user=values["nisv"],
+        dic=values["dic"],
+    )
+
+
+def _run(name: str, image: Path, config: RunConfig, outputs: Outputs) -> RunResult:
+    """Run the guest with the console on stdout and the traces where they were asked for."""
+    from lab.console import LiveConsole  # noqa: PLC0415  # start-up time
+    from lab.loader import load  # noqa: PLC0415
+    from lab.trace import JsonTrace, TextTrace  # noqa: PLC0415
+    from lab.vmm import Vmm  # noqa: PLC0415
+
+    config.check()
+    loaded = load(image, config.memory)
+    listeners: list[Callable[[Event], None]] = []
+    with ExitStack() as files:
+        if outputs.trace:
+            listeners.append(TextTrace(sys.stderr, colour=_shows_colour()))
+        if outputs.trace_file is not None:
+            listeners.append(JsonTrace(files.enter_context(_create(outputs.trace_file))))
+        by_line = outputs.trace or not sys.stdout.isatty()
+        output = None if outputs.as_json else LiveConsole(by_line=by_line)
+        result = Vmm(config, loaded, output=output, listeners=listeners).run(name)
+        if output is not None:
+            output.flush()
+    return result
+
+
+def _shows_colour() -> bool:
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+
+
+def _create(path: Path) -> TextIO:
+    try:
+        return path.open("w", encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise UserError(f"--trace-file: cannot write {path}: {error.strerror}") from error
+
+
+def _print_summary(result: RunResult) -> None:
+    from rich.console import Console  # noqa: PLC0415  # start-up time
+
+    from lab.summary import print_summary  # noqa: PLC0415
+
+    print_summary(result, Console(stderr=True, highlight=False))

@@ -1,0 +1,169 @@
+"""The summary after a run: for people, on stderr, at any width from 80 columns up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from emu.arch.address import PAGE_SIZE
+from lab.monitor import EndReason
+from lab.result import trap_name
+from lab.sizes import format_address, format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import RenderableType
+
+    from lab.result import DirtyPages, RunResult
+
+CLEAN = "·"
+SHADES = "▁▂▃▄▅▆▇█"
+"""A cell of the dirty map: clean, or by the part of its pages that is dirty."""
+
+MAP_COLUMNS, MAP_ROWS = 64, 8
+"""The most cells that a dirty map takes."""
+
+WIDE = 120
+"""From this width on, facts and aborts stand side by side."""
+
+_LABEL = "bold"
+_QUIET = "dim"
+_GOOD, _BAD, _WARNING = "green", "bold red", "yellow"
+_RESOLUTION_STYLES = {"injected": _WARNING, "external abort": _WARNING, "failed": _BAD}
+
+
+def render(result: RunResult, width: int) -> Group:
+    """Return the summary of ``result`` for a console ``width`` columns wide."""
+    parts: list[RenderableType] = [Rule(_title(result), style=_QUIET, align="left")]
+    if result.crash is not None:
+        parts += [result.crash.render(), Text()]
+    elif not result.end.reason.is_normal:
+        parts.append(Text(result.end.detail))
+    facts, aborts = _facts(result), _aborts(result)
+    if not aborts.row_count:
+        parts.append(facts)
+    elif width >= WIDE:
+        beside = Table.grid(padding=(0, 4))
+        beside.add_row(facts, aborts)
+        parts.append(beside)
+    else:
+        parts += [facts, Text(), aborts]
+    for log in result.dirty:
+        parts += [Text(), *_dirty_map(log)]
+    return Group(*parts)
+
+
+def print_summary(result: RunResult, console: Console) -> None:
+    """Print the summary."""
+    console.print(render(result, console.width), highlight=False)
+
+
+def _title(result: RunResult) -> Text:
+    reason = result.end.reason
+    style = _BAD if not reason.is_normal else _GOOD if result.exit_code == 0 else _WARNING
+    if reason is EndReason.INTERRUPTED:
+        style = _WARNING
+    return Text.assemble(
+        (result.guest, _LABEL), " ", (reason.value, style), f", exit code {result.exit_code}"
+    )
+
+
+def _facts(result: RunResult) -> Table:
+    """Return the facts that fit a line each."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style=_LABEL, no_wrap=True)
+    table.add_column()
+    for label, value in _fact_lines(result):
+        table.add_row(label, value)
+    return table
+
+
+def _fact_lines(result: RunResult) -> Iterator[tuple[str, str]]:
+    stats, tlb = result.stats, result.tlb
+    yield (
+        "instructions",
+        f"{result.instructions:,} in {result.host_seconds:.3f} s ({result.mips:.1f} MIPS)",
+    )
+    if stats.pages_mapped:
+        sizes = sorted(stats.pages_mapped.items())
+        mapped = ", ".join(f"{count:,} x {format_size(size)}" for size, count in sizes)
+        yield "mapped", f"{mapped}; {stats.table_pages:,} table pages"
+    if tlb.hits or tlb.misses:
+        yield "TLB", f"{tlb.hits:,} hits, {tlb.misses:,} misses ({tlb.hit_rate:.1%} hits)"
+    if stats.tlb_flushes:
+        yield "TLB flushes", _counts(stats.tlb_flushes)
+    if stats.icache_invalidations or stats.dcache_cleans:
+        yield (
+            "caches",
+            (
+                f"{stats.icache_invalidations:,} icache invalidations, "
+                f"{stats.dcache_cleans:,} dcache cleans"
+            ),
+        )
+    if stats.traps:
+        yield "traps", _counts({trap_name(ec): n for ec, n in stats.traps.items()})
+    if stats.exits:
+        yield "exits", _counts(stats.exits)
+    if stats.mmio_exit_kernel or stats.mmio_exit_user:
+        yield (
+            "MMIO",
+            f"{stats.mmio_exit_kernel:,} in the hypervisor, {stats.mmio_exit_user:,} in user space",
+        )
+    if result.nisv:
+        yield "no syndrome", f"{result.nisv:,} answered with an external abort"
+    for page, access, count in result.unclaimed:
+        yield "unclaimed", f"{count:,} x {access} at {format_address(page)}"
+
+
+def _counts(counts: dict[str, int]) -> str:
+    """Return the most frequent first; equal counts by name."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{name} {count:,}" for name, count in ordered)
+
+
+def _aborts(result: RunResult) -> Table:
+    table = Table(box=None, pad_edge=False, header_style=_LABEL, padding=(0, 2, 0, 0))
+    table.add_column("stage-2 abort")
+    table.add_column("fault")
+    table.add_column("level", justify="right")
+    table.add_column("resolution")
+    table.add_column("count", justify="right")
+    for row in result.aborts():
+        table.add_row(
+            row.kind,
+            row.fault,
+            "" if row.level is None else str(row.level),
+            Text(row.resolution, style=_RESOLUTION_STYLES.get(row.resolution, "")),
+            f"{row.times:,}",
+        )
+    return table
+
+
+def _dirty_map(log: DirtyPages) -> Iterator[Text]:
+    """Yield a map of a slot's dirty pages: rows of cells, each a power of two of pages."""
+    per_cell = 1
+    while log.pages > per_cell * MAP_COLUMNS * MAP_ROWS:
+        per_cell *= 2
+    dirty = [0] * -(-log.pages // per_cell)
+    for page in log.numbers():
+        dirty[page // per_cell] += 1
+    yield Text.assemble(
+        (f"dirty pages of slot {log.slot}", _LABEL),
+        f"  {log.count:,} of {log.pages:,}",
+        (f", one cell is {format_size(per_cell * PAGE_SIZE)}", _QUIET),
+    )
+    for start in range(0, len(dirty), MAP_COLUMNS):
+        row = Text(f"{format_address(log.base + start * per_cell * PAGE_SIZE)} ", style=_QUIET)
+        for count in dirty[start : start + MAP_COLUMNS]:
+            row.append(_shade(count, per_cell), style=f"not dim {_WARNING}" if count else "")
+        yield row
+
+
+def _shade(count: int, pages: int) -> str:
+    """Return the character for ``count`` dirty pages of ``pages``; one is enough to be seen."""
+    return SHADES[-(-count * len(SHADES) // pages) - 1] if count else CLEAN

@@ -1,0 +1,247 @@
+"""The user-space VMM: builds the machine, loads the guest, runs it, says what came of it."""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from emu.arch.address import IPA, PAGE_SHIFT, PAGE_SIZE
+from emu.arch.esr.classes import ExceptionClass
+from emu.arch.features import CORTEX_A72
+from emu.arch.registers.identification import CTR_EL0
+from emu.machine import Machine
+from hyp import one_reg
+from hyp.devices.pl011 import PL011
+from hyp.host import HVA
+from hyp.memslots import MemoryRegion, MemoryRegionFlags
+from hyp.vm import VM, Cap
+from lab.autopsy import diagnose
+from lab.console import Console
+from lab.devicetree import PL011_BASE, PL011_SIZE, device_tree, place_device_tree
+from lab.errors import UserError, hypervisor_refusals
+from lab.interrupts import Interrupt, catch_interrupt
+from lab.monitor import End, EndReason, Monitor
+from lab.result import DirtyPages, RunResult, TlbCounts
+from lab.sizes import format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from hyp.events import Event
+    from lab.config import RunConfig
+    from lab.loader import Image
+    from lab.slots import Slot
+
+TABLE_SHARE = 256
+"""Physical memory for translation tables: this part of what they map, and some more."""
+
+TABLE_MINIMUM = 8 << 20
+
+
+class Vmm:
+    """One guest on one machine, from reset to its end.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The machine and its limits.
+    image : Image
+        The guest.
+    output : Callable[[bytes], None] or None
+        Takes the console's bytes as they come.
+    listeners : Iterable[Callable[[Event], None]]
+        Each is called with every event of the hypervisor.
+
+    Raises
+    ------
+    UserError
+        If the configuration is impossible, or the host has no memory for it.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        image: Image,
+        *,
+        output: Callable[[bytes], None] | None = None,
+        listeners: Iterable[Callable[[Event], None]] = (),
+    ) -> None:
+        config.check()
+        self.config, self.image = config, image
+        self.console = Console(output)
+        self._interrupt = Interrupt()
+        with hypervisor_refusals():
+            self.machine = _build_machine(config)
+            self.vm = VM(self.machine, config.ipa_bits)
+            if config.nisv_to_user:
+                self.vm.enable_cap(Cap.ARM_NISV_TO_USER)
+            for slot in config.all_slots:
+                self._add_slot(slot)
+            uart = PL011(self.console.write)
+            self.vm.register_device(PL011_BASE, PL011_SIZE, uart)
+            self.vcpu = self.vm.create_vcpu(0)
+            self.pe = self.vcpu.pe
+            self._load()
+        self.monitor = Monitor(
+            self.vcpu,
+            retired=lambda: self.pe.retired,
+            waits=lambda: self.vm.stats.traps[ExceptionClass.WFx],
+            inject_abort=lambda: self.vcpu.set_vcpu_events(ext_dabt_pending=True),
+            interrupt=self._interrupt,
+        )
+        self._listeners = list(listeners)
+        for listener in self._listeners:
+            self.vm.events.subscribe(listener)
+
+    def run(self, name: str) -> RunResult:
+        """Run the guest until it ends, and return what came of it under the title ``name``.
+
+        Ctrl-C ends the run, not the process: the result says so.
+        """
+        started = time.perf_counter()
+        with catch_interrupt(self._interrupt, self._stop_at_next_event):
+            try:
+                end, instructions = self.monitor.run(self.config.max_insns), self.pe.retired
+            except _Stopped as stopped:
+                end, instructions = INTERRUPTED, stopped.time
+        seconds = time.perf_counter() - started
+        return self._result(name, end, instructions, seconds)
+
+    def _stop_at_next_event(self) -> None:
+        """End the run where the hypervisor is next entered, however long the slice still is."""
+
+        def stop(event: Event) -> None:
+            raise _Stopped(event.time)
+
+        self.vm.events.subscribe(stop)
+
+    def _result(self, name: str, end: End, instructions: int, seconds: float) -> RunResult:
+        # Reading a dirty log flushes the TLB, which is not the guest's doing.
+        stats = copy.deepcopy(self.vm.stats)
+        dirty = tuple(self._dirty_pages(slot) for slot in self.config.all_slots if slot.log_dirty)
+        exit_code = self.monitor.device.exit_code
+        if exit_code is None:
+            exit_code = self.console.status or 0
+        result = RunResult(
+            guest=name,
+            end=end,
+            guest_code=exit_code,
+            console=self.console.text,
+            instructions=instructions,
+            stats=stats,
+            tlb=TlbCounts(
+                sum(pe.mmu.hits for pe in self.machine.pes),
+                sum(pe.mmu.misses for pe in self.machine.pes),
+            ),
+            dirty=dirty,
+            unclaimed=tuple(
+                (page, access, count)
+                for (page, access), count in sorted(self.monitor.unclaimed.items())
+            ),
+            nisv=self.monitor.nisv,
+            host_seconds=seconds,
+        )
+        # From here on the guest may run on, unheard.
+        self._mute()
+        return replace(result, crash=diagnose(self, end, self._again))
+
+    def _dirty_pages(self, slot: Slot) -> DirtyPages:
+        pages = slot.region.size // PAGE_SIZE
+        return DirtyPages(slot.id, slot.region.base, pages, self.vm.get_dirty_log(slot.id))
+
+    def _mute(self) -> None:
+        for listener in self._listeners:
+            self.vm.events.unsubscribe(listener)
+        self.console.sink = None
+
+    def _again(self) -> Vmm:
+        return Vmm(self.config, self.image)
+
+    # Building
+
+    def _add_slot(self, slot: Slot) -> None:
+        """Make a memory slot with memory of the host behind it."""
+        address = self.vm.host.mmap(slot.region.size, slot.backing)
+        if slot.file is not None:
+            self.vm.host.write(address, _contents(slot, slot.file))
+        flags = MemoryRegionFlags(0)
+        if slot.read_only:
+            flags |= MemoryRegionFlags.READONLY
+        if slot.log_dirty:
+            flags |= MemoryRegionFlags.LOG_DIRTY_PAGES
+        region = slot.region
+        self.vm.set_user_memory_region(
+            MemoryRegion(slot.id, flags, region.base, region.size, address)
+        )
+
+    def _load(self) -> None:
+        """Put the image and the device tree into memory, and the vCPU at the entry point.
+
+        The boot protocol is Linux's (Documentation/arch/arm64/booting.rst): x0 is the
+        address of the device tree, the other registers are as after reset.
+        """
+        for segment in self.image.segments:
+            self._write(segment.address, segment.data)
+            # Memory is zero already, unless a slot was filled from a file.
+            if self._slot_of(segment.address).file is not None:
+                rest = segment.memory_size - len(segment.data)
+                self._write(IPA(segment.address + len(segment.data)), bytes(rest))
+        blob = device_tree(self.config.ram, len(self.vm.vcpus), self.config.bootargs)
+        at = place_device_tree(self.image, self.config.ram, len(blob))
+        self._write(at, blob)
+        self.vcpu.init()
+        self.vcpu.set_one_reg(one_reg.PC, self.image.entry)
+        self.vcpu.set_one_reg(one_reg.core_x(0), at)
+
+    def _slot_of(self, address: IPA) -> Slot:
+        return next(slot for slot in self.config.all_slots if slot.region.contains(address))
+
+    def _write(self, address: IPA, data: bytes) -> None:
+        slot = self.vm.memslots.find(address >> PAGE_SHIFT)
+        assert slot is not None, "the loader has checked that the image fits"
+        self.vm.host.write(HVA(slot.hva_of(slot.base_gfn) + address - slot.base_ipa), data)
+
+
+INTERRUPTED = End(EndReason.INTERRUPTED, "interrupted by Ctrl-C")
+
+
+class _Stopped(Exception):  # noqa: N818  # no error: the user asked for it
+    """Raised in the hypervisor, between two instructions, to get out of it after Ctrl-C."""
+
+    def __init__(self, retired: int) -> None:
+        self.time = retired
+
+
+def _build_machine(config: RunConfig) -> Machine:
+    features = CORTEX_A72
+    ctr = features.read(CTR_EL0)
+    features = features.replace(ctr.replace(DIC=int(config.dic)))
+    # A slot begins at a boundary of its backing, up to one such page further on.
+    memory = sum(slot.region.size + slot.backing for slot in config.all_slots)
+    size = memory + memory // TABLE_SHARE + TABLE_MINIMUM
+    size = -(-size // PAGE_SIZE) * PAGE_SIZE
+    try:
+        return Machine(size, features=features)
+    except (ValueError, OSError, MemoryError, OverflowError) as error:
+        raise UserError(
+            f"the host has no {format_size(config.memory_size)} of memory for the guest "
+            f"({error}); give less with --mem"
+        ) from error
+
+
+def _contents(slot: Slot, path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            contents = file.read(slot.region.size + 1)
+    except OSError as error:
+        raise UserError(
+            f"slot {slot.id}: cannot read {path}: {error.strerror}; check file="
+        ) from error
+    if len(contents) > slot.region.size:
+        raise UserError(
+            f"slot {slot.id}: {path} does not fit its {format_size(slot.region.size)}; raise size="
+        )
+    return contents

@@ -1,0 +1,150 @@
+import io
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from emu.arch.address import IPA, VA
+from hyp.stats import Resolution, Stats
+from lab.crash import CrashReport, Step
+from lab.monitor import End, EndReason
+from lab.result import AbortRow, DirtyPages, RunResult, TlbCounts
+from lab.summary import print_summary
+
+DABT, IABT = 0x24, 0x20
+TRANSLATION_L3, PERMISSION_L3, EXTERNAL = 0x07, 0x0F, 0x10
+
+
+def bitmap(pages: int, *dirty: int) -> bytes:
+    return sum(1 << page for page in dirty).to_bytes(pages // 8, "little")
+
+
+RESULT = RunResult(
+    guest="demo",
+    end=End(EndReason.POWER_OFF, "PSCI SYSTEM_OFF"),
+    guest_code=0,
+    console="PASS\n",
+    instructions=123_456,
+    stats=Stats(
+        aborts=Counter(
+            {
+                (DABT, TRANSLATION_L3, Resolution.MAPPED): 120,
+                (DABT, PERMISSION_L3, Resolution.RELAXED): 6,
+                (IABT, TRANSLATION_L3, Resolution.INJECTED): 1,
+            }
+        ),
+        pages_mapped=Counter({4096: 1200, 2 << 20: 2}),
+        table_pages=7,
+        exits=Counter({"MMIO": 3, "INTR": 5}),
+        traps=Counter({DABT: 126, IABT: 1}),
+        mmio_exit_kernel=40,
+        mmio_exit_user=3,
+    ),
+    tlb=TlbCounts(75, 25),
+    host_seconds=0.5,
+)
+
+
+def summary(result: RunResult, width: int = 80, *, terminal: bool = False) -> str:
+    stream = io.StringIO()
+    print_summary(result, Console(file=stream, width=width, force_terminal=terminal))
+    return stream.getvalue()
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_no_line_is_wider_than_the_console(width: int) -> None:
+    log = DirtyPages(0, IPA(0x4000_0000), 1 << 18, bitmap(1 << 18, 0))
+    lines = summary(replace(RESULT, dirty=(log,)), width).splitlines()
+    assert max(map(len, lines)) <= width
+
+
+def test_the_facts_are_there_in_words() -> None:
+    text = words(summary(RESULT))
+    assert "demo powered off, exit code 0" in text
+    assert "instructions 123,456 in 0.500 s (0.2 MIPS)" in text
+    assert "mapped 1,200 x 4K, 2 x 2M; 7 table pages" in text
+    assert "TLB 75 hits, 25 misses (75.0% hits)" in text
+    assert "traps DABT_LOW 126, IABT_LOW 1" in text
+    assert "exits INTR 5, MMIO 3" in text
+    assert "MMIO 40 in the hypervisor, 3 in user space" in text
+
+
+def test_every_kind_of_abort_has_a_row() -> None:
+    assert RESULT.aborts() == [
+        AbortRow("data abort", "permission", 3, "relaxed", 6),
+        AbortRow("data abort", "translation", 3, "mapped", 120),
+        AbortRow("instruction abort", "translation", 3, "injected", 1),
+    ]
+    text = words(summary(RESULT))
+    assert "data abort permission 3 relaxed 6 data abort translation 3 mapped 120" in text
+
+
+def test_a_fault_without_level_and_a_reserved_code_have_rows_too() -> None:
+    aborts = Counter({(DABT, EXTERNAL, Resolution.SEA): 1, (DABT, 0x3F, Resolution.FAILED): 1})
+    rows = replace(RESULT, stats=Stats(aborts=aborts)).aborts()
+    assert [(row.fault, row.level) for row in rows] == [
+        ("FSC 0x3f", None),
+        ("synchronous external abort", None),
+    ]
+
+
+def test_facts_and_aborts_share_lines_where_there_is_room() -> None:
+    narrow, wide = (summary(RESULT, width) for width in (80, 120))
+    assert len(wide.splitlines()) < len(narrow.splitlines())
+
+
+def test_it_is_plain_text_unless_on_a_terminal() -> None:
+    assert "\x1b" not in summary(RESULT)
+    assert "\x1b[1m" in summary(RESULT, terminal=True)
+
+
+def test_a_small_slot_has_one_cell_a_page() -> None:
+    log = DirtyPages(1, IPA(0x5000_0000), 128, bitmap(128, 0, 2, 127))
+    lines = summary(replace(RESULT, dirty=(log,))).splitlines()
+    assert lines[-3:] == [
+        "dirty pages of slot 1  3 of 128, one cell is 4K",
+        "0x5000_0000 █·█" + "·" * 61,
+        "0x5004_0000 " + "·" * 63 + "█",
+    ]
+
+
+def test_a_large_slot_is_drawn_in_shades_and_no_dirty_page_is_lost() -> None:
+    dirty = [0, *range(64, 80), *range(96, 128)]
+    log = DirtyPages(0, IPA(0x4000_0000), 16384, bitmap(16384, *dirty))
+    lines = summary(replace(RESULT, dirty=(log,))).splitlines()
+    assert lines[-9] == "dirty pages of slot 0  49 of 16,384, one cell is 128K"
+    assert lines[-8] == "0x4000_0000 ▁·▄█" + "·" * 60
+    assert lines[-7].startswith("0x4080_0000 ·")
+
+
+def test_a_crash_is_shown_with_its_place_marked() -> None:
+    report = CrashReport(
+        what="the guest jumped away",
+        pc=VA(0x4008_0004),
+        el=1,
+        syndrome="EL1 tried something.",
+        registers=(("ESR_EL1", 0x8600_0010),),
+        steps=(Step(VA(0x4008_0000), 0xD503_201F), Step(VA(0x4008_0004), None)),
+        advice="look at the branch",
+    )
+    end = End(EndReason.STUCK, "stuck")
+    result = replace(RESULT, end=end, crash=report)
+    text = summary(result)
+    assert result.exit_code == 3
+    assert "demo makes no progress, exit code 3" in text
+    assert "  0x4008_0000  nop" in text
+    assert "> 0x4008_0004  (nothing to fetch)" in text
+    assert "what     the guest jumped away" in text
+    assert "try      look at the branch" in text
+
+
+def test_an_interrupted_run_says_so() -> None:
+    end = End(EndReason.INTERRUPTED, "interrupted by Ctrl-C")
+    result = replace(RESULT, end=end)
+    assert result.exit_code == 130
+    assert "demo interrupted, exit code 130" in summary(result)
