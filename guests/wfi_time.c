@@ -2,9 +2,9 @@
  * Look at time: the counter, and waiting for the virtual timer.
  *
  * Watch: time is counted in instructions, so that every run shows the same numbers. The counter
- *        never runs backwards. WFI traps (EC 0x01); nothing else can run meanwhile, so the
- *        hypervisor steps over it. PSTATE.I is masked and no interrupt controller is set up: no
- *        exception follows when the timer's condition is met, the guest polls ISTATUS.
+ *        never runs backwards. WFI traps (EC 0x01) once: nothing else can run meanwhile, so the
+ *        hypervisor lets time pass to the deadline. PSTATE.I is masked and no interrupt controller
+ *        is set up: no exception follows when the timer fires, the guest polls ISTATUS.
  */
 #include "firmware.h"
 

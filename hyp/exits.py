@@ -59,6 +59,9 @@ class IntrCause(Enum):
     BUDGET = "budget"
     IMMEDIATE_EXIT = "immediate_exit"
     STOPPED = "stopped"
+    WAITING = "waiting"
+    """The guest waits for an interrupt, and nothing is left that could raise one. KVM would
+    block; with no other thread to wake the vCPU, that would be for ever."""
 
 
 class SeaFlags(IntFlag):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from emu.arch.registers.timer import CNTP_CTL_EL0, CNTPCT_EL0
+from emu.arch.registers.timer import CNTP_CTL_EL0, CNTP_CVAL_EL0, CNTPCT_EL0
 
 if TYPE_CHECKING:
     from emu.cpu.pe import ProcessingElement
@@ -58,3 +58,8 @@ class PhysicalTimer:
     def tval(self, value: int) -> None:
         signed = ((value & _MASK_32) ^ _SIGN_32) - _SIGN_32
         self.cval = (self.count + signed) & _MASK_64
+
+    def program(self) -> None:
+        """Have the machine's physical timer fire when this one does."""
+        self._pe.write(CNTP_CVAL_EL0(self.cval))
+        self._pe.write(CNTP_CTL_EL0(self._control))

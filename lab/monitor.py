@@ -147,6 +147,11 @@ class Monitor:
                 self._inject_abort()
             case Intr(cause=IntrCause.STOPPED):
                 return End(EndReason.CRASHED, "every CPU has turned itself off (PSCI CPU_OFF)")
+            case Intr(cause=IntrCause.WAITING):
+                return End(
+                    EndReason.STUCK,
+                    "the guest waits (WFI) and no timer is set: no interrupt can ever come",
+                )
             case Intr():
                 pass
             case SystemEvent(type=SystemEventType.SHUTDOWN):
