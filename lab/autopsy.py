@@ -67,8 +67,10 @@ def diagnose(vmm: Vmm, end: End, again: Callable[[], Vmm]) -> CrashReport | None
         Makes the same guest at its reset.
     """
     match end.reason:
-        case EndReason.BUDGET | EndReason.IDLE:
+        case EndReason.BUDGET:
             return _loop(vmm, end)
+        case EndReason.IDLE:
+            return _waiting(vmm, end, _replay(vmm, again))
         case EndReason.STUCK:
             return _stuck(vmm, end, _replay(vmm, again))
         case EndReason.CRASHED:
@@ -97,8 +99,6 @@ def _loop(vmm: Vmm, end: End) -> CrashReport:
     else:
         doing = "it executes code of which no loop can be seen"
         advice = "if it only needs more time, raise --max-insns"
-    if end.reason is EndReason.IDLE:
-        advice = "end the guest with PSCI SYSTEM_OFF (HVC with x0 = 0x84000008)"
     return CrashReport(
         what=f"{end.detail}: {doing}",
         pc=pc,
@@ -119,6 +119,17 @@ def loop_body(steps: Sequence[Step]) -> list[Step]:
             first = min(range(length), key=lambda n: body[n].pc)
             return body[first:] + body[:first]
     return []
+
+
+def _waiting(vmm: Vmm, end: End, replay: Replay | None) -> CrashReport:
+    steps = [_here(vmm)] if replay is None else replay.recorder.steps
+    return CrashReport(
+        what=end.detail,
+        pc=steps[-1].pc,
+        el=vmm.vcpu.pstate.EL,
+        steps=tuple(steps),
+        advice="set a timer before WFI, or end the guest with PSCI SYSTEM_OFF",
+    )
 
 
 # A guest that retires nothing any more

@@ -27,11 +27,8 @@ if TYPE_CHECKING:
 
     from lab.interrupts import Interrupt
 
-SLICE = 200_000
-"""Instructions between two looks at Ctrl-C and at whether the guest still does something."""
-
-IDLE_SHARE = 8
-"""A guest is idle when one in so many instructions of a slice was a WFI or WFE."""
+SLICE = 5_000_000
+"""Instructions between two looks at Ctrl-C."""
 
 
 class EndReason(Enum):
@@ -78,8 +75,6 @@ class Monitor:
         The vCPU.
     retired : Callable[[], int]
         The instructions it has retired so far.
-    waits : Callable[[], int]
-        The WFI and WFE instructions that it has executed.
     inject_abort : Callable[[], None]
         Makes the access that exited take a synchronous external abort.
     interrupt : Interrupt
@@ -100,12 +95,10 @@ class Monitor:
         vcpu: Vcpu,
         *,
         retired: Callable[[], int],
-        waits: Callable[[], int],
         inject_abort: Callable[[], None],
         interrupt: Interrupt,
     ) -> None:
-        self._vcpu, self._retired, self._waits = vcpu, retired, waits
-        self._inject_abort = inject_abort
+        self._vcpu, self._retired, self._inject_abort = vcpu, retired, inject_abort
         self._interrupt = interrupt
         self.device = TestDevice()
         self.unclaimed: Counter[tuple[IPA, str]] = Counter()
@@ -114,29 +107,15 @@ class Monitor:
     def run(self, max_insns: int) -> End:
         """Run until the guest ends, or ``max_insns`` instructions have retired in all."""
         while not self._interrupt.requested:
-            retired, waits = self._retired(), self._waits()
-            if retired >= max_insns:
+            left = max_insns - self._retired()
+            if left <= 0:
                 return End(
-                    EndReason.BUDGET,
-                    f"the guest did not end within {max_insns:,} instructions",
+                    EndReason.BUDGET, f"the guest did not end within {max_insns:,} instructions"
                 )
-            end = self._run_slice(min(max_insns, retired + SLICE))
+            end = self._serve(self._vcpu.run(min(left, SLICE)))
             if end is not None:
                 return end
-            if (self._waits() - waits) * IDLE_SHARE > SLICE:
-                return End(
-                    EndReason.IDLE,
-                    "the guest only waits (WFI or WFE), and no interrupt can come",
-                )
         return End(EndReason.INTERRUPTED, "interrupted by Ctrl-C")
-
-    def _run_slice(self, until: int) -> End | None:
-        """Run until the guest ends or ``until`` instructions have retired in all."""
-        while (left := until - self._retired()) > 0 and not self._interrupt.requested:
-            end = self._serve(self._vcpu.run(left))
-            if end is not None:
-                return end
-        return None
 
     def _serve(self, exit_: Exit) -> End | None:
         match exit_:
@@ -149,7 +128,7 @@ class Monitor:
                 return End(EndReason.CRASHED, "every CPU has turned itself off (PSCI CPU_OFF)")
             case Intr(cause=IntrCause.WAITING):
                 return End(
-                    EndReason.STUCK,
+                    EndReason.IDLE,
                     "the guest waits (WFI) and no timer is set: no interrupt can ever come",
                 )
             case Intr():

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from emu.arch.address import IPA, PAGE_SHIFT, PAGE_SIZE
-from emu.arch.esr.classes import ExceptionClass
 from emu.arch.features import CORTEX_A72
 from emu.arch.registers.identification import CTR_EL0
 from emu.machine import Machine
@@ -17,7 +16,6 @@ from hyp.devices.pl011 import PL011
 from hyp.host import HVA
 from hyp.memslots import MemoryRegion, MemoryRegionFlags
 from hyp.vm import VM, Cap
-from lab.autopsy import diagnose
 from lab.console import Console
 from lab.devicetree import PL011_BASE, PL011_SIZE, device_tree, place_device_tree
 from lab.errors import UserError, hypervisor_refusals
@@ -88,7 +86,6 @@ class Vmm:
         self.monitor = Monitor(
             self.vcpu,
             retired=lambda: self.pe.retired,
-            waits=lambda: self.vm.stats.traps[ExceptionClass.WFx],
             inject_abort=lambda: self.vcpu.set_vcpu_events(ext_dabt_pending=True),
             interrupt=self._interrupt,
         )
@@ -144,6 +141,10 @@ class Vmm:
             nisv=self.monitor.nisv,
             host_seconds=seconds,
         )
+        if end.reason.is_normal or end.reason is EndReason.INTERRUPTED:
+            return result
+        from lab.autopsy import diagnose  # noqa: PLC0415  # start-up time
+
         # From here on the guest may run on, unheard.
         self._mute()
         return replace(result, crash=diagnose(self, end, self._again))
