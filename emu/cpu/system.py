@@ -16,8 +16,10 @@ from emu.arch.a64.system import SystemInstruction, SystemKind, decode_system
 from emu.arch.a64.tlbi import TLBI
 from emu.arch.address import VA
 from emu.arch.esr.build import system_register_trap
+from emu.arch.esr.fsc import EXTERNAL_ABORTS
 from emu.arch.fields import Encoding, SystemRegister
 from emu.arch.registers import REGISTERS
+from emu.arch.registers.control import DAIF
 from emu.arch.registers.exceptions import PAR_EL1
 from emu.arch.registers.identification import CTR_EL0, DCZID_EL0, MIDR_EL1, MPIDR_EL1
 from emu.arch.registers.timer import (
@@ -124,13 +126,17 @@ def execute(
     el
         The Exception level: 0 or 1.
     """
+    operation = instruction.operation
+    if el == 0:
+        if instruction.encoding.op1 != _EL0_OP1:
+            return undefined(pc)
+        enable = _el0_enable(instruction)
+        if enable and not pe.registers.read(SCTLR_EL1) & enable:
+            return _trap(1, instruction, pc)
     if is_trapped(instruction, pe.registers.el2(HCR_EL2)):
         return _trap(2, instruction, pc)
-    operation = instruction.operation
     if operation is not None:
         argument = pe.registers.x(instruction.rt)
-        if el == 0 and operation.op1 != _EL0_OP1:
-            return undefined(pc)
         if isinstance(operation, TLBI):
             if operation.op1 != 0:
                 return undefined(pc)  # EL2's own operations
@@ -143,14 +149,30 @@ def execute(
     if register is not None and register in TIMER_EL0_ENABLE:
         return _timer(pe, instruction, register, pc, el)
     if instruction.is_read:
-        return _read(pe, instruction, el)
+        return _read(pe, instruction)
     if register in TRANSLATION_CONTROLS:
         pe.controls_changed()
     return Outcome.NATIVE
 
 
 _EL0_OP1: Final = 3
-"""SYS operations that EL0 may execute, if SCTLR_EL1.UCI allows."""
+"""All that EL0 may execute has this op1; everything else is UNDEFINED there."""
+
+_EL0_ENABLE: Final[dict[Encoding, int]] = {
+    CTR_EL0.encoding: SCTLR_EL1.UCT.in_place,
+    DAIF.encoding: SCTLR_EL1.UMA.in_place,
+    Encoding(1, *DC.ZVA.encoding): SCTLR_EL1.DZE.in_place,
+}
+
+
+def _el0_enable(instruction: SystemInstruction) -> int:
+    """Return the SCTLR_EL1 bit without which EL1 traps ``instruction`` of EL0; 0 for none."""
+    default = 0
+    if instruction.operation is not None:
+        default = SCTLR_EL1.UCI.in_place
+    elif instruction.kind is SystemKind.MSR_IMMEDIATE:
+        default = SCTLR_EL1.UMA.in_place  # DAIFSet, DAIFClr
+    return _EL0_ENABLE.get(instruction.encoding, default)
 
 
 def _trap(target: int, instruction: SystemInstruction, pc: VA) -> ArmException:
@@ -158,10 +180,10 @@ def _trap(target: int, instruction: SystemInstruction, pc: VA) -> ArmException:
     return ArmException(target, esr, pc)
 
 
-def _read(pe: ProcessingElement, instruction: SystemInstruction, el: int) -> Outcome:
+def _read(pe: ProcessingElement, instruction: SystemInstruction) -> Outcome:
     """Execute an MRS of a register whose value is not the engine's."""
     value = _value(pe, instruction.encoding)
-    if value is None or (el == 0 and instruction.encoding.op1 != _EL0_OP1):
+    if value is None:
         return Outcome.NATIVE
     pe.registers.set_x(instruction.rt, value)
     return Outcome.DONE
@@ -202,14 +224,17 @@ def _timer(
 def _address_translate(
     pe: ProcessingElement, operation: AT, va: VA, pc: VA, el: int
 ) -> Outcome | ArmException:
-    """Execute AT of EL1. A stage-2 fault of its walk is taken to EL2; others go to PAR_EL1."""
+    """Execute AT of EL1.
+
+    Stage-2 faults and external aborts of its walk are taken as exceptions; others go to PAR_EL1.
+    """
     if operation.regime is not TranslationRegime.EL10 or operation.op1 != 0:
         return undefined(pc)
     pe.refresh()
     result = address_translate(pe.mmu, operation, va, pe.registers.read(MAIR_EL1))
     if isinstance(result, Fault):
-        if result.s1ptw:
-            return abort(result, MAINTENANCE, va, pc, el)
+        if result.s1ptw or result.type in EXTERNAL_ABORTS:
+            return abort(result, MAINTENANCE, va, pc, el, external_to_el2=pe.external_aborts_to_el2)
         result = fault_report(result)
     pe.registers.write(PAR_EL1(result))
     return Outcome.DONE
@@ -219,8 +244,6 @@ def _cache_maintenance(
     pe: ProcessingElement, operation: DC | IC, va: VA, pc: VA, el: int
 ) -> Outcome | ArmException:
     """Execute DC or IC. Those by VA translate their address, and may abort (CM = 1)."""
-    if el == 0 and not pe.registers.read(SCTLR_EL1).UCI:
-        return _trap(1, SystemInstruction(SystemKind.SYS, Encoding(1, *operation.encoding), 31), pc)
     if operation is DC.CVAP and not pe.features.dpb:
         return undefined(pc)
     if operation.by_va:
