@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from emu.arch.address import IPA, PAGE_SIZE
 from emu.arch.esr.classes import ExceptionClass
 from emu.arch.esr.fsc import FaultStatusCode
+from hyp.dirty import dirty_pages
 from lab.monitor import EndReason
 from lab.sizes import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from hyp.stats import Stats
     from lab.crash import CrashReport
     from lab.monitor import End
@@ -50,26 +49,15 @@ class DirtyPages:
         """How many pages were written."""
         return int.from_bytes(self.bitmap, "little").bit_count()
 
-    def numbers(self) -> Iterator[int]:
-        """Yield the page numbers in the slot, ascending."""
-        for index, byte in enumerate(self.bitmap):
-            for position in range(8):
-                if byte >> position & 1:
-                    yield index * 8 + position
 
+class TlbCounts(NamedTuple):
+    """Translations that the MMU was asked for: answered by the TLB, and by a walk.
 
-@dataclass(frozen=True, slots=True)
-class TlbCounts:
-    """How often a translation was found in the TLB, and how often it was not."""
+    The execution engine keeps a TLB of its own in front of it, and asks only on a miss there.
+    """
 
     hits: int
     misses: int
-
-    @property
-    def hit_rate(self) -> float:
-        """Hits in all look-ups, 0 to 1."""
-        total = self.hits + self.misses
-        return self.hits / total if total else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +151,7 @@ class RunResult:
                     "slot": log.slot,
                     "base": log.base,
                     "pages": log.pages,
-                    "dirty": [log.base + n * PAGE_SIZE for n in log.numbers()],
+                    "dirty": [log.base + n * PAGE_SIZE for n in dirty_pages(log.bitmap)],
                 }
                 for log in self.dirty
             ],

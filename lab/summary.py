@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
@@ -10,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from emu.arch.address import PAGE_SIZE
+from hyp.dirty import dirty_pages
 from lab.monitor import EndReason
 from lab.result import trap_name
 from lab.sizes import format_address, format_size
@@ -25,8 +27,9 @@ CLEAN = "·"
 SHADES = "▁▂▃▄▅▆▇█"
 """A cell of the dirty map: clean, or by the part of its pages that is dirty."""
 
-MAP_COLUMNS, MAP_ROWS = 64, 8
-"""The most cells that a dirty map takes."""
+MAP_COLUMNS = (16, 32, 64)
+MAP_ROWS = 8
+"""The sizes of a dirty map: the narrowest that has a cell for each page, else the widest."""
 
 WIDE = 120
 """From this width on, facts and aborts stand side by side."""
@@ -94,7 +97,10 @@ def _fact_lines(result: RunResult) -> Iterator[tuple[str, str]]:
         mapped = ", ".join(f"{count:,} x {format_size(size)}" for size, count in sizes)
         yield "mapped", f"{mapped}; {stats.table_pages:,} table pages"
     if tlb.hits or tlb.misses:
-        yield "TLB", f"{tlb.hits:,} hits, {tlb.misses:,} misses ({tlb.hit_rate:.1%} hits)"
+        yield (
+            "MMU",
+            f"{tlb.hits + tlb.misses:,} translations: {tlb.hits:,} TLB hits, {tlb.misses:,} walks",
+        )
     if stats.tlb_flushes:
         yield "TLB flushes", _counts(stats.tlb_flushes)
     if stats.icache_invalidations or stats.dcache_cleans:
@@ -146,21 +152,24 @@ def _aborts(result: RunResult) -> Table:
 
 def _dirty_map(log: DirtyPages) -> Iterator[Text]:
     """Yield a map of a slot's dirty pages: rows of cells, each a power of two of pages."""
+    columns = next((c for c in MAP_COLUMNS if log.pages <= c * MAP_ROWS), MAP_COLUMNS[-1])
     per_cell = 1
-    while log.pages > per_cell * MAP_COLUMNS * MAP_ROWS:
+    while log.pages > per_cell * columns * MAP_ROWS:
         per_cell *= 2
     dirty = [0] * -(-log.pages // per_cell)
-    for page in log.numbers():
+    for page in dirty_pages(log.bitmap):
         dirty[page // per_cell] += 1
     yield Text.assemble(
         (f"dirty pages of slot {log.slot}", _LABEL),
         f"  {log.count:,} of {log.pages:,}",
         (f", one cell is {format_size(per_cell * PAGE_SIZE)}", _QUIET),
     )
-    for start in range(0, len(dirty), MAP_COLUMNS):
+    for start in range(0, len(dirty), columns):
         row = Text(f"{format_address(log.base + start * per_cell * PAGE_SIZE)} ", style=_QUIET)
-        for count in dirty[start : start + MAP_COLUMNS]:
-            row.append(_shade(count, per_cell), style=f"not dim {_WARNING}" if count else "")
+        cells = dirty[start : start + columns]
+        for is_dirty, run in groupby(cells, bool):
+            shades = "".join(_shade(count, per_cell) for count in run)
+            row.append(shades, style=f"not dim {_WARNING}" if is_dirty else "")
         yield row
 
 

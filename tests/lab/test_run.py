@@ -377,3 +377,19 @@ def test_a_reader_that_goes_away_ends_the_run_silently(program: Program) -> None
         assert process.wait(timeout=60) == 141
         assert process.stderr is not None
         assert process.stderr.read() == b""
+
+
+# -- guests of other projects -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("status", "code"), [(1, 0), (3, 1), (127, 63)])
+def test_a_printed_status_is_the_exit_code_of_a_guest_that_knows_no_other(
+    tmp_path: Path, status: int, code: int
+) -> None:
+    pytest.importorskip("ziglang")
+    source = tmp_path / "foreign.c"
+    source.write_text(
+        f'#include "firmware.h"\nint main(void) {{ puts("\\nEXIT: STATUS={status}\\n");'
+        "hvc(0x84000008, 0, 0, 0); return 0; }\n"
+    )
+    assert stage2("run", source).exit_code == code

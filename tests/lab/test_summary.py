@@ -68,7 +68,7 @@ def test_the_facts_are_there_in_words() -> None:
     assert "demo powered off, exit code 0" in text
     assert "instructions 123,456 in 0.500 s (0.2 MIPS)" in text
     assert "mapped 1,200 x 4K, 2 x 2M; 7 table pages" in text
-    assert "TLB 75 hits, 25 misses (75.0% hits)" in text
+    assert "MMU 100 translations: 75 TLB hits, 25 walks" in text
     assert "traps DABT_LOW 126, IABT_LOW 1" in text
     assert "exits INTR 5, MMIO 3" in text
     assert "MMIO 40 in the hypervisor, 3 in user space" in text
@@ -103,14 +103,21 @@ def test_it_is_plain_text_unless_on_a_terminal() -> None:
     assert "\x1b[1m" in summary(RESULT, terminal=True)
 
 
-def test_a_small_slot_has_one_cell_a_page() -> None:
-    log = DirtyPages(1, IPA(0x5000_0000), 128, bitmap(128, 0, 2, 127))
+def test_a_small_slot_has_one_cell_a_page_sixteen_in_a_row() -> None:
+    log = DirtyPages(1, IPA(0x5000_0000), 32, bitmap(32, 0, 2, 31))
     lines = summary(replace(RESULT, dirty=(log,))).splitlines()
     assert lines[-3:] == [
-        "dirty pages of slot 1  3 of 128, one cell is 4K",
-        "0x5000_0000 █·█" + "·" * 61,
-        "0x5004_0000 " + "·" * 63 + "█",
+        "dirty pages of slot 1  3 of 32, one cell is 4K",
+        "0x5000_0000 █·█" + "·" * 13,
+        "0x5001_0000 " + "·" * 15 + "█",
     ]
+
+
+@pytest.mark.parametrize(("pages", "columns"), [(128, 16), (136, 32), (256, 32), (264, 64)])
+def test_a_map_is_as_narrow_as_its_pages_allow(pages: int, columns: int) -> None:
+    log = DirtyPages(1, IPA(0x5000_0000), pages, bitmap(pages))
+    first = summary(replace(RESULT, dirty=(log,))).splitlines()[-1 - (pages - 1) // columns]
+    assert first == "0x5000_0000 " + "·" * columns
 
 
 def test_a_large_slot_is_drawn_in_shades_and_no_dirty_page_is_lost() -> None:

@@ -1,0 +1,104 @@
+"""The VMM as a library."""
+
+from __future__ import annotations
+
+import signal
+import struct
+from typing import TYPE_CHECKING
+
+import pytest
+
+from emu.arch.address import IPA
+from hyp.devices.pl011 import PL011
+from lab.config import RunConfig
+from lab.errors import UserError
+from lab.loader import Image, ImageKind, Region, Segment
+from lab.monitor import EndReason
+from lab.slots import Slot
+from lab.vmm import Vmm
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hyp.events import Event
+
+START = IPA(0x4008_0000)
+X1_UART = 0xD2A12001  # mov x1, #0x09000000
+W2_CHARACTER = 0x52800F02  # mov w2, #'x'
+STORE_BYTE = 0x39000022  # strb w2, [x1]
+BACK_ONE = 0x17FFFFFF  # b .-4
+LOOP = 0x14000000  # b .
+SYSTEM_OFF = (0xD2800100, 0xF2B08000, 0xD4000002)  # mov x0, #8; movk x0, #0x8400, lsl 16; hvc #0
+
+
+def image(*words: int) -> Image:
+    code = struct.pack(f"<{len(words)}I", *words)
+    return Image((Segment(START, code, len(code)),), START, ImageKind.FLAT)
+
+
+def test_the_guest_starts_as_the_boot_protocol_says() -> None:
+    vmm = Vmm(RunConfig(), image(*SYSTEM_OFF))
+    assert int(vmm.vcpu.pc) == START
+    assert vmm.vcpu.pstate == 0x3C5
+    tree = IPA(vmm.pe.read_x(0))
+    assert vmm.vm.read_guest(tree, 4) == bytes.fromhex("d00dfeed")
+    assert [vmm.pe.read_x(n) for n in (1, 2, 3)] == [0, 0, 0]
+
+
+def test_output_and_events_are_passed_on_as_they_come() -> None:
+    printed: list[bytes] = []
+    events: list[Event] = []
+    program = image(X1_UART, W2_CHARACTER, STORE_BYTE, *SYSTEM_OFF)
+    result = Vmm(RunConfig(), program, output=printed.append, listeners=[events.append]).run("t")
+    assert printed == [b"x"]
+    assert result.console == "x"
+    assert events[0].name == "kvm_entry"
+
+
+def test_ctrl_c_stops_a_guest_where_the_hypervisor_is_next_entered() -> None:
+    def press(_data: bytes) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    program = image(X1_UART, W2_CHARACTER, STORE_BYTE, BACK_ONE)
+    result = Vmm(RunConfig(), program, output=press).run("t")
+    assert result.end.reason is EndReason.INTERRUPTED
+    assert result.exit_code == 130
+    assert result.console == "x"
+    assert result.instructions < 10
+
+
+def test_an_error_of_a_listener_comes_out_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_self: PL011, _offset: int, _length: int, _value: int) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(PL011, "write", refuse)
+    with pytest.raises(OSError, match="disk full"):
+        Vmm(RunConfig(), image(X1_UART, W2_CHARACTER, STORE_BYTE)).run("t")
+
+
+def test_bss_is_zero_even_in_a_slot_filled_from_a_file(tmp_path: Path) -> None:
+    rom = tmp_path / "rom"
+    rom.write_bytes(b"\xff" * 16)
+    base = IPA(0x5000_0000)
+    slot = Slot(id=1, region=Region(base, 0x1000), file=rom)
+    segments = (*image(*SYSTEM_OFF).segments, Segment(base, b"data", 8))
+    vmm = Vmm(RunConfig(slots=(slot,)), Image(segments, START, ImageKind.ELF))
+    assert vmm.vm.read_guest(base, 16) == b"data" + bytes(4) + b"\xff" * 8
+
+
+def test_dic_is_what_the_guest_reads_in_its_cache_type_register() -> None:
+    for dic in (False, True):
+        vmm = Vmm(RunConfig(dic=dic), image(*SYSTEM_OFF))
+        assert vmm.vm.features.dic is dic
+
+
+def test_what_the_hypervisor_refuses_is_a_user_error() -> None:
+    with pytest.raises(UserError, match="IPA size of 52 bits is not possible; use 32 to 44"):
+        Vmm(RunConfig(ipa_bits=52), image(*SYSTEM_OFF))
+
+
+def test_a_run_can_be_stopped_at_any_instruction_and_goes_on_from_there() -> None:
+    vmm = Vmm(RunConfig(), image(LOOP))
+    for instructions in (1, 2, 17, 1000):
+        assert vmm.monitor.run(instructions).reason is EndReason.BUDGET
+        assert vmm.pe.retired == instructions
