@@ -170,8 +170,7 @@ class Stage2PageTable:
 
     def make_pte(self, ptep: PA, new: int) -> None:
         """Give a locked entry its new value (``stage2_make_pte``)."""
-        if new:
-            self.pages.get_page(ptep)
+        self.pages.get_page(ptep)
         self.descriptors.store_release(ptep, new)
 
     # --- map and unmap -------------------------------------------------------------------

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from emu.arch.address import IPA, PA, VA
 from emu.arch.esr.build import data_abort, instruction_abort, syndrome
-from emu.arch.esr.classes import ExceptionClass
-from emu.arch.esr.fsc import FaultStatusCode, FaultType, fsc
+from emu.arch.esr.fsc import FaultType, fsc
 from emu.arch.esr.iss import IssDataAbort
 from emu.arch.features import CORTEX_A72, CpuFeatures
 from emu.arch.fields import SystemRegister
@@ -37,6 +36,7 @@ from hyp.vm import VM
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from emu.arch.esr.classes import ExceptionClass
     from emu.machine import Machine
     from hyp.events import Event
     from hyp.exits import Exit
@@ -84,8 +84,10 @@ class FakePE:
         self.x = [0] * 31
         self.guest: deque[Trap | EL2Entry | Callable[[], None]] = deque()
         self.log: list[tuple[Any, ...]] = []
-        self.stage1: Callable[[VA], IPA | None] = lambda va: IPA(va)
+        self.stage1: Callable[[VA], IPA | None] = IPA
         """What AT finds."""
+        self.timer_set = False
+        """Whether a timer will end a wait."""
 
     def read(self, register: type[R]) -> R:
         if register in self.registers:
@@ -116,6 +118,9 @@ class FakePE:
         self.log.append((operation.name, va))
         ipa = self.stage1(va)
         self.write(PAR_EL1(1) if ipa is None else PAR_EL1.build(PA=ipa >> 12))
+
+    def wait_for_interrupt(self) -> bool:
+        return self.timer_set
 
     def run(self, budget: int) -> EL2Entry:
         assert budget > 0
@@ -184,7 +189,7 @@ class Guest:
         self.pe.guest.extend(traps)
         return self.vcpu.run(budget)
 
-    def add_slot(  # noqa: PLR0917  # a slot has so many properties
+    def add_slot(  # a slot has so many properties
         self,
         slot: int,
         ipa: int,
@@ -238,7 +243,7 @@ MOV_X5 = IssDataAbort.build(ISV=1, SAS=3, SRT=5, SF=1)
 """The syndrome of a 64-bit access with X5."""
 
 
-def load(  # noqa: PLR0917  # an abort has so many properties
+def load(  # an abort has so many properties
     ipa: int,
     fault: FaultType = FaultType.TRANSLATION,
     level: int | None = 3,
@@ -250,7 +255,7 @@ def load(  # noqa: PLR0917  # an abort has so many properties
     return _data(ipa, fault, level, instruction, far, write=False, **bits)
 
 
-def store(  # noqa: PLR0917  # an abort has so many properties
+def store(  # an abort has so many properties
     ipa: int,
     fault: FaultType = FaultType.TRANSLATION,
     level: int | None = 3,
@@ -262,7 +267,7 @@ def store(  # noqa: PLR0917  # an abort has so many properties
     return _data(ipa, fault, level, instruction, far, write=True, **bits)
 
 
-def _data(  # noqa: PLR0917  # as above
+def _data(  # as above
     ipa: int,
     fault: FaultType,
     level: int | None,
@@ -293,8 +298,3 @@ def fetch(
 def trap(ec: ExceptionClass, iss: int = 0) -> Trap:
     """Return a trap that is no abort."""
     return Trap(syndrome(ec, iss))
-
-
-def code(status: int) -> FaultStatusCode:
-    """Return the status code in an ESR value."""
-    return FaultStatusCode(status & 0x3F)

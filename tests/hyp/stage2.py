@@ -12,7 +12,6 @@ from hyp.icache import CacheMaintenance
 from hyp.memcache import MemoryCache
 from hyp.percpu import CurrentCpu
 from hyp.pgtable import Stage2PageTable
-from hyp.pte import Prot
 from hyp.stats import Stats
 from hyp.tablepages import TablePages
 from hyp.tlb import Stage2Tlb
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from emu.arch.features import CpuFeatures
     from emu.cpu.pe import ProcessingElement
     from hyp.errors import Errno
+    from hyp.pte import Prot
 
 OUTPUT = PA(0x10_0000_0000)
 """Where mappings point: any address will do, nothing is read there."""

@@ -311,8 +311,8 @@ def test_fetch_from_a_hole_gives_the_guest_an_instruction_abort(guest: Guest) ->
     assert esr.EC is ExceptionClass.IABT_CUR
     assert esr.IL == 1
     assert esr.ISS == FaultStatusCode.EXTERNAL
-    assert guest.pe.read(FAR_EL1) == HOLE
-    assert guest.pe.read(ELR_EL1) == HOLE
+    assert int(guest.pe.read(FAR_EL1)) == HOLE
+    assert int(guest.pe.read(ELR_EL1)) == HOLE
     assert resolutions(guest) == [Resolution.INJECTED]
 
 
@@ -430,7 +430,7 @@ def test_ipa_beyond_the_machine_is_an_address_size_fault_at_level_0(
     assert callable(access)
     guest = make_guest(ipa_bits=36)
     guest.run(access(1 << 44, level=0, far=0x123))
-    assert injected(guest).EC == ec
+    assert ec == injected(guest).EC
     assert injected(guest).ISS == FaultStatusCode.ADDRESS_SIZE_L0
     assert guest.pe.read(FAR_EL1) == 1 << 44 | 0x123
 

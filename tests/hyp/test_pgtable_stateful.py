@@ -134,7 +134,7 @@ class Stage2Model(RuleBasedStateMachine):
 
     @invariant()
     def references_count_the_entries(self) -> None:
-        entries = {page: 0 for page in self.s2.pages.counts}
+        entries = dict.fromkeys(self.s2.pages.counts, 0)
         for page in entries:
             words = memoryview(self.s2.memory.read(page, PAGE_SIZE)).cast("Q")  # type: ignore[arg-type]  # a PA
             entries[page] = sum(1 for word in words if word)

@@ -1,0 +1,137 @@
+"""The PL011 UART."""
+
+from __future__ import annotations
+
+import pytest
+
+from hyp.devices.pl011 import PL011, RX_FIFO_DEPTH, Control, Flag, Interrupt, Register
+
+
+class Uart:
+    """A UART with what came out of it."""
+
+    def __init__(self) -> None:
+        self.sent = bytearray()
+        self.line: list[bool] = []
+        self.device = PL011(self.sent.extend, self.line.append)
+
+    def read(self, offset: int) -> int:
+        return self.device.read(offset, 4)
+
+    def write(self, offset: int, value: int) -> None:
+        self.device.write(offset, 4, value)
+
+
+@pytest.fixture
+def uart() -> Uart:
+    return Uart()
+
+
+def test_characters_written_come_out(uart: Uart) -> None:
+    for character in b"hello":
+        uart.write(Register.DR, character | 0xF00)
+    assert uart.sent == b"hello"
+
+
+def test_transmitter_is_always_ready(uart: Uart) -> None:
+    uart.write(Register.DR, 65)
+    assert not uart.read(Register.FR) & (Flag.TXFF | Flag.BUSY)
+    assert uart.read(Register.FR) & Flag.TXFE
+
+
+def test_characters_received_are_read_in_order(uart: Uart) -> None:
+    assert uart.read(Register.FR) & Flag.RXFE
+    uart.device.receive(b"ab")
+    assert not uart.read(Register.FR) & Flag.RXFE
+    assert [uart.read(Register.DR) for _ in range(3)] == [ord("a"), ord("b"), 0]
+    assert uart.read(Register.FR) & Flag.RXFE
+
+
+def test_receiver_is_full_at_its_depth_and_loses_nothing(uart: Uart) -> None:
+    data = bytes(range(RX_FIFO_DEPTH + 4))
+    uart.device.receive(data)
+    assert uart.read(Register.FR) & Flag.RXFF
+    assert bytes(uart.read(Register.DR) for _ in data) == data
+
+
+def test_identification_registers(uart: Uart) -> None:
+    ids = [uart.read(offset) for offset in range(0xFE0, 0x1000, 4)]
+    assert ids == [0x11, 0x10, 0x14, 0x00, 0x0D, 0xF0, 0x05, 0xB1]
+    assert uart.read(0xFE1) == 0
+
+
+@pytest.mark.parametrize(
+    ("register", "kept"),
+    [
+        (Register.IBRD, 0xFFFF),
+        (Register.FBRD, 0x3F),
+        (Register.LCR_H, 0xFF),
+        (Register.CR, 0xFF87),
+        (Register.IMSC, 0x7FF),
+        (Register.IFLS, 0x3F),
+        (Register.DMACR, 0x7),
+    ],
+)
+def test_plain_registers_keep_their_bits(uart: Uart, register: int, kept: int) -> None:
+    uart.write(register, 0xFFFF_FFFF)
+    assert uart.read(register) == kept
+
+
+def test_reset_values(uart: Uart) -> None:
+    assert uart.read(Register.CR) == 0x300
+    assert uart.read(Register.IFLS) == 0x12
+    assert uart.read(Register.IMSC) == 0
+
+
+@pytest.mark.parametrize("offset", [0x008, 0x050, 0x800, Register.RSR])
+def test_reserved_space_reads_as_zero_and_ignores_writes(uart: Uart, offset: int) -> None:
+    uart.write(offset, 0xFF)
+    assert uart.read(offset) == 0
+
+
+def test_read_only_registers_ignore_writes(uart: Uart) -> None:
+    for register in (Register.FR, Register.RIS, Register.MIS, 0xFE0):
+        before = uart.read(register)
+        uart.write(register, 0xFF)
+        assert uart.read(register) == before
+
+
+def test_receive_interrupt_follows_the_receiver(uart: Uart) -> None:
+    uart.write(Register.IMSC, Interrupt.RX)
+    uart.device.receive(b"a")
+    assert uart.read(Register.MIS) == Interrupt.RX
+    assert uart.line == [True]
+    uart.read(Register.DR)
+    assert uart.read(Register.MIS) == 0
+    assert uart.line == [True, False]
+
+
+def test_masked_interrupt_is_raw_only(uart: Uart) -> None:
+    uart.device.receive(b"a")
+    assert uart.read(Register.RIS) == Interrupt.RX
+    assert uart.read(Register.MIS) == 0
+    assert uart.line == []
+
+
+def test_transmit_interrupt_stays_until_it_is_cleared(uart: Uart) -> None:
+    uart.write(Register.IMSC, Interrupt.TX)
+    uart.write(Register.DR, 65)
+    assert uart.read(Register.RIS) == Interrupt.TX
+    uart.write(Register.ICR, Interrupt.TX)
+    assert uart.read(Register.RIS) == 0
+    assert uart.line == [True, False]
+
+
+def test_loopback_feeds_the_receiver(uart: Uart) -> None:
+    uart.write(Register.CR, Control.UARTEN | Control.LBE | Control.TXE | Control.RXE)
+    uart.write(Register.DR, 65)
+    assert uart.sent == b""
+    assert uart.read(Register.DR) == 65
+
+
+def test_interrupt_line_may_lead_nowhere() -> None:
+    sent = bytearray()
+    device = PL011(sent.extend)
+    device.write(Register.IMSC, 4, Interrupt.TX)
+    device.write(Register.DR, 4, 65)
+    assert device.read(Register.MIS, 4) == Interrupt.TX
