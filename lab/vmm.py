@@ -16,6 +16,7 @@ from hyp.devices.pl011 import PL011
 from hyp.host import HVA
 from hyp.memslots import MemoryRegion, MemoryRegionFlags
 from hyp.vm import VM, Cap
+from lab.config import MIN_IPA_BITS
 from lab.console import Console
 from lab.devicetree import PL011_BASE, PL011_SIZE, device_tree, place_device_tree
 from lab.errors import UserError, hypervisor_refusals
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from lab.config import RunConfig
     from lab.loader import Image
     from lab.slots import Slot
+
+CPU = CORTEX_A72
+"""What the machine has, apart from what the configuration changes."""
 
 TABLE_SHARE = 256
 """Physical memory for translation tables: this part of what they map, and some more."""
@@ -68,6 +72,11 @@ class Vmm:
         listeners: Iterable[Callable[[Event], None]] = (),
     ) -> None:
         config.check()
+        if config.ipa_bits > CPU.pa_bits:
+            raise UserError(
+                f"--ipa-bits is {MIN_IPA_BITS} to {CPU.pa_bits} on a {CPU.name}, "
+                f"not {config.ipa_bits}; choose less"
+            )
         self.config, self.image = config, image
         self.console = Console(output)
         self._interrupt = Interrupt()
@@ -217,9 +226,7 @@ class _Stopped(Exception):  # noqa: N818  # no error: the user asked for it
 
 
 def _build_machine(config: RunConfig) -> Machine:
-    features = CORTEX_A72
-    ctr = features.read(CTR_EL0)
-    features = features.replace(ctr.replace(DIC=int(config.dic)))
+    features = CPU.replace(CPU.read(CTR_EL0).replace(DIC=int(config.dic)))
     # A slot begins at a boundary of its backing, up to one such page further on.
     memory = sum(slot.region.size + slot.backing for slot in config.all_slots)
     size = memory + memory // TABLE_SHARE + TABLE_MINIMUM

@@ -242,11 +242,11 @@ def test_an_entry_point_outside_ram_is_refused(
             f"slot 1: {__file__} does not fit its 4K; raise size=",
         ),
         (("--ipa-bits", "30"), "--ipa-bits is 32 to 52, not 30; the default is 40"),
-        (("--ipa-bits", "48"), "the hypervisor refuses: an IPA size of 48 bits is not possible"),
+        (("--ipa-bits", "48"), "--ipa-bits is 32 to 44 on a cortex-a72, not 48; choose less"),
         (("--ipa-bits", "many"), "Invalid value for '--ipa-bits': 'many' is not a valid integer"),
         (("--mem", "64Q"), "--mem is a number such as 64K, 1G, 4096 or 0x1000, not '64Q'"),
         (("--mem", "0"), "RAM has size 0; give it at least one page of 4K with --mem"),
-        (("--mem", "900T", "--ipa-bits", "52"), "the host has no 900T of memory for the guest"),
+        (("--mem", "10T", "--ipa-bits", "44"), "the host has no 10T of memory for the guest"),
         (("--backing", "16K"), "a backing is one of 4K, 2M, 1G, not '16K'"),
         (
             ("--backing", "1G"),

@@ -10,6 +10,8 @@ import pytest
 
 from emu.arch.address import IPA
 from hyp.devices.pl011 import PL011
+from hyp.errors import Errno, KvmError
+from hyp.vm import VM
 from lab.config import RunConfig
 from lab.errors import UserError
 from lab.loader import Image, ImageKind, Region, Segment
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hyp.events import Event
+    from hyp.memslots import MemoryRegion
 
 START = IPA(0x4008_0000)
 X1_UART = 0xD2A12001  # mov x1, #0x09000000
@@ -92,9 +95,21 @@ def test_dic_is_what_the_guest_reads_in_its_cache_type_register() -> None:
         assert vmm.vm.features.dic is dic
 
 
+def test_an_ipa_size_beyond_the_cpus_addresses_is_refused() -> None:
+    with pytest.raises(UserError) as caught:
+        Vmm(RunConfig(ipa_bits=48), image(*SYSTEM_OFF))
+    assert str(caught.value) == ("--ipa-bits is 32 to 44 on a cortex-a72, not 48; choose less")
+
+
 def test_what_the_hypervisor_refuses_is_a_user_error() -> None:
-    with pytest.raises(UserError, match="IPA size of 52 bits is not possible; use 32 to 44"):
-        Vmm(RunConfig(ipa_bits=52), image(*SYSTEM_OFF))
+    def refuse(_vm: VM, _region: MemoryRegion) -> None:
+        raise KvmError(Errno.EINVAL, "slot 0 is odd; use another")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(VM, "set_user_memory_region", refuse)
+        with pytest.raises(UserError) as caught:
+            Vmm(RunConfig(), image(*SYSTEM_OFF))
+    assert str(caught.value) == ("the hypervisor refuses: slot 0 is odd; use another (EINVAL)")
 
 
 def test_a_run_can_be_stopped_at_any_instruction_and_goes_on_from_there() -> None:
