@@ -72,7 +72,7 @@ def diagnose(vmm: Vmm, end: End, again: Callable[[], Vmm]) -> CrashReport | None
         case EndReason.IDLE:
             return _waiting(vmm, end, _replay(vmm, again))
         case EndReason.STUCK:
-            return _stuck(vmm, end, _replay(vmm, again))
+            return _stuck(vmm, _replay(vmm, again))
         case EndReason.CRASHED:
             return _failed(vmm, end, _replay(vmm, again))
     return None
@@ -135,33 +135,37 @@ def _waiting(vmm: Vmm, end: End, replay: Replay | None) -> CrashReport:
 # A guest that retires nothing any more
 
 
-def _stuck(vmm: Vmm, end: End, replay: Replay | None) -> CrashReport:
-    first = None if replay is None else replay.recorder.first_exception
-    if first is None:
-        first = _exception_at_el1(vmm)
-    steps = [] if replay is None else replay.recorder.steps
-    while steps and steps[-1].pc == first.pc:
-        steps.pop()
-    place = Step(first.pc, _fetch(vmm, first.pc))
+def _stuck(vmm: Vmm, replay: Replay | None) -> CrashReport:
     vector = vmm.vcpu.pc
-    if place.word is None:
+    has_handler = _fetch(vmm, vector) is not None
+    taken = _exception_at_el1(vmm)
+    if not has_handler and replay is not None:
+        taken = replay.recorder.first_exception or taken
+    steps = [] if replay is None else replay.recorder.steps
+    while steps and steps[-1].pc == taken.pc:
+        steps.pop()
+    place = Step(taken.pc, _fetch(vmm, taken.pc))
+    if has_handler:
+        what = (
+            f"nothing retires any more: the handler of exceptions takes one itself, at "
+            f"{format_address(place.pc)}"
+        )
+        advice = "see that the handler's code and stack are mapped and aligned"
+    elif place.word is None:
         what = f"the guest jumped to {format_address(place.pc)}, where no code can be fetched"
         advice = "see the branch before it: a wrong target, or a return address overwritten"
-    elif _fetch(vmm, vector) is None:
+    else:
         what = (
             f"the exception at {format_address(place.pc)} found no code at its vector, "
             f"{format_address(vector)}"
         )
         advice = "set VBAR_EL1 to a table of vectors before the first exception, or avoid this one"
-    else:
-        what = f"{end.detail}: the handler of an exception runs into one itself"
-        advice = "see that the handler's code and stack are mapped"
     return CrashReport(
         what=what,
         pc=place.pc,
-        el=first.el,
-        syndrome=first.syndrome,
-        registers=first.registers,
+        el=taken.el,
+        syndrome=taken.syndrome,
+        registers=taken.registers,
         steps=(*steps[-STEPS:], place),
         advice=advice,
     )
@@ -172,17 +176,18 @@ def _stuck(vmm: Vmm, end: End, replay: Replay | None) -> CrashReport:
 
 def _failed(vmm: Vmm, end: End, replay: Replay | None) -> CrashReport:
     esr, far, hpfar = vmm.pe.read(ESR_EL2), vmm.pe.read(FAR_EL2), vmm.pe.read(HPFAR_EL2)
-    nisv = f"{Errno.ENOSYS.name}" in end.detail
+    steps = [_here(vmm)] if replay is None else replay.recorder.steps
+    advice = "see the way to it with --trace"
+    if Errno.ENOSYS.name in end.detail:
+        advice = "mend the address, or let --nisv answer such an access with an external abort"
     return CrashReport(
         what=end.detail,
-        pc=vmm.vcpu.pc,
+        pc=steps[-1].pc,
         el=vmm.vcpu.pstate.EL,
         syndrome=explain(esr, far, hpfar).sentence,
         registers=(("ESR_EL2", esr), ("FAR_EL2", far)),
-        steps=tuple([_here(vmm)] if replay is None else replay.recorder.steps),
-        advice="mend the address, or let --nisv answer such an access with an external abort"
-        if nisv
-        else "see the trace up to here with --trace",
+        steps=tuple(steps),
+        advice=advice,
     )
 
 
@@ -265,9 +270,9 @@ class Recorder:
         fault = self._fault
         if fault is None or fault.vcpu_pc != taken.pc:
             return taken
-        hpfar = HPFAR_EL2.build(FIPA=fault.ipa >> PAGE_SHIFT)
         if ESR_EL1(taken.esr).EC not in ABORTS:
             return taken
+        hpfar = HPFAR_EL2.build(FIPA=fault.ipa >> PAGE_SHIFT)
         return taken._replace(
             syndrome=explain(fault.hsr, fault.hxfar, hpfar).sentence,
             registers=(

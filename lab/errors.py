@@ -32,10 +32,12 @@ class UserError(Exception):
 
 @contextmanager
 def hypervisor_refusals() -> Iterator[None]:
-    """Turn the hypervisor's :class:`~hyp.errors.KvmError` into a :class:`UserError`."""
+    """Turn what the hypervisor or the host refuses into a :class:`UserError`."""
     from hyp.errors import KvmError  # noqa: PLC0415  # start-up time
 
     try:
         yield
     except KvmError as error:
         raise UserError(f"the hypervisor refuses: {error.message} ({error.errno.name})") from error
+    except MemoryError as error:
+        raise UserError("this host has too little memory for such a guest; give less") from error

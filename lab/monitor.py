@@ -56,6 +56,9 @@ class End:
     detail: str
 
 
+INTERRUPTED = End(EndReason.INTERRUPTED, "interrupted by Ctrl-C")
+
+
 class Vcpu(Protocol):
     """What the monitor uses of :class:`hyp.vcpu.VCPU`."""
 
@@ -115,7 +118,7 @@ class Monitor:
             end = self._serve(self._vcpu.run(min(left, SLICE)))
             if end is not None:
                 return end
-        return End(EndReason.INTERRUPTED, "interrupted by Ctrl-C")
+        return INTERRUPTED
 
     def _serve(self, exit_: Exit) -> End | None:
         match exit_:

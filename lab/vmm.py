@@ -21,7 +21,7 @@ from lab.console import Console
 from lab.devicetree import PL011_BASE, PL011_SIZE, device_tree, place_device_tree
 from lab.errors import UserError, hypervisor_refusals
 from lab.interrupts import Interrupt, catch_interrupt
-from lab.monitor import End, EndReason, Monitor
+from lab.monitor import INTERRUPTED, EndReason, Monitor
 from lab.result import DirtyPages, RunResult, TlbCounts
 from lab.sizes import format_size
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from hyp.events import Event
     from lab.config import RunConfig
     from lab.loader import Image
+    from lab.monitor import End
     from lab.slots import Slot
 
 CPU = CORTEX_A72
@@ -87,8 +88,7 @@ class Vmm:
                 self.vm.enable_cap(Cap.ARM_NISV_TO_USER)
             for slot in config.all_slots:
                 self._add_slot(slot)
-            uart = PL011(self.console.write)
-            self.vm.register_device(PL011_BASE, PL011_SIZE, uart)
+            self.vm.register_device(PL011_BASE, PL011_SIZE, PL011(self.console.write))
             self.vcpu = self.vm.create_vcpu(0)
             self.pe = self.vcpu.pe
             self._load()
@@ -113,6 +113,7 @@ class Vmm:
                 end, instructions = self.monitor.run(self.config.max_insns), self.pe.retired
             except _Stopped as stopped:
                 end, instructions = INTERRUPTED, stopped.time
+        self._interrupt.requested = False
         seconds = time.perf_counter() - started
         return self._result(name, end, instructions, seconds)
 
@@ -120,7 +121,8 @@ class Vmm:
         """End the run where the hypervisor is next entered, however long the slice still is."""
 
         def stop(event: Event) -> None:
-            raise _Stopped(event.time)
+            if self._interrupt.requested:
+                raise _Stopped(event.time)
 
         self.vm.events.subscribe(stop)
 
@@ -213,9 +215,6 @@ class Vmm:
         slot = self.vm.memslots.find(address >> PAGE_SHIFT)
         assert slot is not None, "the loader has checked that the image fits"
         self.vm.host.write(HVA(slot.hva_of(slot.base_gfn) + address - slot.base_ipa), data)
-
-
-INTERRUPTED = End(EndReason.INTERRUPTED, "interrupted by Ctrl-C")
 
 
 class _Stopped(Exception):  # noqa: N818  # no error: the user asked for it

@@ -321,6 +321,20 @@ def test_an_undefined_instruction_without_vectors_is_named(program: Program) -> 
     assert crash["registers"]["ELR_EL1"] == 0x4008_0004
 
 
+def test_a_handler_that_runs_into_an_exception_itself_is_named(program: Program) -> None:
+    adr, msr_vbar, svc = 0x10003FE0, 0xD518C000, 0xD40000E1  # adr x0, .+2044; svc #7
+    words = [NOP, adr, msr_vbar, svc] + [NOP] * (512 - 4)
+    words += [NOP] * 128 + [UNDEFINED]  # at vector 0x200
+    result = stage2("run", program(*words), "--json")
+    crash = json.loads(result.stdout)["crash"]
+    assert result.exit_code == 3
+    assert crash["what"] == (
+        "nothing retires any more: the handler of exceptions takes one itself, at 0x4008_0a00"
+    )
+    assert [step["text"] for step in crash["steps"]][-2:] == ["svc #7", "udf #0"]
+    assert crash["syndrome"] == "An instruction was UNDEFINED, or the reason is unknown."
+
+
 def test_an_access_that_cannot_be_emulated_is_named_with_its_way_out(program: Program) -> None:
     result = stage2("run", program(X1_HOLE, LOAD_PAIR, *SYSTEM_OFF), "--json")
     outcome = json.loads(result.stdout)

@@ -114,6 +114,6 @@ def test_what_the_hypervisor_refuses_is_a_user_error() -> None:
 
 def test_a_run_can_be_stopped_at_any_instruction_and_goes_on_from_there() -> None:
     vmm = Vmm(RunConfig(), image(LOOP))
-    for instructions in (1, 2, 17, 1000):
+    for instructions in (1, 2, 17, 1000, 10_000, 1_000_000):
         assert vmm.monitor.run(instructions).reason is EndReason.BUDGET
         assert vmm.pe.retired == instructions

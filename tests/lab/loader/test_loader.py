@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from emu.arch.address import IPA
+from guests.catalogue import find
 from lab.errors import UserError
 from lab.loader import ImageKind, Region, load
 
@@ -282,6 +283,16 @@ def test_every_truncation_of_an_elf_file_is_a_user_error(
     make_elf: MakeElf, guest_file: GuestFile, data: st.DataObject
 ) -> None:
     elf = make_elf(segments=[(BASE, CODE, 16), (BASE + 0x1000, bytes(range(200)), 0x1000)])
+    length = data.draw(st.integers(len(b"\x7fELF"), len(elf) - 1))
+    assert "truncated" in refusal(guest_file(elf[:length]))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=st.data())
+def test_every_truncation_of_a_linked_guest_is_a_user_error(
+    guest_file: GuestFile, data: st.DataObject
+) -> None:
+    elf = find("hello").image.read_bytes()
     length = data.draw(st.integers(len(b"\x7fELF"), len(elf) - 1))
     assert "truncated" in refusal(guest_file(elf[:length]))
 
