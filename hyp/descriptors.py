@@ -6,12 +6,11 @@ Between two of these operations other PEs may run.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from emu.arch.address import PA
     from emu.memory import PhysicalMemory
 
 
@@ -31,11 +30,12 @@ class Descriptors:
     __slots__ = ("read", "store", "store_release")
 
     def __init__(self, memory: PhysicalMemory) -> None:
-        self.read: Callable[[PA], int] = memory.read_u64
-        self.store: Callable[[PA, int], None] = memory.write_u64
-        self.store_release: Callable[[PA, int], None] = memory.write_u64
+        # Tables lie in RAM, where a fetch never fails.
+        self.read = cast("Callable[[int], int]", memory.fetch_u64)
+        self.store = cast("Callable[[int, int], None]", memory.write_u64)
+        self.store_release = self.store
 
-    def cmpxchg(self, ptep: PA, old: int, new: int) -> bool:
+    def cmpxchg(self, ptep: int, old: int, new: int) -> bool:
         """Store ``new`` if the entry still is ``old``; return whether it was."""
         if self.read(ptep) != old:
             return False

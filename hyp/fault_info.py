@@ -49,13 +49,14 @@ _S1PTW: Final = IssDataAbort.S1PTW.in_place
 _WNR: Final = IssDataAbort.WnR.in_place
 _FNV: Final = IssInstructionAbort.FnV.in_place
 _EC_SHIFT: Final = ESR_EL2.EC.lsb
+_EC: Final = ESR_EL2.EC.mask
 _FIPA: Final = HPFAR_EL2.FIPA.in_place
 _FIPA_TO_IPA: Final = 12 - HPFAR_EL2.FIPA.lsb
 _IABT_LOW: Final = int(ExceptionClass.IABT_LOW)
 
 
 class FaultInfo:
-    """One abort. The properties are the kernel's ``kvm_vcpu_trap_*`` and ``kvm_vcpu_abt_*``.
+    """One abort, as the kernel's ``kvm_vcpu_trap_*`` and ``kvm_vcpu_abt_*`` tell it.
 
     Parameters
     ----------
@@ -65,19 +66,39 @@ class FaultInfo:
         FAR_EL2.
     ipa
         The page of the fault; ``None`` where the hardware does not say.
+
+    Attributes
+    ----------
+    fault
+        The type of fault; ``None`` for a reserved code.
+    is_iabt
+        Whether it was an instruction fetch.
+    is_s1ptw
+        Whether the access was to a stage-1 descriptor.
+    is_write
+        Whether the page is to be written (``kvm_is_write_fault``). A walk first
+        reads: it is a write only when it comes back with a permission fault, to
+        set the access flag or the dirty state.
     """
 
-    __slots__ = ("esr", "far", "ipa")
+    __slots__ = ("esr", "far", "fault", "ipa", "is_iabt", "is_s1ptw", "is_write")
 
     def __init__(self, esr: int, far: VA, ipa: IPA | None) -> None:
         self.esr = esr
         self.far = far
         self.ipa = ipa
+        self.fault = fault = _FAULTS[esr & _FSC]
+        self.is_iabt = is_iabt = esr >> _EC_SHIFT & _EC == _IABT_LOW
+        self.is_s1ptw = bool(esr & _S1PTW)
+        if esr & _S1PTW:
+            self.is_write = fault is PERMISSION
+        else:
+            self.is_write = not is_iabt and bool(esr & _WNR)
 
     @property
     def ec(self) -> int:
         """The exception class."""
-        return self.esr >> _EC_SHIFT & 0x3F
+        return self.esr >> _EC_SHIFT & _EC
 
     @property
     def fsc(self) -> int:
@@ -85,19 +106,9 @@ class FaultInfo:
         return self.esr & _FSC
 
     @property
-    def fault(self) -> FaultType | None:
-        """The type of fault; ``None`` for a reserved code."""
-        return _FAULTS[self.esr & _FSC]
-
-    @property
     def level(self) -> int:
         """The level of a permission fault's leaf (FSC[1:0])."""
         return self.esr & 3
-
-    @property
-    def is_iabt(self) -> bool:
-        """Whether it was an instruction fetch."""
-        return self.esr >> _EC_SHIFT & 0x3F == _IABT_LOW
 
     @property
     def is_sea(self) -> bool:
@@ -105,26 +116,9 @@ class FaultInfo:
         return _IS_SEA[self.esr & _FSC]
 
     @property
-    def is_s1ptw(self) -> bool:
-        """Whether the access was to a stage-1 descriptor."""
-        return bool(self.esr & _S1PTW)
-
-    @property
     def is_exec(self) -> bool:
         """Whether the page is to be executed, not just walked through on the way."""
-        return self.esr >> _EC_SHIFT & 0x3F == _IABT_LOW and not self.esr & _S1PTW
-
-    @property
-    def is_write(self) -> bool:
-        """Whether the page is to be written (``kvm_is_write_fault``).
-
-        A walk first reads: it is a write only when it comes back with a
-        permission fault, to set the access flag or the dirty state.
-        """
-        esr = self.esr
-        if esr & _S1PTW:
-            return _FAULTS[esr & _FSC] is PERMISSION
-        return bool(esr & _WNR) and esr >> _EC_SHIFT & 0x3F != _IABT_LOW
+        return self.is_iabt and not self.is_s1ptw
 
     @property
     def offset(self) -> int:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hyp.pgtable import Stage2PageTable
 
 
-class MapWalk:
+class MapWalk(Walker):
     """Maps ``addr`` and what follows to ``phys`` and what follows.
 
     Parameters
@@ -37,6 +37,8 @@ class MapWalk:
         The attribute bits of its leaves.
     memcache
         Where new tables come from.
+    collapse
+        Whether the mapping can be large enough to take the place of a table.
     """
 
     __slots__ = ("_attr", "_memcache", "_offset", "_pgt")
@@ -48,28 +50,28 @@ class MapWalk:
         phys: PA,
         attr: int,
         memcache: MemoryCache | None,
+        *,
+        collapse: bool,
     ) -> None:
+        # As in any fault handler, EAGAIN ends the walk.
+        super().__init__(
+            pgt.descriptors,
+            self.leaf,
+            table_pre=self.table_pre if collapse else None,
+            ignore_eagain=False,
+        )
         self._pgt = pgt
         self._offset = phys - addr
         self._attr = attr
         self._memcache = memcache
 
-    def walker(self, size: int) -> Walker:
-        """Return the walker for ``size`` bytes; as in any fault handler, EAGAIN ends the walk."""
-        return Walker(
-            self._pgt.descriptors,
-            leaf=self.leaf,
-            table_pre=self.table_pre if size >= GRANULE[LAST_LEVEL - 1] else None,
-            ignore_eagain=False,
-        )
-
-    def leaf(self, ptep: PA, old: int, level: int, addr: IPA, end: IPA) -> Errno:
+    def leaf(self, ptep: int, old: int, level: int, addr: int, end: int) -> Errno:
         """Install a leaf, or a table on the way to one."""
         if not self._leaf_fits(level, addr, end):
             return self._install_table(ptep, old, level, addr)
         return self._install_leaf(ptep, old, level, addr)
 
-    def table_pre(self, ptep: PA, old: int, level: int, addr: IPA, end: IPA) -> Errno:
+    def table_pre(self, ptep: int, old: int, level: int, addr: int, end: int) -> Errno:
         """Replace a table by a block where one fits."""
         if not self._leaf_fits(level, addr, end):
             return Errno.OK
@@ -78,7 +80,7 @@ class MapWalk:
             self._pgt.free_unlinked(PA(old & PTE_ADDR), level + 1)
         return error
 
-    def _leaf_fits(self, level: int, addr: IPA, end: IPA) -> bool:
+    def _leaf_fits(self, level: int, addr: int, end: int) -> bool:
         """Return whether one leaf of this level can map from ``addr`` on."""
         granule = GRANULE[level]
         return (
@@ -87,7 +89,7 @@ class MapWalk:
             and not (addr | (addr + self._offset)) & (granule - 1)
         )
 
-    def _install_leaf(self, ptep: PA, old: int, level: int, addr: IPA) -> Errno:
+    def _install_leaf(self, ptep: int, old: int, level: int, addr: int) -> Errno:
         phys = PA(addr + self._offset)
         new = phys | self._attr | LEAF_TYPE[level]
         if old & PTE_VALID and not (old ^ new) & ~PTE_PERMS:
@@ -104,7 +106,7 @@ class MapWalk:
         pgt.make_pte(ptep, new)
         return Errno.OK
 
-    def _install_table(self, ptep: PA, old: int, level: int, addr: IPA) -> Errno:
+    def _install_table(self, ptep: int, old: int, level: int, addr: int) -> Errno:
         """Put a table in; whatever a block mapped here faults again."""
         if level == LAST_LEVEL:
             return Errno.EINVAL

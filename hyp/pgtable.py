@@ -20,6 +20,7 @@ from hyp.mapping import MapWalk
 from hyp.pte import (
     GRANULE,
     GRANULE_SHIFT,
+    LAST_LEVEL,
     PTE_AF,
     PTE_LOCKED,
     PTE_MEMATTR,
@@ -146,7 +147,7 @@ class Stage2PageTable:
 
     # --- break-before-make ---------------------------------------------------------------
 
-    def try_break_pte(self, ptep: PA, old: int, level: int, addr: IPA) -> bool:
+    def try_break_pte(self, ptep: int, old: int, level: int, addr: int) -> bool:
         """Lock an entry and make sure nobody uses its old value (``stage2_try_break_pte``).
 
         Returns
@@ -163,12 +164,12 @@ class Stage2PageTable:
                 granule = GRANULE[level]
                 self.tlb.flush_vmid_range(IPA(addr & -granule), granule)
             else:
-                self.tlb.flush_vmid_ipa(addr, level)
+                self.tlb.flush_vmid_ipa(IPA(addr), level)
         if old:
             self.pages.put_page(ptep)
         return True
 
-    def make_pte(self, ptep: PA, new: int) -> None:
+    def make_pte(self, ptep: int, new: int) -> None:
         """Give a locked entry its new value (``stage2_make_pte``)."""
         self.pages.get_page(ptep)
         self.descriptors.store_release(ptep, new)
@@ -199,7 +200,9 @@ class Stage2PageTable:
         attr = self._attrs[prot]
         if attr is None:
             return Errno.EINVAL
-        return self.walk(MapWalk(self, addr, phys, attr, memcache).walker(size), addr, size)
+        collapse = size >= GRANULE[LAST_LEVEL - 1]
+        walker = MapWalk(self, addr, phys, attr, memcache, collapse=collapse)
+        return self.walk(walker, addr, size)
 
     def unmap(self, addr: IPA, size: int) -> Errno:
         """Remove every mapping in a range (``kvm_pgtable_stage2_unmap``).
@@ -207,32 +210,32 @@ class Stage2PageTable:
         A block that only partly lies in the range goes as a whole; the rest of it
         faults again.
         """
-        walker = Walker(self.descriptors, leaf=self._unmap_leaf, table_post=self._unmap_table)
+        walker = Walker(self.descriptors, self._unmap_leaf, table_post=self._unmap_table)
         error = self.walk(walker, addr, size)
         if self.deferred_tlbi:
             self.tlb.flush_vmid_range(addr, size)
         return error
 
-    def _unmap_leaf(self, ptep: PA, old: int, level: int, addr: IPA, end: IPA) -> Errno:
+    def _unmap_leaf(self, ptep: int, old: int, level: int, addr: int, end: int) -> Errno:
         del end
         if not pte_counted(old):
             return Errno.OK
         self.descriptors.store(ptep, 0)
         if pte_valid(old) and not self.deferred_tlbi:
-            self.tlb.flush_vmid_ipa(addr, level)
+            self.tlb.flush_vmid_ipa(IPA(addr), level)
         self.pages.put_page(ptep)
         if pte_valid(old):
             self._clean(old, level)
         return Errno.OK
 
-    def _unmap_table(self, ptep: PA, old: int, level: int, addr: IPA, end: IPA) -> Errno:
+    def _unmap_table(self, ptep: int, old: int, level: int, addr: int, end: int) -> Errno:
         """Free a table that has become empty. Its leaves are gone already."""
         del level, end
         child = pte_to_phys(old)
         if self.pages.page_count(child) != 1:
             return Errno.OK
         self.descriptors.store(ptep, 0)
-        self.tlb.flush_vmid_ipa(addr, None)
+        self.tlb.flush_vmid_ipa(IPA(addr), None)
         self.pages.put_page(ptep)
         self.pages.put_page(child)
         return Errno.OK
@@ -251,7 +254,7 @@ class Stage2PageTable:
     def wrprotect(self, addr: IPA, size: int) -> Errno:
         """Take the right to write from a range; the caller flushes the TLB."""
 
-        def leaf(ptep: PA, old: int, level: int, addr: IPA, end: IPA) -> Errno:
+        def leaf(ptep: int, old: int, level: int, addr: int, end: int) -> Errno:
             del level, addr, end
             if not pte_valid(old):
                 return Errno.EAGAIN
@@ -259,7 +262,7 @@ class Stage2PageTable:
                 self.descriptors.store(ptep, old & ~PTE_W)
             return Errno.OK
 
-        return self.walk(Walker(self.descriptors, leaf=leaf), addr, size)
+        return self.walk(Walker(self.descriptors, leaf), addr, size)
 
     def mkyoung(self, addr: IPA) -> Errno:
         """Set the access flag of the leaf at ``addr``; no TLB holds a leaf without it."""
@@ -279,7 +282,7 @@ class Stage2PageTable:
         """Change one leaf in place (``stage2_update_leaf_attrs``); EAGAIN if it is not valid."""
         level = self.geometry.start_level
 
-        def leaf(ptep: PA, old: int, at_level: int, addr: IPA, end: IPA) -> Errno:
+        def leaf(ptep: int, old: int, at_level: int, addr: int, end: int) -> Errno:
             nonlocal level
             del addr, end
             level = at_level
@@ -292,14 +295,14 @@ class Stage2PageTable:
                 self.cmo.icache_inval_pou(pte_to_phys(new), GRANULE[level])
             return Errno.OK if self.descriptors.cmpxchg(ptep, old, new) else Errno.EAGAIN
 
-        walker = Walker(self.descriptors, leaf=leaf, ignore_eagain=False)
+        walker = Walker(self.descriptors, leaf, ignore_eagain=False)
         error = self.walk(walker, addr, 1)
         return error, level
 
     def flush(self, addr: IPA, size: int) -> Errno:
         """Clean every cacheable mapping in a range to the point of coherency."""
 
-        def leaf(ptep: PA, old: int, level: int, addr: IPA, end: IPA) -> Errno:
+        def leaf(ptep: int, old: int, level: int, addr: int, end: int) -> Errno:
             del ptep, addr, end
             if pte_valid(old):
                 self._clean(old, level)
@@ -307,7 +310,7 @@ class Stage2PageTable:
 
         if self.fwb:
             return Errno.OK
-        return self.walk(Walker(self.descriptors, leaf=leaf), addr, size)
+        return self.walk(Walker(self.descriptors, leaf), addr, size)
 
     # --- end of life ---------------------------------------------------------------------
 
@@ -316,7 +319,7 @@ class Stage2PageTable:
 
         No TLB invalidation: the caller has done it, or the VM is dead.
         """
-        walker = Walker(self.descriptors, leaf=self._free_leaf, table_post=self._free_table)
+        walker = Walker(self.descriptors, self._free_leaf, table_post=self._free_table)
         walker.walk_detached(table, level)
         self.pages.put_page(table)
 
@@ -324,18 +327,18 @@ class Stage2PageTable:
         """Free all tables (``kvm_pgtable_stage2_destroy``)."""
         if self.pgd is None:
             return
-        walker = Walker(self.descriptors, leaf=self._free_leaf, table_post=self._free_table)
+        walker = Walker(self.descriptors, self._free_leaf, table_post=self._free_table)
         self.walk(walker, IPA(0), self.ia_end)
         self.pages.free_pages_exact(self.pgd, self.geometry.pgd_size)
         self.pgd = None
 
-    def _free_leaf(self, ptep: PA, old: int, level: int, addr: IPA, end: IPA) -> Errno:
+    def _free_leaf(self, ptep: int, old: int, level: int, addr: int, end: int) -> Errno:
         del level, addr, end
         if pte_counted(old):
             self.pages.put_page(ptep)
         return Errno.OK
 
-    def _free_table(self, ptep: PA, old: int, level: int, addr: IPA, end: IPA) -> Errno:
+    def _free_table(self, ptep: int, old: int, level: int, addr: int, end: int) -> Errno:
         del level, addr, end
         self.pages.put_page(ptep)
         self.pages.put_page(pte_to_phys(old))

@@ -249,12 +249,15 @@ class VCPU:
     def _el2_vector(self) -> bool:
         """Handle a trap; return whether the guest is to go on."""
         esr = self.pe.read(ESR_EL2)
-        self._trace_exit(ExceptionType.TRAP, esr)
+        traced = self.vm.events.emit is not None
+        if traced:
+            self._trace_exit(ExceptionType.TRAP, esr)
         self._exit = handle_exit(self, esr)
         if self._exit is not None or self.powered_off:
             return False
         kvm_adjust_pc(self)
-        self._trace_entry()
+        if traced:
+            self._trace_entry()
         return True
 
     def _no_progress(self) -> InternalError:

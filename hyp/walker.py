@@ -11,16 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from emu.arch.address import IPA, PA
 from hyp.errors import Errno
 from hyp.pte import GRANULE, GRANULE_SHIFT, LAST_LEVEL, PTE_ADDR, PTE_TABLE
 
 if TYPE_CHECKING:
+    from emu.arch.address import IPA, PA
     from hyp.descriptors import Descriptors
 
-Visitor = Callable[[PA, int, int, IPA, IPA], Errno]
+Visitor = Callable[[int, int, int, int, int], Errno]
 """Called with the entry's address, its value, its level, the address walked to and
-the end of the walk; what is not OK ends the walk."""
+the end of the walk; what is not OK ends the walk. Addresses are plain integers
+here, on the way of every fault: naming their type costs a call each time."""
 
 OK = Errno.OK
 EAGAIN = Errno.EAGAIN
@@ -45,8 +46,8 @@ class Walker:
     def __init__(
         self,
         descriptors: Descriptors,
+        leaf: Visitor,
         *,
-        leaf: Visitor | None = None,
         table_pre: Visitor | None = None,
         table_post: Visitor | None = None,
         ignore_eagain: bool = True,
@@ -56,7 +57,7 @@ class Walker:
         self._pre = table_pre
         self._post = table_post
         self._ignore_eagain = ignore_eagain
-        self._end = IPA(0)
+        self._end = 0
 
     def walk(self, table: PA, level: int, addr: IPA, end: IPA) -> Errno:
         """Walk from ``addr`` up to ``end``.
@@ -70,48 +71,40 @@ class Walker:
             Its level.
         """
         self._end = end
-        ptep = PA(table + (addr >> GRANULE_SHIFT[level] << 3))
-        return self._walk_entries(ptep, level, addr, end)
+        return self._walk_entries(table + (addr >> GRANULE_SHIFT[level] << 3), level, addr, end)
 
     def walk_detached(self, table: PA, level: int) -> Errno:
         """Walk all 512 entries of a table that hangs nowhere; addresses count from it."""
-        end = self._end = IPA(GRANULE[level - 1])
-        return self._walk_entries(table, level, IPA(0), end)
+        end = self._end = GRANULE[level - 1]
+        return self._walk_entries(table, level, 0, end)
 
-    def _walk_entries(self, ptep: PA, level: int, addr: IPA, limit: IPA) -> Errno:
+    def _walk_entries(self, ptep: int, level: int, addr: int, limit: int) -> Errno:
         """Walk the entries of one table, from ``ptep`` on, up to ``limit``."""
         below_granule = GRANULE[level] - 1
         while addr < limit:
-            after = IPA((addr | below_granule) + 1)
-            error = self._visit(ptep, level, addr, min(after, limit))
-            if error:
+            pte = self._read(ptep)
+            is_table = pte & PTE_TABLE == PTE_TABLE and level < LAST_LEVEL
+            visitor = self._pre if is_table else self._leaf
+            error = OK
+            if visitor is not None:
+                error = visitor(ptep, pte, level, addr, self._end)
+                if level < LAST_LEVEL:
+                    # The visitor may have put a table here, or taken one away.
+                    pte = self._read(ptep)
+                    is_table = pte & PTE_TABLE == PTE_TABLE
+            after = (addr | below_granule) + 1
+            if is_table and not error:
+                error = self._walk_table(ptep, pte, level, addr, min(after, limit))
+            if error and not (error is EAGAIN and self._ignore_eagain):
                 return error
             addr = after
-            ptep = PA(ptep + 8)
+            ptep += 8
         return OK
 
-    def _visit(self, ptep: PA, level: int, addr: IPA, limit: IPA) -> Errno:
-        """Show one entry, and what is below it, to the visitors."""
-        pte = self._read(ptep)
-        is_table = pte & PTE_TABLE == PTE_TABLE and level < LAST_LEVEL
-        visitor = self._pre if is_table else self._leaf
-        if visitor is not None:
-            error = visitor(ptep, pte, level, addr, self._end)
-            if error:
-                return self._continue(error)
-            if level < LAST_LEVEL:
-                # The visitor may have put a table here, or taken one away.
-                pte = self._read(ptep)
-                is_table = pte & PTE_TABLE == PTE_TABLE
-        if not is_table:
-            return OK
+    def _walk_table(self, ptep: int, pte: int, level: int, addr: int, limit: int) -> Errno:
+        """Walk what is below a table entry, then show the entry itself once more."""
         index = addr >> GRANULE_SHIFT[level + 1] & 511
-        child = PA((pte & PTE_ADDR) + (index << 3))
-        error = self._walk_entries(child, level + 1, addr, limit)
-        if not error and self._post is not None:
-            error = self._post(ptep, pte, level, addr, self._end)
-        return self._continue(error) if error else OK
-
-    def _continue(self, error: Errno) -> Errno:
-        """Return what a visitor's error means for the walk."""
-        return OK if error is EAGAIN and self._ignore_eagain else error
+        error = self._walk_entries((pte & PTE_ADDR) + (index << 3), level + 1, addr, limit)
+        if error or self._post is None:
+            return error
+        return self._post(ptep, pte, level, addr, self._end)

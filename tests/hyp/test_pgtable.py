@@ -167,7 +167,7 @@ def test_an_entry_that_changes_under_our_hands_is_left_alone(s2: Stage2) -> None
     s2.map(ADDR + SIZE_4K, SIZE_4K, OUTPUT, RW)
     ptep = entry_address(s2, ADDR, 3)
     other = OUTPUT + SIZE_2M | PTE_TABLE
-    walk = MapWalk(s2.pgt, IPA(ADDR), OUTPUT, 0, s2.memcache)
+    walk = MapWalk(s2.pgt, IPA(ADDR), OUTPUT, 0, s2.memcache, collapse=True)
     s2.memory.write_u64(ptep, other)
     assert walk.leaf(ptep, 0, 3, IPA(ADDR), IPA(ADDR + SIZE_4K)) is Errno.EAGAIN
     assert s2.memory.read_u64(ptep) == other
@@ -176,7 +176,7 @@ def test_an_entry_that_changes_under_our_hands_is_left_alone(s2: Stage2) -> None
 def test_a_table_that_somebody_else_installed_first_gives_ours_back(s2: Stage2) -> None:
     s2.memcache.topup(1)
     ptep = entry_address(s2, ADDR, 1)
-    walk = MapWalk(s2.pgt, IPA(ADDR), OUTPUT, 0, s2.memcache)
+    walk = MapWalk(s2.pgt, IPA(ADDR), OUTPUT, 0, s2.memcache, collapse=True)
     s2.memory.write_u64(ptep, PTE_LOCKED)
     tables = s2.stats.table_pages
     assert walk.leaf(ptep, 0, 1, IPA(ADDR), IPA(ADDR + SIZE_4K)) is Errno.EAGAIN
@@ -211,7 +211,7 @@ def test_a_gigabyte_block_replaces_tables_of_two_levels(s2: Stage2) -> None:
 
 def test_collapse_meets_a_locked_table_entry(s2: Stage2) -> None:
     s2.map(ADDR, SIZE_4K, OUTPUT, RW)
-    walk = MapWalk(s2.pgt, IPA(ADDR), OUTPUT, 0, s2.memcache)
+    walk = MapWalk(s2.pgt, IPA(ADDR), OUTPUT, 0, s2.memcache, collapse=True)
     ptep = entry_address(s2, ADDR, 2)
     old = s2.memory.read_u64(ptep)
     s2.memory.write_u64(ptep, PTE_LOCKED)
