@@ -1,0 +1,130 @@
+"""What interrupts guest code without being a fault: devices, calls, returns, traps."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from bench.bare import Native, Plain
+from bench.guest import DEVICE_IN_PROCESS, Guest, code, is_parked
+from bench.programs import (
+    COUNT,
+    EXCEPTION_RETURN,
+    HYPERCALL,
+    INVALIDATE,
+    LOAD,
+    READ_DEVICE,
+    READ_REGISTER,
+    STORE,
+    SUPERVISOR_CALL,
+    SWITCH_TABLES,
+    WRITE_DEVICE,
+)
+from bench.rows import Reference, Row, Unit
+from bench.timing import best_of
+from hyp.psci import PsciFunction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from bench.programs import Program
+    from bench.timing import Scale
+
+TIMES: Final = 4000
+NATIVE_TIMES: Final = 1_000_000
+"""Of what the engine does by itself."""
+ANSWER: Final = bytes(8)
+PSTATE_EL1H: Final = 0x3C5
+
+
+def measure(scale: Scale) -> list[Row]:
+    """Return the rows of this benchmark."""
+    return [*_leaving(scale), *_hooked(scale), _exception_return(scale)]
+
+
+def _leaving(scale: Scale) -> list[Row]:
+    """Measure what leaves the engine, against leaving it for nothing."""
+    times = scale.of(TIMES)
+    device = {1: DEVICE_IN_PROCESS}
+    sides: dict[str, Callable[[], float]] = {
+        "MMIO write, user space": _user_writes(times),
+        "MMIO read, user space": _user_reads(times),
+        "MMIO write, in process": _loop(STORE, device, times),
+        "MMIO read, in process": _loop(LOAD, device, times),
+        "HVC PSCI_VERSION": _loop(HYPERCALL, {1: PsciFunction.VERSION}, times),
+        "SVC and ERET at EL1": _loop(SUPERVISOR_CALL, {}, times),
+    }
+    native = Native(SUPERVISOR_CALL)
+    *seconds, floor = best_of(scale.rounds, *sides.values(), lambda: native.leave(times))
+    reference = Reference("leave and enter Unicorn", floor / times * 1e6)
+    return [
+        Row(name, value / times * 1e6, Unit.MICROSECONDS, (reference,))
+        for name, value in zip(sides, seconds, strict=True)
+    ]
+
+
+def _hooked(scale: Scale) -> list[Row]:
+    """Measure intercepted system instructions, against an empty callback."""
+    times = scale.of(TIMES)
+    msr = SWITCH_TABLES
+    guest = Guest(msr)
+    tables = {1: guest.table_base, COUNT: times}
+    sides: dict[str, Callable[[], float]] = {
+        "MRS MIDR_EL1": _loop(READ_REGISTER, {}, times),
+        "MSR TTBR0_EL1": lambda: guest.run(tables),
+        "TLBI VMALLE1IS": _loop(INVALIDATE, {}, times),
+    }
+    mrs = READ_REGISTER.offset_of("mrs x2, midr_el1")
+    native = Native(READ_REGISTER, hooked=mrs)
+    *seconds, floor = best_of(scale.rounds, *sides.values(), lambda: native.run({COUNT: times}))
+    reference = Reference("empty hook, C function", floor / times * 1e6)
+    return [
+        Row(name, value / times * 1e6, Unit.MICROSECONDS, (reference,))
+        for name, value in zip(sides, seconds, strict=True)
+    ]
+
+
+def _exception_return(scale: Scale) -> Row:
+    """Measure ERET, which the engine executes by itself."""
+    times = scale.of(NATIVE_TIMES)
+    after = code(EXCEPTION_RETURN.offset_of("subs x19, x19, #1"))
+    registers = {1: after, 2: PSTATE_EL1H, COUNT: times}
+    guest, plain = Guest(EXCEPTION_RETURN), Plain(EXCEPTION_RETURN)
+    here, bare = best_of(scale.rounds, lambda: guest.run(registers), lambda: plain.run(registers))
+    reference = Reference("bare Unicorn", bare / times * 1e6)
+    return Row("ERET to EL1", here / times * 1e6, Unit.MICROSECONDS, (reference,))
+
+
+def _loop(program: Program, registers: Mapping[int, int], times: int) -> Callable[[], float]:
+    """Return a side that runs a program's loop."""
+    guest = Guest(program)
+    return lambda: guest.run({**registers, COUNT: times})
+
+
+def _user_writes(times: int) -> Callable[[], float]:
+    vcpu = Guest(WRITE_DEVICE).vcpu
+
+    def side() -> float:
+        started = time.perf_counter()
+        for _ in range(times):
+            exit_ = vcpu.run()
+        seconds = time.perf_counter() - started
+        assert is_parked(exit_), exit_
+        return seconds
+
+    return side
+
+
+def _user_reads(times: int) -> Callable[[], float]:
+    vcpu = Guest(READ_DEVICE).vcpu
+
+    def side() -> float:
+        started = time.perf_counter()
+        for _ in range(times):
+            vcpu.set_mmio_data(ANSWER)
+            exit_ = vcpu.run()
+        seconds = time.perf_counter() - started
+        assert is_parked(exit_), exit_
+        return seconds
+
+    return side

@@ -1,0 +1,89 @@
+"""The same loops in qemu-system-aarch64, for those who know its speed: TCG, stage 1 on."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from bench import tables
+from bench.programs import COUNT, POWER_OFF, START_UNDER_QEMU, branch, load_constant
+from bench.timing import best_of
+from emu.arch.address import IPA, PAGE_SIZE
+
+if TYPE_CHECKING:
+    from bench.programs import Program
+
+COMMAND: Final = "qemu-system-aarch64"
+LOAD_ADDRESS: Final = IPA(0x4020_0000)
+"""In the RAM of QEMU's virt machine, behind its device tree."""
+DATA: Final = IPA(LOAD_ADDRESS + PAGE_SIZE)
+_TABLES: Final = IPA(LOAD_ADDRESS + 2 * PAGE_SIZE)
+_FACTOR: Final = 12
+"""How many times more iterations the long run has, since QEMU is faster."""
+_TIMEOUT: Final = 120
+
+
+def is_installed() -> bool:
+    """Whether there is a QEMU to compare with."""
+    return shutil.which(COMMAND) is not None
+
+
+def version() -> str | None:
+    """Return QEMU's version, or None."""
+    if not is_installed():
+        return None
+    done = subprocess.run(  # noqa: S603  # a fixed command
+        [COMMAND, "--version"], capture_output=True, text=True, check=True
+    )
+    return done.stdout.partition("version ")[2].split()[0]
+
+
+def seconds_each(
+    program: Program, registers: dict[int, int], iterations: int, rounds: int
+) -> float:
+    """Return the seconds of one iteration.
+
+    QEMU's start and end are left out: a short run is taken from a long one.
+    """
+    with tempfile.TemporaryDirectory(prefix="stage2-bench-") as folder:
+        images = []
+        for count in (iterations, _FACTOR * iterations):
+            path = Path(folder) / f"{count}.bin"
+            path.write_bytes(image(program, {**registers, COUNT: count}))
+            images.append(path)
+        short, long = best_of(rounds, *(partial(_run, path) for path in images))
+    return (long - short) / ((_FACTOR - 1) * iterations)
+
+
+def image(program: Program, registers: dict[int, int]) -> bytes:
+    """Return code that turns the MMU on, runs the program's loop and powers the machine off.
+
+    The program's data page, in ``x1``, becomes :data:`DATA`.
+    """
+    mapped = range(LOAD_ADDRESS, LOAD_ADDRESS + 16 * PAGE_SIZE, PAGE_SIZE)
+    controls = (tables.MAIR, tables.TCR, tables.ttbr(_TABLES), tables.SCTLR)
+    prologue = b"".join(load_constant(n, value) for n, value in enumerate(controls))
+    prologue += START_UNDER_QEMU.words
+    arguments = {**registers, 1: DATA}
+    prologue += b"".join(load_constant(n, value) for n, value in arguments.items())
+    # Where the program parks, this one ends; at first that is stepped over.
+    end = branch(len(program.words))
+    code = prologue + branch(8) + end + program.words[4:] + POWER_OFF.words
+    data = bytes(PAGE_SIZE)
+    return code.ljust(PAGE_SIZE, b"\0") + data + tables.identity_map(_TABLES, mapped)
+
+
+def _run(path: Path) -> float:
+    command = [
+        *(COMMAND, "-machine", "virt", "-cpu", "cortex-a72", "-m", "64M"),
+        *("-accel", "tcg,thread=single", "-nodefaults", "-display", "none"),
+        *("-device", f"loader,file={path},addr={LOAD_ADDRESS:#x},cpu-num=0,force-raw=on"),
+    ]
+    started = time.perf_counter()
+    subprocess.run(command, capture_output=True, check=True, timeout=_TIMEOUT)  # noqa: S603  # built here
+    return time.perf_counter() - started
