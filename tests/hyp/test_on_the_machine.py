@@ -12,7 +12,12 @@ from emu.arch.esr.classes import ExceptionClass
 from emu.arch.esr.fsc import FaultStatusCode
 from emu.arch.features import CORTEX_A72
 from emu.arch.registers.exceptions import ELR_EL1, ESR_EL1, FAR_EL1, VBAR_EL1
-from emu.arch.registers.identification import CTR_EL0, ID_AA64MMFR2_EL1, ID_AA64PFR0_EL1
+from emu.arch.registers.identification import (
+    CTR_EL0,
+    ID_AA64ISAR0_EL1,
+    ID_AA64MMFR2_EL1,
+    ID_AA64PFR0_EL1,
+)
 from emu.arch.registers.translation import TTBR0_EL1
 from emu.machine import Machine
 from hyp import one_reg
@@ -269,3 +274,28 @@ def test_equal_runs_give_equal_events() -> None:
         return [f"{event.time} {event}" for event in box.events]
 
     assert trace() == trace()
+
+
+RANGE_OPERATIONS = CORTEX_A72.replace(
+    ID_AA64MMFR2_EL1.build(FWB=1, TTL=1), ID_AA64ISAR0_EL1.build(TLB=2)
+)
+
+
+@pytest.mark.parametrize("features", [CORTEX_A72, RANGE_OPERATIONS], ids=["by leaf", "by range"])
+@pytest.mark.parametrize("unmapped", [0, 5, 511])
+def test_no_page_of_a_block_is_used_after_part_of_it_was_unmapped(
+    features: CpuFeatures, unmapped: int
+) -> None:
+    block = IPA(RAM + SIZE_2M)
+    far = 0x3000
+    touch = [a64.ldr(6, 1), a64.ldr(7, 8)]
+    box = Box(*touch, a64.str_(0, 2), *touch, *SYSTEM_OFF, page_size=SIZE_2M, features=features)
+    box.vcpu.set_one_reg(one_reg.core_x(1), block)
+    box.vcpu.set_one_reg(one_reg.core_x(8), block + far)
+    assert isinstance(box.run(), Mmio)
+    assert box.count(DATA_ABORT, Resolution.MAPPED) == 1
+    box.vm.pgt.unmap(IPA(block + unmapped * SIZE_4K), SIZE_4K)
+    box.events.clear()
+    assert is_off(box.run())
+    faults = [event for event in box.events if event.name == "kvm_guest_fault"]
+    assert len(faults) == 1, "the block is mapped anew, by the first access to it"
