@@ -18,6 +18,7 @@ from unicorn import unicorn_const as const
 from unicorn.unicorn_py3.unicorn import Uc, UcError, uclib
 
 from emu.arch.address import PAGE_SIZE, VA
+from emu.cpu.blocks import INSTRUCTION_BYTES, BlockBudget, nothing
 from emu.cpu.internals import NO_EXCLUSIVE, EngineError, find_internals, handle
 
 if TYPE_CHECKING:
@@ -108,6 +109,13 @@ class Engine:
         Told of exceptions that instructions raise.
     on_system
         Called before system instructions at hooked addresses.
+    native
+        Whether to count blocks in machine code, where the host allows it.
+
+    Attributes
+    ----------
+    blocks
+        The instruction budget; grant it before :meth:`start`.
     """
 
     def __init__(
@@ -116,6 +124,8 @@ class Engine:
         on_fill: Callable[[Any, int, int, Any, Any], bool],
         on_interrupt: Callable[[Any, int, Any], None],
         on_system: Callable[[Any, int, Any, Any], int],
+        *,
+        native: bool = True,
     ) -> None:
         self._uc = _new_instance()
         self._handle = _pointer(handle(self._uc))
@@ -126,7 +136,6 @@ class Engine:
         )
         internals = find_internals()
         structure = handle(self._uc)
-        self._counter = _u64.from_address(structure + 8 * internals.counter)
         cpu = _u64.from_address(structure + 8 * internals.cpu).value
         self._exclusive = _u64.from_address(cpu + internals.exclusive)
         self._on_fill = FILL_CALLBACK(on_fill)
@@ -134,6 +143,8 @@ class Engine:
         self._on_system = SYSTEM_CALLBACK(on_system)
         self._hook(const.UC_HOOK_TLB_FILL, self._on_fill)
         self._hook(const.UC_HOOK_INTR, self._on_interrupt)
+        self.blocks = BlockBudget(_stop, native=native)
+        self._hook(const.UC_HOOK_BLOCK, self.blocks.hook, data=self.blocks.state)
         self._hooked: set[tuple[VA, SystemHook]] = set()
         self._scratch = _u64()
         self._scratch_at = ctypes.byref(self._scratch)
@@ -144,21 +155,22 @@ class Engine:
     # Running
 
     def start(self, pc: VA, count: int) -> int:
-        """Run from ``pc`` for at most ``count`` instructions; return Unicorn's error code."""
+        """Run from ``pc``; return Unicorn's error code.
+
+        Parameters
+        ----------
+        pc
+            Where to start.
+        count
+            Exact number of instructions, at the price of counting each; 0 for no limit but
+            that of ``blocks``. A change between the two drops all translated code.
+        """
         code: int = _start(self._handle, pc, 0, 0, count)
         return code
 
     def stop(self) -> None:
         """Stop, from inside a callback. Never call this from another thread."""
         _stop(self._handle)
-
-    @property
-    def entered(self) -> int:
-        """Instructions that :meth:`start` has begun, the current one included.
-
-        After a run that used up its count, the count plus one.
-        """
-        return self._counter.value
 
     # Registers
 
@@ -208,6 +220,9 @@ class Engine:
         if (va, kind) not in self._hooked:
             self._hooked.add((va, kind))
             self._hook(const.UC_HOOK_INSN, self._on_system, va, va, kind)
+            # A stop takes effect where a block or a code hook begins: not later than behind it.
+            behind = va + INSTRUCTION_BYTES
+            self._hook(const.UC_HOOK_CODE, nothing(), behind, behind)
 
     def flush_tlb(self) -> None:
         """Forget all translations. Safe inside callbacks."""
@@ -224,6 +239,7 @@ class Engine:
         begin: int = 1,
         end: int = 0,
         *extra: int,
+        data: int | None = None,
     ) -> None:
         handle = ctypes.c_size_t()
         _check(
@@ -232,7 +248,7 @@ class Engine:
                 ctypes.byref(handle),
                 kind,
                 ctypes.cast(callback, _pointer),
-                None,
+                _pointer(data),
                 _u64(begin),
                 _u64(end),
                 *(ctypes.c_int(value) for value in extra),

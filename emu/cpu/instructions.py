@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from emu.arch.a64.exceptions import ExceptionInstruction, exception_generation, wait
 from emu.arch.address import VA
@@ -10,13 +10,12 @@ from emu.arch.esr.build import fp_access_trap, syndrome, wait_trap
 from emu.arch.esr.classes import ExceptionClass
 from emu.arch.esr.iss import TrappedWait
 from emu.arch.registers.control import CPACR_EL1, TrapFrom
+from emu.cpu.blocks import INSTRUCTION_BYTES
 from emu.cpu.exception import ArmException
 
 if TYPE_CHECKING:
     from emu.arch.registers.translation import SCTLR_EL1
     from emu.arch.registers.virtualization import HCR_EL2
-
-INSTRUCTION_BYTES: Final = 4
 
 
 def supervisor_call(word: int, after: VA) -> ArmException:

@@ -1,9 +1,8 @@
 """State that Unicorn keeps and does not export, found by experiment.
 
-Two things are needed and have no function in its interface: the count of instructions begun,
-and the address that the exclusive monitor is set for. Both are located once in a throw-away
-instance, by making Unicorn store known values and looking for them. Anything but exactly one
-place for each is refused.
+The address that the exclusive monitor is set for has no function in its interface. It is
+located once, in a throw-away instance, by making Unicorn store known values and looking for
+them. Anything but exactly one place is refused.
 """
 
 from __future__ import annotations
@@ -26,9 +25,7 @@ WORDS: Final = 400
 CPU_BYTES: Final = 1 << 16
 """How much behind each of its pointers is searched, in bytes."""
 
-_PROBE_COUNTS: Final = (37, 91, 13)
 _PROBE_ADDRESSES: Final = (0x5A5A_1234_5670, 0x3C3C_7654_3210)
-_NOP: Final = 0xD503_201F
 _LDXR_X0_X1: Final = 0xC85F_7C20
 _MOV_X1_0: Final = 0xD280_0001
 _USER_SPACE: Final = range(PAGE_SIZE, 1 << 47)
@@ -42,10 +39,8 @@ class EngineError(Exception):
 
 
 class Internals(NamedTuple):
-    """Where the values are."""
+    """Where the value is."""
 
-    counter: int
-    """Instruction counter: word of Unicorn's structure."""
     cpu: int
     """Pointer to the CPU: word of Unicorn's structure."""
     exclusive: int
@@ -61,7 +56,7 @@ def handle(uc: Uc) -> int:
 
 @cache
 def find_internals() -> Internals:
-    """Locate the values. The places are the same in every instance of one library."""
+    """Locate the value. The place is the same in every instance of one library."""
     uc = Uc(const.UC_ARCH_ARM64, const.UC_MODE_ARM)
     uc.ctl_set_page_size(PAGE_SIZE)
     uc.ctl_set_tlb_mode(const.UC_TLB_VIRTUAL)
@@ -70,22 +65,16 @@ def find_internals() -> Internals:
     uc.mem_map(0, PAGE_SIZE)
     uc.hook_add(const.UC_HOOK_TLB_FILL, _everything_at_page_0)
     words = (_u64 * WORDS).from_address(handle(uc))
-    counter = _only("instruction counter", _find_counter(uc, words))
-    cpu, exclusive = _only("exclusive monitor", _find_exclusive(uc, words))
-    return Internals(counter, cpu, exclusive)
+    found = _find_exclusive(uc, words)
+    if len(found) != 1:
+        raise EngineError(
+            f"Unicorn {uc_version()}: the exclusive monitor was found in {len(found)} places, not "
+            "in one; use unicorn 2.1.4"
+        )
+    return found.pop()
 
 
-def _find_counter(uc: Uc, words: ctypes.Array[_u64]) -> set[int]:
-    """After a run of ``count=n`` it holds n + 1."""
-    uc.mem_write(0, _NOP.to_bytes(4, "little") * max(_PROBE_COUNTS))
-    candidates = set(range(WORDS))
-    for count in _PROBE_COUNTS:
-        uc.emu_start(0, 0, count=count)
-        candidates = {index for index in candidates if words[index] == count + 1}
-    return candidates
-
-
-def _find_exclusive(uc: Uc, words: ctypes.Array[_u64]) -> set[tuple[int, int]]:
+def _find_exclusive(uc: Uc, words: ctypes.Array[_u64]) -> set[Internals]:
     """After LDXR it holds the address, which no register holds any more."""
     code = PAGE_SIZE // 2
     uc.mem_write(code, b"".join(w.to_bytes(4, "little") for w in (_LDXR_X0_X1, _MOV_X1_0)))
@@ -97,7 +86,7 @@ def _find_exclusive(uc: Uc, words: ctypes.Array[_u64]) -> set[tuple[int, int]]:
             found.append(_search(memory.fileno(), words, address))
     # Several words may point to the same CPU: one of them is enough.
     by_place = {(words[word], offset): word for word, offset in set.intersection(*found)}
-    return {(word, offset) for (_, offset), word in by_place.items()}
+    return {Internals(word, offset) for (_, offset), word in by_place.items()}
 
 
 def _search(memory: int, words: ctypes.Array[_u64], value: int) -> set[tuple[int, int]]:
@@ -119,15 +108,6 @@ def _search(memory: int, words: ctypes.Array[_u64], value: int) -> set[tuple[int
             found.add((word, offset))
             offset = block.find(wanted, offset + 1)
     return found
-
-
-def _only(what: str, candidates: set[Any]) -> Any:  # noqa: ANN401  # whatever was sought
-    if len(candidates) != 1:
-        raise EngineError(
-            f"Unicorn {uc_version()}: the {what} was found in {len(candidates)} places, not in "
-            "one; use unicorn 2.1.4"
-        )
-    return candidates.pop()
 
 
 def _everything_at_page_0(_uc: object, _va: int, _access: int, result: Any, _data: object) -> bool:  # noqa: ANN401

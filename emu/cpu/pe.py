@@ -23,6 +23,7 @@ from emu.arch.registers.translation import MAIR_EL1, SCTLR_EL1
 from emu.arch.registers.virtualization import HCR_EL2
 from emu.cpu import instructions, system
 from emu.cpu.aborts import alignment_fault
+from emu.cpu.blocks import INSTRUCTION_BYTES
 from emu.cpu.code import CodePages
 from emu.cpu.engine import Engine, Interrupt
 from emu.cpu.exception import ArmException
@@ -42,6 +43,12 @@ if TYPE_CHECKING:
     from emu.memory import PhysicalMemory
 
 R = TypeVar("R", bound=SystemRegister)
+
+LONGEST_BLOCK: Final = PAGE_SIZE // INSTRUCTION_BYTES
+"""Instructions in the longest block: blocks do not cross pages."""
+
+UNCOUNTED: Final = 0
+"""The engine's count for a run that it does not count."""
 
 LIVELOCK_LIMIT: Final = 1000
 """Exceptions in a row without one retired instruction after which the PE gives up."""
@@ -103,13 +110,14 @@ class ProcessingElement:
         self._failure: BaseException | None = None
         self._stopped_at: int | None = None
         self._code_changed = False
-        self._progress_at = -1
+        self._progress = (VA(0), -1, 0)
         self._stalls = 0
         ctr = features.read(CTR_EL0)
         self._icache_line = _WORD << ctr.IminLine
         self._dcache_line = _WORD << ctr.DminLine
         self.mmu = Mmu(memory, features)
         self.engine = Engine(memory, self._on_fill, self._on_interrupt, self._on_system)
+        self.blocks = self.engine.blocks
         self.timer = GenericTimer(lambda: self.time)
         self.registers = RegisterFile(self.engine, features, self.timer, index)
         self.code = CodePages(memory, self.engine, system.intercept)
@@ -122,7 +130,8 @@ class ProcessingElement:
         """Instructions retired so far; exact whenever Python runs."""
         if not self._running:
             return self._retired
-        return self._retired + self.engine.entered - (0 if self.fetching else 1)
+        pc = self.engine.state()[0]
+        return self._retired + self.blocks.completed(pc, fetching=self.fetching)
 
     @property
     def time(self) -> int:
@@ -233,7 +242,7 @@ class ProcessingElement:
                 if self._pending is None:
                     continue
                 exception, self._pending = self._pending, None
-                if self._is_stalled():
+                if self._is_stalled(exception.pc):
                     return self._leave(EL2Entry.LIVELOCK, exception.pc)
                 if exception.target == 1:
                     pc = self.registers.enter_el1(exception, pstate)
@@ -245,47 +254,45 @@ class ProcessingElement:
             pc = self._return_to_guest()
 
     def _execute(self, pc: VA, count: int) -> tuple[VA, int]:
-        """Run the engine for at most ``count`` instructions; return PC and PSTATE."""
+        """Run the engine for at most ``count`` instructions; return PC and PSTATE.
+
+        Long runs are counted by the block and end before the block that would exceed the
+        count. The rest is then short enough for the engine to count each instruction.
+        """
+        exact = count <= LONGEST_BLOCK
+        self.blocks.grant(count + LONGEST_BLOCK if exact else count)
         self._running = True
-        code = self.engine.start(pc, count)
+        code = self.engine.start(pc, count if exact else UNCOUNTED)
         self._running = False
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure
-        entered = self.engine.entered
         pc, pstate = self.engine.state()
-        stopped_at, self._stopped_at = self._stopped_at, None
-        exception = self._pending
-        if stopped_at is not None:
-            completed = exception is None or exception.retired
-            self._retired += stopped_at if completed else stopped_at - 1
-        elif self.fetching:
-            self.fetching = False
-            self._retired += entered
-        elif exception is not None or self._answered is not None:
-            self._retired += entered - 1
-        elif code:
-            raise EngineError(f"the engine stopped at PC {pc:#x} with error {code}")
-        elif entered > count:
-            self._retired += count
-        else:
-            self._waited(VA(pc - instructions.INSTRUCTION_BYTES), pstate, entered)
+        completed, self._stopped_at = self._stopped_at, None
+        if completed is None:
+            completed = self.blocks.completed(pc, fetching=self.fetching)
+        self.fetching = False
+        if self._pending is None and self._answered is None:
+            if code:
+                raise EngineError(f"the engine stopped at PC {pc:#x} with error {code}")
+            if self.blocks.block_end == pc:
+                self._pending = self._wait(VA(pc - INSTRUCTION_BYTES), pstate)
+                completed -= self._pending is not None
+        self._retired += completed
         if self._code_changed:
             self._code_changed = False
             self.engine.forget_code()
         return pc, pstate
 
-    def _waited(self, pc: VA, pstate: int, entered: int) -> None:
-        """Handle WFI, after which the engine stops by itself."""
-        exception = instructions.wait_exception(
+    def _wait(self, pc: VA, pstate: int) -> ArmException | None:
+        """Return the trap of a WFI, after which the engine stops by itself."""
+        return instructions.wait_exception(
             self.word_at(pc),
             pc,
             pstate >> 2 & 3,
             HCR_EL2(self.registers.el2(HCR_EL2)),
             self.read(SCTLR_EL1),
         )
-        self._pending = exception
-        self._retired += entered if exception is None else entered - 1
 
     # Entering and leaving EL2
 
@@ -319,7 +326,7 @@ class ProcessingElement:
         It can if EL2 returns to the same instruction, changed no register of the guest, and
         its ERET has no exclusive monitor to clear. If not, the engine must be left first.
         """
-        if exception.target == 1 or self._is_stalled():
+        if exception.target == 1 or self._is_stalled(exception.pc):
             self._pending = exception
             return False
         self.registers.written = False
@@ -338,10 +345,11 @@ class ProcessingElement:
         self._answered = again
         return False
 
-    def _is_stalled(self) -> bool:
-        retired = self.retired
-        self._stalls = self._stalls + 1 if retired == self._progress_at else 0
-        self._progress_at = retired
+    def _is_stalled(self, pc: VA) -> bool:
+        """Count exceptions at one PC between which no instruction has retired."""
+        here = (pc, self._retired, self.blocks.left)
+        self._stalls = self._stalls + 1 if here == self._progress else 0
+        self._progress = here
         return self._stalls >= LIVELOCK_LIMIT
 
     # Services for the rest of the CPU
@@ -433,9 +441,14 @@ class ProcessingElement:
     def _stop(self) -> None:
         """Stop behind this instruction.
 
-        The engine may count or fetch the next one before it notices.
+        The engine may look for the next block before it notices, so what has completed is
+        noted now.
         """
-        self._stopped_at = self.engine.entered
+        exception = self._pending
+        following = self.engine.state()[0] + INSTRUCTION_BYTES
+        self._stopped_at = self.blocks.completed(
+            VA(following) if exception is None else exception.pc
+        )
         self.engine.stop()
 
     def _instruction_exception(self, number: int) -> ArmException:
@@ -444,10 +457,10 @@ class ProcessingElement:
         el = pstate >> 2 & 3
         hcr = HCR_EL2(self.registers.el2(HCR_EL2))
         if number == Interrupt.SVC:
-            word = self.word_at(VA(pc - instructions.INSTRUCTION_BYTES))
+            word = self.word_at(VA(pc - INSTRUCTION_BYTES))
             return instructions.supervisor_call(word, pc)
         if number == Interrupt.SMC:  # the engine's PC is behind it, the exception's is not
-            pc = VA(pc - instructions.INSTRUCTION_BYTES)
+            pc = VA(pc - INSTRUCTION_BYTES)
             return instructions.secure_monitor_call(self.word_at(pc), pc, el, hcr)
         word = self.word_at(pc)
         if number == Interrupt.BREAKPOINT:
@@ -455,6 +468,9 @@ class ProcessingElement:
         if number == Interrupt.DATA_ABORT:
             return self._misaligned(word, pc, el)
         if number == Interrupt.UNDEFINED:
+            refused = instructions.wait_exception(word, pc, el, hcr, self.read(SCTLR_EL1))
+            if refused is not None:
+                return refused
             trapped = decode_system(word)
             if trapped is not None:
                 outcome = system.execute(self, trapped, pc, el)

@@ -1,0 +1,182 @@
+"""The instruction budget, kept by the block.
+
+Deterministic time needs the exact number of retired instructions, and counting each of them
+would more than halve the engine's speed. The engine calls a hook at the start of each
+translated block; the hook subtracts the block's length from a budget and stops the engine
+when it is spent. What was counted too early, the rest of a block that was left in the middle,
+follows from the PC at which it was left.
+
+The hook is a few instructions of machine code for the host. Where the host is another or
+allows no executable memory, the same is done in Python, slower.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import platform
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from emu.arch.address import VA
+
+BLOCK_CALLBACK = ctypes.CFUNCTYPE(
+    None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p
+)
+"""(engine, block address, block size in bytes, state)."""
+
+INSTRUCTION_BYTES: Final = 4
+
+MACHINE_CODE: Final = {
+    "x86_64": bytes.fromhex(
+        "48 89 71 08"  # mov [rcx+8], rsi      state.address = address
+        "89 d0"  #       mov eax, edx
+        "48 89 41 10"  # mov [rcx+16], rax     state.size = size
+        "c1 e8 02"  #    shr eax, 2
+        "48 29 01"  #    sub [rcx], rax        state.left -= size / 4
+        "7c 01"  #       jl stop
+        "c3"  #          ret
+        "ff 61 18"  # stop: jmp [rcx+24]       state.stop(engine)
+    ),
+    "aarch64": b"".join(
+        word.to_bytes(4, "little")
+        for word in (
+            0xF9000461,  # str x1, [x3, #8]    state.address = address
+            0x2A0203E4,  # mov w4, w2
+            0xF9000864,  # str x4, [x3, #16]   state.size = size
+            0x53027C84,  # lsr w4, w4, #2
+            0xF9400065,  # ldr x5, [x3]
+            0xEB0400A5,  # subs x5, x5, x4     state.left -= size / 4
+            0xF9000065,  # str x5, [x3]
+            0x5400004B,  # b.lt stop
+            0xD65F03C0,  # ret
+            0xF9400C66,  # stop: ldr x6, [x3, #24]
+            0xD61F00C0,  # br x6               state.stop(engine)
+        )
+    ),
+}
+"""The hook, by the host's architecture."""
+
+RETURN: Final = {"x86_64": bytes.fromhex("c3"), "aarch64": (0xD65F03C0).to_bytes(4, "little")}
+"""A function that does nothing."""
+
+CODE_CALLBACK = BLOCK_CALLBACK
+"""(engine, instruction address, size in bytes, state)."""
+
+
+class _State(ctypes.Structure):
+    """What the hook works on. The machine code knows these offsets."""
+
+    _fields_ = (
+        ("left", ctypes.c_int64),
+        ("address", ctypes.c_uint64),
+        ("size", ctypes.c_uint64),
+        ("stop", ctypes.c_void_p),
+    )
+
+
+class BlockBudget:
+    """The budget of one engine.
+
+    Parameters
+    ----------
+    stop
+        The C function that stops the engine it is given.
+    native
+        Whether to use machine code where possible.
+
+    Attributes
+    ----------
+    hook, state
+        The C function for a block hook, and the address it must be given.
+    """
+
+    def __init__(self, stop: Any, *, native: bool = True) -> None:  # noqa: ANN401  # a C function
+        self._state = _State(stop=ctypes.cast(stop, ctypes.c_void_p))
+        self._granted = 0
+        self._stop = stop
+        self.state = ctypes.addressof(self._state)
+        code = _machine_code() if native else None
+        self._callback = BLOCK_CALLBACK(self._enter_block)
+        self.hook = ctypes.cast(self._callback, ctypes.c_void_p).value if code is None else code
+        self.native = code is not None
+
+    def grant(self, instructions: int) -> None:
+        """Allow so many instructions from now on."""
+        self._granted = self._state.left = instructions
+        self._state.size = 0
+
+    @property
+    def left(self) -> int:
+        """What is left of the grant, with all of the current block taken off."""
+        return int(self._state.left)
+
+    @property
+    def block_end(self) -> int:
+        """Where the block entered last ends."""
+        address, size = self._state.address, self._state.size
+        return int(address + size)
+
+    def completed(self, pc: VA, *, fetching: bool = False) -> int:
+        """Return how many instructions have completed since the grant.
+
+        Parameters
+        ----------
+        pc
+            The instruction that is next, or under way.
+        fetching
+            The engine is looking for the block at ``pc`` and has not entered it.
+        """
+        state = self._state
+        begun: int = self._granted - state.left
+        behind: int = state.address + state.size - pc
+        if fetching or not 0 < behind <= state.size:
+            return begun
+        return begun - behind // INSTRUCTION_BYTES
+
+    def _enter_block(self, engine: int, address: int, size: int, _state: int) -> None:
+        """Do what the machine code does."""
+        state = self._state
+        state.address, state.size = address, size
+        state.left -= size // INSTRUCTION_BYTES
+        if state.left < 0:
+            self._stop(engine)
+
+
+@cache
+def _machine_code() -> int | None:
+    """Return the address of the hook for this host, or None if there can be none."""
+    return _for_host(MACHINE_CODE)
+
+
+@cache
+def nothing() -> Any:  # noqa: ANN401  # a C function, or its address
+    """Return a hook that does nothing but have the engine look for a request to stop."""
+    return _for_host(RETURN) or CODE_CALLBACK(lambda *_arguments: None)
+
+
+def _for_host(codes: dict[str, bytes]) -> int | None:
+    code = codes.get(platform.machine())
+    return None if code is None else _executable(code)
+
+
+_keep: list[mmap.mmap] = []
+"""Executable memory lives as long as the process."""
+
+
+def _executable(code: bytes) -> int | None:
+    """Return the address of ``code`` in executable memory, or None if the host refuses."""
+    memory = mmap.mmap(-1, mmap.PAGESIZE)
+    memory.write(code)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    protect: Callable[..., int] = ctypes.CDLL(None).mprotect
+    refused = protect(
+        ctypes.c_void_p(address), ctypes.c_size_t(mmap.PAGESIZE), mmap.PROT_READ | mmap.PROT_EXEC
+    )
+    if refused:
+        return None
+    _keep.append(memory)
+    return address
