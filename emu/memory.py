@@ -87,6 +87,10 @@ class PhysicalMemory:
         offset = self._offset(pa, size)
         self._bytes[offset : offset + size] = bytes([byte]) * size
 
+    def clear(self) -> None:
+        """Set all of RAM to zero, and give the host back the pages behind it."""
+        self._buffer.madvise(mmap.MADV_REMOVE)
+
     def view(self, pa: PA, size: int) -> memoryview:
         """Return a window on memory itself, without a copy."""
         offset = self._offset(pa, size)

@@ -90,6 +90,14 @@ class CpuFeatures:
         return self.read(ID_AA64PFR0_EL1).RAS != 0
 
     @cached_property
+    def armv8_0(self) -> bool:
+        """Whether there is no instruction that Armv8.0-A lacks."""
+        isar0, isar1 = self.read(ID_AA64ISAR0_EL1), self.read(ID_AA64ISAR1_EL1)
+        mmfr1, pfr1 = self.read(ID_AA64MMFR1_EL1), self.read(ID_AA64PFR1_EL1)
+        later = int(isar0) >> ID_AA64ISAR0_EL1.Atomic.lsb or int(isar1)
+        return not (later or mmfr1.LO or mmfr1.PAN or pfr1.SSBS or pfr1.BT)
+
+    @cached_property
     def pstate(self) -> PstateFeatures:
         """Which optional PSTATE bits exist."""
         pfr1 = self.read(ID_AA64PFR1_EL1)
@@ -106,7 +114,7 @@ CORTEX_A72 = CpuFeatures(
     "cortex-a72",
     (
         MIDR_EL1(0x410F_D083),
-        ID_AA64PFR0_EL1(0x0000_0222),
+        ID_AA64PFR0_EL1(0x0100_0222),
         ID_AA64DFR0_EL1(0x1030_5106),
         ID_AA64ISAR0_EL1(0x0001_1120),
         ID_AA64MMFR0_EL1(0x0000_1124),

@@ -109,6 +109,8 @@ class Engine:
         Told of exceptions that instructions raise.
     on_system
         Called before system instructions at hooked addresses.
+    armv8_0
+        Whether to execute the instructions of Armv8.0-A only, or all that Unicorn knows.
     native
         Whether to count blocks in machine code, where the host allows it.
 
@@ -125,9 +127,10 @@ class Engine:
         on_interrupt: Callable[[Any, int, Any], None],
         on_system: Callable[[Any, int, Any, Any], int],
         *,
+        armv8_0: bool = True,
         native: bool = True,
     ) -> None:
-        self._uc = _new_instance()
+        self._uc = _new_instance(reg.UC_CPU_ARM64_A72 if armv8_0 else reg.UC_CPU_ARM64_MAX)
         self._handle = _pointer(handle(self._uc))
         _check(
             _lib.uc_mem_map_ptr(
@@ -148,6 +151,7 @@ class Engine:
         self._hooked: set[tuple[VA, SystemHook]] = set()
         self._scratch = _u64()
         self._scratch_at = ctypes.byref(self._scratch)
+        self._vector = (_u64 * 2)()
         self._pc, self._pstate = _u64(), _u64()
         self._state_ids = (ctypes.c_int * 2)(reg.UC_ARM64_REG_PC, reg.UC_ARM64_REG_PSTATE)
         self._state_at = (_pointer * 2)(ctypes.addressof(self._pc), ctypes.addressof(self._pstate))
@@ -188,6 +192,16 @@ class Engine:
         """Write a register by Unicorn's number."""
         self._scratch.value = value
         _write(self._handle, register, self._scratch_at)
+
+    def read_vector(self, number: int) -> int:
+        """Read Q0 to Q31."""
+        _read(self._handle, reg.UC_ARM64_REG_Q0 + number, self._vector)
+        return self._vector[0] | self._vector[1] << 64
+
+    def write_vector(self, number: int, value: int) -> None:
+        """Write Q0 to Q31."""
+        self._vector[0], self._vector[1] = value & (1 << 64) - 1, value >> 64
+        _write(self._handle, reg.UC_ARM64_REG_Q0 + number, self._vector)
 
     def read_system(self, encoding: Encoding) -> int:
         """Read a system register, without side effects or access checks."""
@@ -261,9 +275,9 @@ def _check(code: int) -> None:
         raise EngineError(f"Unicorn: {UcError(code)}")
 
 
-def _new_instance() -> Uc:
+def _new_instance(model: int) -> Uc:
     uc = Uc(const.UC_ARCH_ARM64, const.UC_MODE_ARM)
-    uc.ctl_set_cpu_model(reg.UC_CPU_ARM64_A72)
+    uc.ctl_set_cpu_model(model)
     uc.ctl_set_page_size(PAGE_SIZE)  # the default is 1024
     uc.ctl_set_tlb_mode(const.UC_TLB_VIRTUAL)
     uc.ctl_exits_enabled(True)  # otherwise each return probes the page of `until`

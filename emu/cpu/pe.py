@@ -116,7 +116,13 @@ class ProcessingElement:
         self._icache_line = _WORD << ctr.IminLine
         self._dcache_line = _WORD << ctr.DminLine
         self.mmu = Mmu(memory, features)
-        self.engine = Engine(memory, self._on_fill, self._on_interrupt, self._on_system)
+        self.engine = Engine(
+            memory,
+            self._on_fill,
+            self._on_interrupt,
+            self._on_system,
+            armv8_0=features.armv8_0,
+        )
         self.blocks = self.engine.blocks
         self.timer = GenericTimer(lambda: self.time)
         self.registers = RegisterFile(self.engine, features, self.timer, index)
@@ -157,6 +163,14 @@ class ProcessingElement:
     def write_x(self, number: int, value: int) -> None:
         """Write general register 0 to 30; 31 is ignored."""
         self.registers.set_x(number, value)
+
+    def read_q(self, number: int) -> int:
+        """Read SIMD&FP register 0 to 31: 128 bits."""
+        return self.registers.q(number)
+
+    def write_q(self, number: int, value: int) -> None:
+        """Write SIMD&FP register 0 to 31."""
+        self.registers.set_q(number, value)
 
     def tlbi(self, operation: TLBI, argument: int = 0) -> int:
         """Execute a TLBI for the current VMID.

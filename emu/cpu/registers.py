@@ -91,6 +91,15 @@ class RegisterFile:
             self.written = True
             self._engine.write(X_IDS[number], value & (1 << 64) - 1)
 
+    def q(self, number: int) -> int:
+        """Read Q0 to Q31, 128 bits."""
+        return self._engine.read_vector(number)
+
+    def set_q(self, number: int, value: int) -> None:
+        """Write Q0 to Q31."""
+        self.written = True
+        self._engine.write_vector(number, value)
+
     def sp(self) -> VA:
         """Return the current stack pointer."""
         return VA(self._engine.read(uc_reg.UC_ARM64_REG_SP))
