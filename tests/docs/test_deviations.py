@@ -1,0 +1,379 @@
+"""Each row of docs/deviations.md is true.
+
+A test that fails here means that the machine or the hypervisor has come closer to its model:
+take the row out, and the test with it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from emu.arch.a64.maintenance import AT
+from emu.arch.address import IPA, PA, VA
+from emu.arch.descriptors import Stage2Leaf
+from emu.arch.esr.classes import ExceptionClass
+from emu.arch.esr.fsc import FaultStatusCode
+from emu.arch.esr.iss import IssDataAbort
+from emu.arch.features import CORTEX_A72
+from emu.arch.registers.control import ACTLR_EL1, CPACR_EL1, MDSCR_EL1
+from emu.arch.registers.exceptions import (
+    ELR_EL1,
+    ELR_EL2,
+    HPFAR_EL2,
+    PAR_EL1,
+    PAR_EL1_FAULT,
+    PSTATE,
+    SP_EL1,
+    SPSR_EL1,
+    SPSR_EL2,
+    VBAR_EL1,
+)
+from emu.arch.registers.identification import (
+    ID_AA64DFR0_EL1,
+    ID_AA64ISAR0_EL1,
+    ID_AA64MMFR1_EL1,
+)
+from emu.arch.registers.timer import CNTV_CVAL_EL0
+from emu.arch.registers.translation import MAIR_EL1, TCR_EL1
+from emu.arch.registers.virtualization import HCR_EL2
+from emu.cpu.pe import EL2Entry
+from emu.machine import Machine
+from hyp import one_reg
+from hyp.errors import Errno, KvmError
+from hyp.exits import Error, InternalError, InternalErrorCode, Intr, IntrCause
+from hyp.host import SIZE_4K
+from hyp.memslots import MemoryRegion
+from hyp.vm import VM
+from tests.docs.pages import ROOT
+from tests.emu.cpu import a64, tables
+from tests.emu.cpu.bare import CODE, DATA, EL1H, S2_RO, S2_RW, TCR, VTCR, Bare
+
+if TYPE_CHECKING:
+    from hyp.vcpu import VCPU
+
+ROW: Final = re.compile(r"^\| `([a-z0-9-]+)` \|", re.MULTILINE)
+PREFIX: Final = "test_deviation_"
+
+HVC_1: Final = ExceptionClass.HVC64 << 26 | 1 << 25 | 1
+LDADD: Final = 0xF821_0043
+PMCCNTR_EL0: Final = 0xD53B_9D01
+ENABLE_PMU: Final = (0xD51B_9C00, 0xD51B_9C20)
+"""MSR PMCR_EL0, X0; MSR PMCNTENSET_EL0, X0."""
+DC_ZVA_X2: Final = 0xD50B_7422
+TLBI_VMALLE1: Final = 0xD508_871F
+UNMASK: Final = 0xD503_4FFF
+"""MSR DAIFClr, #15."""
+
+RAM: Final = IPA(0x4000_0000)
+
+
+def test_every_row_has_a_test_and_every_test_a_row() -> None:
+    rows = ROW.findall((ROOT / "docs" / "deviations.md").read_text(encoding="utf-8"))
+    tests = [name.removeprefix(PREFIX) for name in globals() if name.startswith(PREFIX)]
+    assert sorted(rows) == sorted(name.replace("_", "-") for name in tests)
+
+
+# The machine
+
+
+def with_stage1(*words: int, **sctlr: int) -> Bare:
+    """Return a machine with stage 1 on, DATA mapped, x2 = DATA and the program loaded."""
+    bare = Bare()
+    bare.map_ipa(DATA)
+    bare.set_x(x2=DATA)
+    bare.code(*words, a64.hvc(1))
+    bare.stage1_on(**sctlr)
+    bare.map_va(DATA, DATA)
+    bare.start()
+    return bare
+
+
+def test_deviation_device_alignment() -> None:
+    bare = Bare()
+    bare.map_ipa(DATA)
+    bare.set_x(x2=DATA + 1)
+    assert bare.trap(a64.ldr(1, 2), a64.hvc(1)).esr == HVC_1
+
+
+def test_deviation_sctlr_a_alignment() -> None:
+    bare = with_stage1(a64.ldr(1, 2), A=1)
+    bare.set_x(x2=DATA + 1)
+    assert bare.trap().esr == HVC_1
+
+
+@pytest.mark.parametrize("word", [a64.ldar(1, 2), a64.stlr(1, 2)])
+def test_deviation_ordered_alignment(word: int) -> None:
+    bare = with_stage1(word)
+    bare.set_x(x2=DATA + 1)
+    assert bare.trap().esr == HVC_1
+
+
+def test_deviation_sp_alignment() -> None:
+    bare = with_stage1(a64.ldr(1, a64.SP), SA=1)
+    bare.pe.write(SP_EL1(DATA + 8))
+    assert bare.trap().esr == HVC_1
+
+
+def test_deviation_pc_alignment() -> None:
+    bare = with_stage1(a64.br(2))
+    bare.set_x(x2=CODE + 6)
+    trap = bare.trap()
+    assert (trap.esr, trap.elr) == (HVC_1, CODE + 10)
+
+
+def test_deviation_fp_traps() -> None:
+    bare = with_stage1(a64.fmov(1, 2))
+    bare.pe.write(CPACR_EL1(0))
+    assert bare.trap().esr == HVC_1
+
+
+def test_deviation_illegal_state() -> None:
+    bare = with_stage1(a64.ERET)
+    bare.pe.write(SPSR_EL1(EL1H | 0b1000))  # EL3
+    bare.pe.write(ELR_EL1(CODE + 4))
+    trap = bare.trap()
+    assert trap.esr == HVC_1
+    assert PSTATE(trap.spsr).IL
+
+
+def test_deviation_instruction_set() -> None:
+    atomics = CORTEX_A72.replace(ID_AA64ISAR0_EL1.build(Atomic=2))
+    taken = Bare(atomics).taken_to_el1(LDADD)
+    assert taken.esr >> 26 == ExceptionClass.UNKNOWN
+
+
+def test_deviation_self_modifying_code() -> None:
+    bare = with_stage1(a64.str_(3, 2, size=4), a64.ISB, a64.NOP)
+    bare.map_va(DATA, CODE)
+    bare.set_x(x2=DATA + 8, x3=a64.hvc(2))
+    bare.start(CODE + 8)  # so that the word is translated before it is overwritten
+    assert bare.trap().esr == HVC_1
+    bare.start(CODE)
+    assert bare.trap().esr == HVC_1 + 1
+
+
+def test_deviation_wfe_never_traps() -> None:
+    bare = with_stage1(a64.WFE)
+    bare.change_hcr(TWE=1)
+    assert bare.trap().esr == HVC_1
+
+
+@pytest.mark.parametrize(("word", "field"), [(a64.mrs(1, ACTLR_EL1), "TACR"), (DC_ZVA_X2, "TDZ")])
+def test_deviation_hcr_bits_without_effect(word: int, field: str) -> None:
+    bare = with_stage1(word)
+    bare.change_hcr(**{field: 1})
+    assert bare.trap().esr == HVC_1
+
+
+def test_deviation_broadcast_of_local_tlbi() -> None:
+    bare = Bare(pe_count=2)
+    bare.map_ipa(DATA)
+    bare.code(a64.ldr(1, 2), a64.hvc(1), TLBI_VMALLE1, a64.hvc(2))
+    other = bare.machine.pes[1]
+    other.write(ELR_EL2(CODE))
+    other.write(SPSR_EL2(EL1H))
+    other.write_x(2, DATA)
+    assert other.run(10) is EL2Entry.TRAP
+    held = len(other.mmu.tlb)
+    bare.change_hcr(FB=1)
+    bare.start(CODE + 8)
+    assert bare.trap().esr == HVC_1 + 1
+    assert len(other.mmu.tlb) == held > 0
+
+
+@pytest.mark.parametrize("field", ["VI", "VF", "VSE"])
+def test_deviation_virtual_interrupts(field: str) -> None:
+    bare = with_stage1(UNMASK, a64.NOP)
+    bare.change_hcr(IMO=1, FMO=1, AMO=1, **{field: 1})
+    assert bare.trap().esr == HVC_1
+
+
+def test_deviation_debug_and_pmu() -> None:
+    bare = with_stage1(a64.mrs(1, MDSCR_EL1), PMCCNTR_EL0)
+    bare.pe.write(MDSCR_EL1.build(SS=1))
+    bare.start(CODE, PSTATE(EL1H).replace(SS=1, D=0))
+    assert bare.trap().esr == HVC_1
+
+
+def test_deviation_pmu_cycle_counter() -> None:
+    program = (
+        *a64.load_immediate(0, 1 << 31 | 0x41),
+        *ENABLE_PMU,
+        PMCCNTR_EL0,
+    )
+    counts = set()
+    for _ in range(20):
+        bare = with_stage1(*program)
+        assert bare.trap().esr == HVC_1
+        counts.add(bare.x(1))
+    assert len(counts) > 1
+    assert ID_AA64DFR0_EL1(VM(Machine(1 << 20)).id_registers[ID_AA64DFR0_EL1.encoding]).PMUVer == 0
+
+
+def test_deviation_walks_are_little_endian() -> None:
+    bare = with_stage1(a64.ldr(1, 2), EE=1)
+    bare.memory.write_u64(bare.map_ipa(DATA), 0x0102_0304_0506_0708)
+    assert bare.trap().esr == HVC_1
+    assert bare.x(1) == 0x0807_0605_0403_0201
+
+
+def test_deviation_hardware_access_flag() -> None:
+    bare = Bare(CORTEX_A72.replace(ID_AA64MMFR1_EL1.build(HAFDBS=2)))
+    bare.pe.write(VTCR.replace(HA=1))
+    bare.map_ipa(DATA, attributes=S2_RW & ~tables.AF)
+    bare.set_x(x2=DATA)
+    trap = bare.trap(a64.ldr(1, 2))
+    assert IssDataAbort(trap.esr).DFSC == FaultStatusCode.ACCESS_FLAG_L3
+
+
+def test_deviation_contiguous_hint() -> None:
+    bare = Bare()
+    contiguous = S2_RW | Stage2Leaf.Contiguous.in_place
+    bare.map_ipa(DATA, attributes=contiguous)
+    bare.set_x(x2=DATA, x3=DATA + 0x1000)
+    trap = bare.trap(a64.ldr(1, 2), a64.ldr(1, 3))
+    assert IssDataAbort(trap.esr).DFSC == FaultStatusCode.TRANSLATION_L3
+    assert trap.far == DATA + 0x1000
+
+
+def test_deviation_tlb_keeps_everything() -> None:
+    bare = Bare()
+    pages = 1000
+    for n in range(pages):
+        bare.map_ipa(DATA + 0x1000 * n)
+    loop = (a64.ldr(1, 2), 0x9140_0442, a64.subs(3, 3, 1), a64.cbnz(3, -12))
+    bare.set_x(x2=DATA, x3=pages)
+    assert bare.trap(*loop, a64.hvc(1)).esr == HVC_1
+    assert len(bare.pe.mmu.tlb.contexts[1, -1].pages) == pages + 1
+
+
+def test_deviation_tsz_out_of_range() -> None:
+    bare = with_stage1()
+    bare.pe.write(TCR.replace(T0SZ=63))
+    results = []
+    for va in (1 << 25) - 1, 1 << 25:
+        bare.pe.at(AT.S1E1R, VA(va))
+        results.append(PAR_EL1_FAULT(bare.pe.read(PAR_EL1)).FST)
+    # A level 2 start for 25 bits: beyond them nothing is translated.
+    assert results == [FaultStatusCode.TRANSLATION_L2, FaultStatusCode.TRANSLATION_L0]
+
+
+def test_deviation_reserved_granule() -> None:
+    bare = with_stage1(a64.ldr(1, 2))
+    bare.pe.write(TCR.replace(TG0=3))
+    assert bare.trap().esr == HVC_1
+
+
+def test_deviation_inconsistent_sl0() -> None:
+    bare = Bare()
+    bare.pe.write(VTCR.replace(SL0=0))
+    trap = bare.trap(a64.NOP)
+    assert IssDataAbort(trap.esr).DFSC == FaultStatusCode.TRANSLATION_L0
+
+
+def test_deviation_at_stage_12_attributes() -> None:
+    device = Bare()
+    device.stage1_on()
+    device.map_va(DATA, DATA)
+    device.map_ipa(DATA, attributes=S2_RW & ~tables.S2_NORMAL)
+    device.pe.write(MAIR_EL1.build(Attr0=0xFF))
+    device.pe.at(AT.S12E1R, VA(DATA))
+    result = device.pe.read(PAR_EL1)
+    assert (result.F, result.ATTR) == (0, 0xFF)
+
+
+def test_deviation_wnr_of_s1ptw() -> None:
+    bare = with_stage1(a64.str_(1, 2))
+    bare.s2.unmap(bare.s1.read(DATA, level=2) & tables.ADDRESS)
+    iss = IssDataAbort(bare.trap().esr)
+    assert (iss.S1PTW, iss.WnR) == (1, 0)
+
+
+def test_deviation_stale_hpfar() -> None:
+    bare = Bare()
+    bare.map_ipa(DATA + 0x1000, attributes=S2_RO)
+    bare.set_x(x2=DATA, x3=DATA + 0x1000)
+    first = bare.trap(a64.ldr(1, 2), a64.str_(1, 3))
+    bare.map_ipa(DATA)
+    second = bare.trap()
+    assert IssDataAbort(second.esr).DFSC == FaultStatusCode.PERMISSION_L3
+    assert second.hpfar == first.hpfar == HPFAR_EL2.build(FIPA=DATA >> 12)
+
+
+def test_deviation_external_abort_outside_ram() -> None:
+    bare = Bare()
+    bare.map_ipa(DATA, PA(0x1000_0000))
+    bare.set_x(x2=DATA)
+    iss = IssDataAbort(bare.taken_to_el1(a64.ldr(1, 2)).esr)
+    assert (iss.DFSC, iss.EA) == (FaultStatusCode.EXTERNAL, 0)
+
+
+# The hypervisor
+
+
+def guest(*words: int) -> VCPU:
+    """Return a vCPU at the start of a program in one page of RAM."""
+    vm = VM(Machine(4 << 20))
+    at = vm.host.mmap(SIZE_4K)
+    vm.set_user_memory_region(MemoryRegion(0, 0, RAM, SIZE_4K, at))
+    vm.host.write(at, b"".join(word.to_bytes(4, "little") for word in words))
+    vcpu = vm.create_vcpu(0)
+    vcpu.init()
+    vcpu.set_one_reg(one_reg.PC, RAM)
+    return vcpu
+
+
+def test_deviation_run_returns_errors() -> None:
+    vcpu = guest(a64.ldp(1, 3, 2))
+    result = vcpu.run(10)
+    assert isinstance(result, Error)
+    assert result.errno is Errno.ENOSYS
+
+
+def test_deviation_guest_without_progress() -> None:
+    result = guest(a64.svc(0)).run()  # VBAR_EL1 is 0, where there is no memory
+    assert isinstance(result, InternalError)
+    assert result.suberror is InternalErrorCode.NO_PROGRESS
+
+
+def test_deviation_wait_without_timer() -> None:
+    assert guest(a64.WFI).run(10) == Intr(IntrCause.WAITING)
+
+
+def test_deviation_serror_stays_pending() -> None:
+    vcpu = guest(UNMASK, *[a64.NOP] * 8)
+    vcpu.set_vcpu_events(serror_pending=True)
+    assert vcpu.run(5) == Intr(IntrCause.BUDGET)
+    assert vcpu.pe.read(HCR_EL2).VSE
+    assert vcpu.pc == RAM + 4 * 5
+
+
+def test_deviation_timer_count_is_read_only() -> None:
+    vcpu = guest()
+    count = one_reg.system(CNTV_CVAL_EL0.encoding)  # the two ids are swapped
+    vcpu.set_one_reg(count, 1000)
+    assert vcpu.get_one_reg(count) == 0
+
+
+def test_deviation_reset_values() -> None:
+    vcpu = guest()
+    assert vcpu.get_one_reg(one_reg.system(TCR_EL1.encoding)) == 0
+    assert vcpu.get_one_reg(one_reg.system(VBAR_EL1.encoding)) == 0
+
+
+def test_deviation_vmid_by_the_caller() -> None:
+    machine = Machine(4 << 20)
+    vm = VM(machine, vmid=7)
+    assert vm.pgt.tlb.vttbr.VMID == 7
+    with pytest.raises(KvmError, match="VMID 256 is not possible"):
+        VM(machine, host=vm.host, vmid=256)
+
+
+def test_deviation_vcpu_is_a_pe() -> None:
+    vm = VM(Machine(4 << 20, pe_count=2))
+    assert vm.create_vcpu(1).pe is vm.machine.pes[1]
+    with pytest.raises(KvmError, match="needs a PE of its own"):
+        vm.create_vcpu(2)
