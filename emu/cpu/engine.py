@@ -223,6 +223,10 @@ class Engine:
         """Clear the local exclusive monitor, as every exception return does."""
         self._exclusive.value = NO_EXCLUSIVE
 
+    def skip(self, pc: VA) -> None:
+        """Go on behind the instruction at ``pc``, from inside a callback about it."""
+        self.write(reg.UC_ARM64_REG_PC, pc + 4)
+
     # Hooks and caches
 
     def hook_system(self, va: VA, kind: SystemHook) -> None:

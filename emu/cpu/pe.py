@@ -189,9 +189,8 @@ class ProcessingElement:
         """
         self.refresh()
         vmid = self.mmu.regime.vmid
-        reached = [self] if operation.shareability is Shareability.NONE else self.peers
         removed = 0
-        for pe in reached:
+        for pe in self._reached(operation):
             hits = pe.mmu.invalidate(operation, argument, vmid)
             if hits:
                 pe.engine.flush_tlb()
@@ -199,6 +198,10 @@ class ProcessingElement:
         self.maintenance[operation.name] += 1
         self.tlbi_entries[operation.name] += removed
         return removed
+
+    def _reached(self, operation: TLBI | IC) -> Sequence[ProcessingElement]:
+        """Return the PEs that a maintenance operation reaches."""
+        return (self,) if operation.shareability is Shareability.NONE else self.peers
 
     def at(self, operation: AT, va: VA) -> None:
         """Execute an address translation; the answer is in PAR_EL1."""
@@ -402,9 +405,19 @@ class ProcessingElement:
         executed before looked at again.
         """
         self.maintenance[operation.name] += lines
-        if isinstance(operation, IC) and self.code.changed(pa):
-            self.engine.flush_tlb()
-            self._code_changed = True
+        if isinstance(operation, IC):
+            for pe in self._reached(operation):
+                pe.look_again_at_code(pa)
+
+    def look_again_at_code(self, pa: PA | None) -> None:
+        """Forget what is known of the code on the page of ``pa``, or of all code."""
+        if not self.code.changed(pa):
+            return
+        self.engine.flush_tlb()
+        if self._running:
+            self._code_changed = True  # forgotten as soon as the engine stops
+        else:
+            self.engine.forget_code()
 
     def _maintain_range(self, operation: DC | IC, pa: PA | None, size: int) -> None:
         if pa is None:
@@ -429,6 +442,8 @@ class ProcessingElement:
     def _on_interrupt(self, _engine: Any, number: int, _data: Any) -> None:  # noqa: ANN401  # C
         try:
             self._pending = self._instruction_exception(number)
+            if self._pending is None:
+                return
         except BaseException as failure:  # noqa: BLE001  # raised again by _execute
             self._failure = failure
         self._stop()
@@ -465,8 +480,11 @@ class ProcessingElement:
         )
         self.engine.stop()
 
-    def _instruction_exception(self, number: int) -> ArmException:
-        """Return the exception for an event that the engine reports by number."""
+    def _instruction_exception(self, number: int) -> ArmException | None:
+        """Return the exception for an event that the engine reports by number.
+
+        None if it lacks the instruction, but the CPU does not: then it is done and skipped.
+        """
         pc, pstate = self.engine.state()
         el = pstate >> 2 & 3
         hcr = HCR_EL2(self.registers.el2(HCR_EL2))
@@ -490,6 +508,9 @@ class ProcessingElement:
                 outcome = system.execute(self, trapped, pc, el)
                 if isinstance(outcome, ArmException):
                     return outcome
+                if outcome is system.Outcome.DONE:
+                    self.engine.skip(pc)
+                    return None
             return instructions.undefined_word(word, pc, el, hcr, self.read(CPACR_EL1))
         raise EngineError(f"exception {number} of the engine at PC {pc:#x} has no AArch64 meaning")
 

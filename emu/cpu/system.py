@@ -39,6 +39,7 @@ from emu.arch.registers.translation import MAIR_EL1, SCTLR_EL1
 from emu.arch.registers.virtualization import HCR_EL2, VMPIDR_EL2, VPIDR_EL2
 from emu.cpu.aborts import MAINTENANCE, abort
 from emu.cpu.exception import ArmException
+from emu.cpu.extensions import extensions, is_implemented
 from emu.cpu.instructions import undefined
 from emu.cpu.registers import TRANSLATION_CONTROLS
 from emu.cpu.traps import is_id_group_3, is_trapped
@@ -100,7 +101,9 @@ def intercept(word: int) -> bool:
         return False
     if instruction.kind is SystemKind.SYS:
         operation = instruction.operation
-        return operation is not None and operation is not DC.ZVA
+        if operation is None or operation is DC.ZVA:
+            return False
+        return not extensions(operation)  # the engine lacks these: see there
     if instruction.kind not in (SystemKind.MRS, SystemKind.MSR):
         return False
     return (
@@ -127,6 +130,8 @@ def execute(
         The Exception level: 0 or 1.
     """
     operation = instruction.operation
+    if operation is not None and not is_implemented(operation, pe.features):
+        return undefined(pc)
     if el == 0:
         if instruction.encoding.op1 != _EL0_OP1:
             return undefined(pc)
@@ -244,8 +249,6 @@ def _cache_maintenance(
     pe: ProcessingElement, operation: DC | IC, va: VA, pc: VA, el: int
 ) -> Outcome | ArmException:
     """Execute DC or IC. Those by VA translate their address, and may abort (CM = 1)."""
-    if operation is DC.CVAP and not pe.features.dpb:
-        return undefined(pc)
     if operation.by_va:
         pe.refresh()
         need = _permission_needed(operation, el)
