@@ -90,8 +90,10 @@ class BlockBudget:
 
     Attributes
     ----------
-    hook, state
-        The C function for a block hook, and the address it must be given.
+    hook
+        The C function for a block hook.
+    state
+        The address it must be given.
     """
 
     def __init__(self, stop: Any, *, native: bool = True) -> None:  # noqa: ANN401  # a C function
@@ -100,9 +102,7 @@ class BlockBudget:
         self._stop = stop
         self.state = ctypes.addressof(self._state)
         code = _machine_code() if native else None
-        self._callback = BLOCK_CALLBACK(self._enter_block)
-        self.hook = ctypes.cast(self._callback, ctypes.c_void_p).value if code is None else code
-        self.native = code is not None
+        self.hook = BLOCK_CALLBACK(self._enter_block) if code is None else BLOCK_CALLBACK(code)
 
     def grant(self, instructions: int) -> None:
         """Allow so many instructions from now on."""
@@ -143,7 +143,7 @@ class BlockBudget:
         state.address, state.size = address, size
         state.left -= size // INSTRUCTION_BYTES
         if state.left < 0:
-            self._stop(engine)
+            self._stop(ctypes.c_void_p(engine))
 
 
 @cache

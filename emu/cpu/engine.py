@@ -131,6 +131,7 @@ class Engine:
         native: bool = True,
     ) -> None:
         self._uc = _new_instance(reg.UC_CPU_ARM64_A72 if armv8_0 else reg.UC_CPU_ARM64_MAX)
+        self._memory = memory  # its buffer must outlive the engine
         self._handle = _pointer(handle(self._uc))
         _check(
             _lib.uc_mem_map_ptr(

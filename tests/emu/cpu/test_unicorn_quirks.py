@@ -20,7 +20,6 @@ from emu.arch.registers.control import CPACR_EL1
 from emu.arch.registers.exceptions import SPSR_EL1
 from emu.arch.registers.identification import MIDR_EL1
 from emu.arch.registers.virtualization import HCR_EL2
-from emu.cpu.internals import find_internals
 from tests.emu.cpu import a64
 
 if TYPE_CHECKING:
@@ -45,7 +44,6 @@ class Fill(NamedTuple):
     page: int
     access: int
     pc: int
-    counter: int
 
 
 class Probe:
@@ -70,7 +68,7 @@ class Probe:
         self.uc.hook_add(const.UC_HOOK_INTR, self._interrupt)
 
     def _fill(self, uc: UcAArch64, page: int, access: int, result: Any, _data: object) -> bool:  # noqa: ANN401
-        self.fills.append(Fill(page, access, uc.reg_read(PC), self.counter))
+        self.fills.append(Fill(page, access, uc.reg_read(PC)))
         self.on_fill(page)
         result.paddr = page
         result.perms = self.perms
@@ -79,13 +77,6 @@ class Probe:
     def _interrupt(self, uc: UcAArch64, number: int, _data: object) -> None:
         self.interrupts.append((number, uc.reg_read(PC)))
         uc.emu_stop()
-
-    @property
-    def counter(self) -> int:
-        """Unicorn's own count of instructions."""
-        handle = self.uc._uch.value
-        assert handle is not None
-        return ctypes.c_uint64.from_address(handle + 8 * find_internals().counter).value
 
     @property
     def pc(self) -> int:
@@ -178,7 +169,7 @@ def test_fill_is_given_the_page_and_the_access_and_pc_is_exact(
     probe.write(NOP, NOP, word, NOP)
     probe.uc.reg_write(X2, DATA + 0x840)
     probe.run(4)
-    assert probe.fills == [Fill(CODE, FETCH, CODE, 0), Fill(DATA, access, CODE + 8, 3)]
+    assert probe.fills == [Fill(CODE, FETCH, CODE), Fill(DATA, access, CODE + 8)]
 
 
 def test_store_exclusive_asks_for_a_write(probe: Probe) -> None:
@@ -287,49 +278,16 @@ def test_count_is_exact_inside_and_across_blocks(probe: Probe, count: int) -> No
     assert probe.pc == CODE + 4 * (count % 3)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 40, 1000])
-def test_counter_is_one_more_than_a_count_that_was_used_up(probe: Probe, count: int) -> None:
-    probe.write(NOP, a64.b(-4))
-    probe.run(count)
-    assert probe.counter == count + 1
-
-
-def test_counter_includes_the_instruction_that_is_refused(probe: Probe) -> None:
-    probe.write(NOP, NOP, LDR)
-    probe.uc.reg_write(X2, DATA)
-    probe.refused.add(DATA)
-    probe.run(10)
-    assert probe.fills[-1].counter == 3
-    assert probe.counter == 3
-
-
-@pytest.mark.parametrize("nops", [0, 1, 5])
-def test_counter_does_not_include_an_instruction_whose_fetch_is_refused(
-    probe: Probe, nops: int
-) -> None:
-    probe.write(*[NOP] * nops, at=CODE + 0x1000 - 4 * nops)
-    probe.refused.add(CODE + 0x1000)
-    assert probe.run(10, pc=CODE + 0x1000 - 4 * nops) == const.UC_ERR_EXCEPTION
-    assert probe.fills[-1] == Fill(CODE + 0x1000, FETCH, CODE + 0x1000, nops)
-    assert (probe.pc, probe.counter) == (CODE + 0x1000, nops)
-
-
-def test_counter_after_wfi_includes_it(probe: Probe) -> None:
+def test_wfi_stops_behind_itself(probe: Probe) -> None:
     probe.write(NOP, a64.WFI, NOP)
     assert probe.run(10) == const.UC_ERR_OK
-    assert (probe.pc, probe.counter) == (CODE + 8, 2)
+    assert probe.pc == CODE + 8
 
 
 def test_wfe_does_not_stop(probe: Probe) -> None:
     probe.write(NOP, a64.WFE, NOP)
     probe.run(3)
     assert probe.pc == CODE + 12
-
-
-def test_counter_after_an_interrupt_includes_the_instruction(probe: Probe) -> None:
-    probe.write(NOP, a64.svc(0), NOP)
-    probe.run(10)
-    assert probe.counter == 2
 
 
 # Exceptions
@@ -397,10 +355,10 @@ def test_floating_point_is_never_trapped_by_cpacr(probe: Probe, pstate: int) -> 
 
 
 def test_system_hook_is_bound_to_its_address_and_skips_by_returning_one(probe: Probe) -> None:
-    seen: list[tuple[int, int]] = []
+    seen: list[int] = []
 
     def hook(uc: UcAArch64, _register: int, _encoding: object, _data: object) -> int:
-        seen.append((uc.reg_read(PC), probe.counter))
+        seen.append(uc.reg_read(PC))
         uc.reg_write(X1, 42)
         return 1
 
@@ -408,7 +366,7 @@ def test_system_hook_is_bound_to_its_address_and_skips_by_returning_one(probe: P
     probe.write(mrs, a64.add(2, 1, 0), mrs, a64.add(3, 1, 0))
     _hook_system(probe, CODE + 8, hook)
     probe.run(4)
-    assert seen == [(CODE + 8, 3)]
+    assert seen == [CODE + 8]
     assert probe.x(X2) == 0x410F_D083
     assert probe.x(X3) == 42
 
@@ -420,22 +378,36 @@ def test_system_hook_that_returns_zero_lets_the_instruction_run(probe: Probe) ->
     assert probe.x(X1) == 0x410F_D083
 
 
-def test_stop_inside_a_system_hook_stops_behind_the_instruction_and_spoils_the_counter(
-    probe: Probe,
-) -> None:
-    counters: list[int] = []
-
+def test_stop_inside_a_system_hook_waits_for_a_code_hook_or_the_next_block(probe: Probe) -> None:
     def hook(uc: UcAArch64, *_: object) -> int:
-        counters.append(probe.counter)
         uc.emu_stop()
         return 1
 
-    probe.write(NOP, a64.mrs(1, MIDR_EL1), NOP, NOP)
-    _hook_system(probe, CODE + 4, hook)
-    assert probe.run(10) == const.UC_ERR_OK
-    assert probe.pc == CODE + 8
-    assert counters == [2]
-    assert probe.counter == 3, "it must be read inside the hook"
+    probe.write(a64.mrs(1, MIDR_EL1), a64.add(2, 2, 1), a64.add(2, 2, 1), a64.b(0))
+    _hook_system(probe, CODE, hook)
+    assert probe.run(0) == const.UC_ERR_OK
+    assert probe.pc == CODE + 12 or probe.x(X2) == 2, "the rest of the block still executes"
+    other = Probe()
+    other.write(a64.mrs(1, MIDR_EL1), a64.add(2, 2, 1), a64.add(2, 2, 1), a64.b(0))
+    _hook_system(other, CODE, hook)
+    other.uc.hook_add(const.UC_HOOK_CODE, lambda *_: None, begin=CODE + 4, end=CODE + 4)
+    assert other.run(0) == const.UC_ERR_OK
+    assert (other.pc, other.x(X2)) == (CODE + 4, 0)
+
+
+def test_block_hook_is_given_the_length_of_the_block_at_each_entry(probe: Probe) -> None:
+    blocks: list[tuple[int, int]] = []
+
+    def hook(uc: UcAArch64, address: int, size: int, _data: object) -> None:
+        blocks.append((address, size))
+        if len(blocks) == 3:
+            uc.emu_stop()
+
+    probe.write(NOP, NOP, a64.b(-8))
+    probe.uc.hook_add(const.UC_HOOK_BLOCK, hook)
+    assert probe.run(0) == const.UC_ERR_OK
+    assert blocks == [(CODE, 12)] * 3
+    assert probe.pc == CODE, "the block that finds the stop is not executed"
 
 
 def test_system_hook_costs_nothing_where_another_instruction_stands(probe: Probe) -> None:

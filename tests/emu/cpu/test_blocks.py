@@ -1,0 +1,105 @@
+"""The instruction budget by the block: exact to the instruction, natively and in Python."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from emu.arch.address import PA, VA
+from emu.cpu.blocks import MACHINE_CODE, BlockBudget
+from emu.cpu.engine import Engine
+from emu.memory import PhysicalMemory
+from tests.emu.cpu import a64
+from tests.emu.cpu.bare import CODE, Bare
+
+if TYPE_CHECKING:
+    from typing import Any
+
+BASE: Final = PA(0x8000_0000)
+LOOP: Final = (a64.add(2, 2, 1), a64.add(3, 3, 1), a64.subs(1, 1, 1), a64.b(-12))
+"""Counts for ever; a block of four."""
+
+
+def engine(*, native: bool) -> Engine:
+    memory = PhysicalMemory(BASE, 0x1000)
+    memory.write(BASE, b"".join(word.to_bytes(4, "little") for word in LOOP))
+
+    def fill(_engine: Any, _va: int, _access: int, result: Any, _data: Any) -> bool:  # noqa: ANN401  # C
+        result[0], result[1] = BASE, 5
+        return True
+
+    return Engine(memory, fill, lambda *_: None, lambda *_: 0, native=native)
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("granted", [0, 1, 3, 4, 5, 4000, 4003])
+def test_run_ends_before_the_block_that_would_exceed_the_grant(granted: int, native: bool) -> None:
+    run = engine(native=native)
+    run.blocks.grant(granted)
+    run.start(VA(0), 0)
+    pc, _ = run.state()
+    assert pc == 0
+    assert run.blocks.completed(pc) == granted // 4 * 4
+    assert run.blocks.left < 0
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("count", range(1, 10))
+def test_block_left_in_the_middle_counts_only_what_was_executed(count: int, native: bool) -> None:
+    run = engine(native=native)
+    run.blocks.grant(1000)
+    run.start(VA(0), count)
+    pc, _ = run.state()
+    assert pc == count % 4 * 4
+    assert run.blocks.completed(pc) == count
+
+
+def test_a_block_that_was_not_entered_does_not_count() -> None:
+    budget = BlockBudget(ctypes.c_void_p(0), native=False)
+    budget.grant(100)
+    assert budget.completed(VA(0x1000)) == 0
+    enter(budget, 0x1000, 16)
+    assert budget.completed(VA(0x1000), fetching=True) == 4
+    assert budget.completed(VA(0x1000)) == 0
+    assert budget.completed(VA(0x1010)) == 4
+    assert budget.block_end == 0x1010
+
+
+def enter(budget: BlockBudget, address: int, size: int) -> None:
+    """Call the hook as the engine does."""
+    budget.hook(None, address, size, budget.state)
+
+
+def test_native_and_python_hooks_leave_the_same_state() -> None:
+    states = []
+    for native in (True, False):
+        budget = BlockBudget(ctypes.c_void_p(0), native=native)
+        budget.grant(50)
+        enter(budget, 0xFFFF_0000_0000_1000, 64)
+        enter(budget, 0x2000, 4)
+        states.append((budget.left, budget.block_end, budget.completed(VA(0x2000))))
+    assert states == [(33, 0x2004, 16)] * 2
+
+
+STATE: Final = CODE + 0x1_0800
+HOOK, RETURNED, STOPPED = CODE + 0x100, CODE + 0x200, CODE + 0x300
+
+
+@pytest.mark.parametrize(("left", "end"), [(11, 1), (10, 1), (9, 2)])
+def test_the_aarch64_hook_does_the_same_when_our_own_machine_runs_it(
+    bare: Bare, left: int, end: int
+) -> None:
+    code = MACHINE_CODE["aarch64"]
+    bare.code(*(int.from_bytes(code[i : i + 4], "little") for i in range(0, len(code), 4)), at=HOOK)
+    bare.code(a64.hvc(1), at=RETURNED)
+    bare.code(a64.hvc(2), at=STOPPED)
+    state = bare.map_ipa(STATE & -0x1000) + (STATE & 0xFFF)
+    for i, value in enumerate((left, 0, 0, STOPPED)):
+        bare.memory.write_u64(PA(state + 8 * i), value)
+    bare.set_x(x1=0xFFFF_0000_1234_5678, x2=0xABC_0000_0028, x3=STATE, x30=RETURNED)
+    bare.start(HOOK)
+    assert bare.trap().esr & 0xFFFF == end
+    after = [bare.memory.read_u64(PA(state + 8 * i)) for i in range(3)]
+    assert after == [(left - 10) % (1 << 64), 0xFFFF_0000_1234_5678, 0x28]
