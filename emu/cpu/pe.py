@@ -126,7 +126,7 @@ class ProcessingElement:
         self.blocks = self.engine.blocks
         self.timer = GenericTimer(lambda: self.time)
         self.registers = RegisterFile(self.engine, features, self.timer, index)
-        self.code = CodePages(memory, self.engine, system.intercept)
+        self.code = CodePages(memory, self.engine, lambda word: system.intercept(word, features))
         self._refill = Refill(self)
 
     # Time

@@ -39,7 +39,7 @@ from emu.arch.registers.translation import MAIR_EL1, SCTLR_EL1
 from emu.arch.registers.virtualization import HCR_EL2, VMPIDR_EL2, VPIDR_EL2
 from emu.cpu.aborts import MAINTENANCE, abort
 from emu.cpu.exception import ArmException
-from emu.cpu.extensions import extensions, is_implemented
+from emu.cpu.extensions import in_engine, is_implemented
 from emu.cpu.instructions import undefined
 from emu.cpu.registers import TRANSLATION_CONTROLS
 from emu.cpu.traps import is_id_group_3, is_trapped
@@ -48,6 +48,7 @@ from emu.mmu.fault import Fault
 from emu.mmu.permissions import READ, WRITE
 
 if TYPE_CHECKING:
+    from emu.arch.features import CpuFeatures
     from emu.cpu.pe import ProcessingElement
 
 
@@ -91,10 +92,17 @@ _OWN_REGISTERS: Final[tuple[type[SystemRegister], ...]] = (
 _INTERCEPTED_REGISTERS: Final = {*(r.encoding for r in _OWN_REGISTERS), *_VIRTUALIZED}
 
 
-def intercept(word: int) -> bool:
+def intercept(word: int, features: CpuFeatures) -> bool:
     """Whether a system instruction must come here rather than run natively.
 
     Registers that only a trap concerns are included, since EL2 may turn traps on at any time.
+
+    Parameters
+    ----------
+    word
+        The instruction.
+    features
+        Those of the CPU, which decide what the engine knows.
     """
     instruction = decode_system(word)
     if instruction is None:
@@ -103,7 +111,7 @@ def intercept(word: int) -> bool:
         operation = instruction.operation
         if operation is None or operation is DC.ZVA:
             return False
-        return not extensions(operation)  # the engine lacks these: see there
+        return in_engine(operation, features)
     if instruction.kind not in (SystemKind.MRS, SystemKind.MSR):
         return False
     return (
