@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
+from emu.arch.a64.maintenance import IC
 from emu.arch.address import PA, VA
 from emu.arch.features import CORTEX_A72, CpuFeatures
 from emu.arch.registers.control import CPACR_EL1
@@ -170,6 +171,8 @@ class Bare:
         """Run a program from its beginning, or go on where EL2 was entered."""
         if words:
             self.code(*words)
+            if self.pe.retired:
+                self.pe.ic(IC.IALLUIS)
             self.start(CODE, pstate)
         return self.pe.run(budget)
 

@@ -1,0 +1,163 @@
+"""The generic timer as the guest reads and writes it: time is retired instructions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from emu.arch.registers.timer import (
+    CNTFRQ_EL0,
+    CNTHCTL_EL2,
+    CNTKCTL_EL1,
+    CNTP_CTL_EL0,
+    CNTP_CVAL_EL0,
+    CNTP_TVAL_EL0,
+    CNTPCT_EL0,
+    CNTV_CTL_EL0,
+    CNTV_CVAL_EL0,
+    CNTV_TVAL_EL0,
+    CNTVCT_EL0,
+    CNTVOFF_EL2,
+)
+from tests.emu.cpu import a64
+from tests.emu.cpu.bare import CODE, EL0T, Taken, Trap
+from tests.emu.cpu.test_traps import sys64
+
+if TYPE_CHECKING:
+    from emu.arch.fields import SystemRegister
+    from tests.emu.cpu.bare import Bare
+
+ALLOW_EL1: Final = CNTHCTL_EL2.build(EL1PCEN=1, EL1PCTEN=1)
+
+
+def test_counter_is_the_number_of_instructions_before_it_in_ticks_of_16(bare: Bare) -> None:
+    bare.trap(*[a64.NOP] * 100, a64.mrs(5, CNTVCT_EL0), a64.hvc(0))
+    assert bare.x(5) == 100 // 16
+
+
+def test_counter_is_the_same_on_every_run(bare: Bare) -> None:
+    program = (
+        a64.movz(6, 500),
+        a64.subs(6, 6, 1),
+        a64.cbnz(6, -4),
+        a64.mrs(5, CNTVCT_EL0),
+        a64.hvc(0),
+    )
+    bare.trap(*program)
+    assert bare.x(5) == 1001 // 16
+
+
+def test_counter_advances_inside_one_block(bare: Bare) -> None:
+    bare.trap(a64.mrs(5, CNTVCT_EL0), *[a64.NOP] * 31, a64.mrs(6, CNTVCT_EL0), a64.hvc(0))
+    assert (bare.x(5), bare.x(6)) == (0, 2)
+
+
+def test_virtual_counter_is_less_by_the_offset(bare: Bare) -> None:
+    bare.pe.write(ALLOW_EL1)
+    bare.pe.write(CNTVOFF_EL2(5))
+    bare.trap(*[a64.NOP] * 160, a64.mrs(5, CNTVCT_EL0), a64.mrs(6, CNTPCT_EL0), a64.hvc(0))
+    assert (bare.x(5), bare.x(6)) == (5, 10)
+
+
+def test_frequency_is_one_tick_in_16_instructions_of_a_nanosecond(bare: Bare) -> None:
+    bare.trap(a64.mrs(5, CNTFRQ_EL0), a64.hvc(0))
+    assert bare.x(5) * 16 == 1_000_000_000
+
+
+@pytest.mark.parametrize("register", [CNTV_CVAL_EL0, CNTP_CVAL_EL0, CNTV_CTL_EL0, CNTP_CTL_EL0])
+def test_guest_and_el2_share_the_registers(bare: Bare, register: type[SystemRegister]) -> None:
+    bare.pe.write(ALLOW_EL1)
+    bare.set_x(x2=3)
+    bare.trap(a64.msr(register, 2), a64.hvc(0), a64.mrs(5, register), a64.hvc(0))
+    assert bare.pe.read(register) & 3 == 3
+    bare.pe.write(register(2))
+    bare.trap()
+    assert bare.x(5) == 2
+
+
+def test_timer_fires_when_the_counter_reaches_its_value(bare: Bare) -> None:
+    bare.set_x(x2=2, x3=1)
+    program = (
+        a64.msr(CNTV_CVAL_EL0, 2),
+        a64.msr(CNTV_CTL_EL0, 3),
+        *[a64.NOP] * 28,
+        a64.mrs(5, CNTV_CTL_EL0),
+        a64.NOP,
+        a64.mrs(6, CNTV_CTL_EL0),
+        a64.hvc(0),
+    )
+    bare.trap(*program)
+    assert (bare.x(5), bare.x(6)) == (1, 5), "ISTATUS with the 32nd instruction"
+
+
+def test_tval_counts_down(bare: Bare) -> None:
+    bare.set_x(x2=100)
+    bare.trap(a64.msr(CNTV_TVAL_EL0, 2), *[a64.NOP] * 31, a64.mrs(5, CNTV_TVAL_EL0), a64.hvc(0))
+    assert bare.x(5) == 98
+    assert bare.pe.read(CNTV_CVAL_EL0) == 100
+
+
+PHYSICAL: Final = {
+    CNTPCT_EL0: "EL1PCTEN",
+    CNTP_CTL_EL0: "EL1PCEN",
+    CNTP_CVAL_EL0: "EL1PCEN",
+    CNTP_TVAL_EL0: "EL1PCEN",
+}
+
+
+@pytest.mark.parametrize("register", PHYSICAL)
+def test_physical_timer_traps_to_el2_unless_allowed(
+    bare: Bare, register: type[SystemRegister]
+) -> None:
+    word = a64.mrs(5, register)
+    other = {"EL1PCTEN": "EL1PCEN", "EL1PCEN": "EL1PCTEN"}[PHYSICAL[register]]
+    bare.pe.write(CNTHCTL_EL2.build(**{other: 1}))
+    assert bare.trap(a64.NOP, word) == Trap(sys64(word), 0, 0, CODE + 4, 0x3C5)
+    bare.pe.write(CNTHCTL_EL2.build(**{PHYSICAL[register]: 1}))
+    assert bare.trap(a64.NOP, word, a64.hvc(0)).esr == 0x5A00_0000
+
+
+EL0: Final = {
+    CNTVCT_EL0: ("EL0VCTEN",),
+    CNTPCT_EL0: ("EL0PCTEN",),
+    CNTFRQ_EL0: ("EL0VCTEN", "EL0PCTEN"),
+    CNTV_CTL_EL0: ("EL0VTEN",),
+    CNTV_CVAL_EL0: ("EL0VTEN",),
+    CNTV_TVAL_EL0: ("EL0VTEN",),
+    CNTP_CTL_EL0: ("EL0PTEN",),
+    CNTP_CVAL_EL0: ("EL0PTEN",),
+    CNTP_TVAL_EL0: ("EL0PTEN",),
+}
+
+
+@pytest.mark.parametrize("register", EL0)
+def test_el0_reaches_a_register_only_with_one_of_its_bits(
+    bare: Bare, register: type[SystemRegister]
+) -> None:
+    bare.pe.write(ALLOW_EL1)
+    word = a64.mrs(5, register)
+    enough = EL0[register]
+    every = {"EL0VCTEN", "EL0PCTEN", "EL0VTEN", "EL0PTEN"}
+    bare.pe.write(CNTKCTL_EL1.build(**dict.fromkeys(every - set(enough), 1)))
+    taken = bare.taken_to_el1(a64.NOP, word, pstate=EL0T)
+    assert taken == Taken(0x400, sys64(word), 0, CODE + 4, EL0T)
+    for bit in enough:
+        bare.pe.write(CNTKCTL_EL1.build(**{bit: 1}))
+        assert bare.taken_to_el1(word, a64.svc(3), pstate=EL0T).esr == 0x5600_0003
+
+
+def test_time_stands_still_while_el2_runs(bare: Bare) -> None:
+    bare.trap(*[a64.NOP] * 20, a64.hvc(0), a64.mrs(5, CNTVCT_EL0), a64.hvc(0))
+    before = bare.pe.read(CNTPCT_EL0)
+    assert bare.pe.read(CNTPCT_EL0) == before == 1
+    bare.trap()
+    assert bare.x(5) == 1
+
+
+def test_idle_time_counts(bare: Bare) -> None:
+    bare.trap(a64.hvc(0), a64.mrs(5, CNTVCT_EL0), a64.hvc(0))
+    bare.pe.idle += 1600
+    bare.trap()
+    assert bare.x(5) == 100
+    assert (bare.pe.retired, bare.pe.time) == (3, 1603)
