@@ -149,6 +149,7 @@ class Engine:
         self._hook(const.UC_HOOK_INTR, self._on_interrupt)
         self.blocks = BlockBudget(_stop, native=native)
         self._hook(const.UC_HOOK_BLOCK, self.blocks.hook, data=self.blocks.state)
+        self._counts = False
         self._hooked: set[tuple[VA, SystemHook]] = set()
         self._scratch = _u64()
         self._scratch_at = ctypes.byref(self._scratch)
@@ -170,6 +171,10 @@ class Engine:
             Exact number of instructions, at the price of counting each; 0 for no limit but
             that of ``blocks``. A change between the two drops all translated code.
         """
+        if bool(count) is not self._counts:
+            # Code keeps the form in which it was translated: with or without counting.
+            self._counts = bool(count)
+            self.forget_code()
         code: int = _start(self._handle, pc, 0, 0, count)
         return code
 

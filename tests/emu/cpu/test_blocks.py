@@ -56,6 +56,16 @@ def test_block_left_in_the_middle_counts_only_what_was_executed(count: int, nati
     assert run.blocks.completed(pc) == count
 
 
+def test_a_run_may_be_counted_after_one_that_was_not_and_before_another() -> None:
+    run = engine(native=True)
+    pcs = []
+    for granted, count in ((400, 0), (1000, 3), (400, 0), (1000, 5)):
+        run.blocks.grant(granted)
+        run.start(VA(0), count)
+        pcs.append(run.state()[0])
+    assert pcs == [0, 12, 0, 4]
+
+
 def test_a_block_that_was_not_entered_does_not_count() -> None:
     budget = BlockBudget(ctypes.c_void_p(0), native=False)
     budget.grant(100)
