@@ -58,7 +58,7 @@ ROW: Final = re.compile(r"^\| `([a-z0-9-]+)` \|", re.MULTILINE)
 PREFIX: Final = "test_deviation_"
 
 HVC_1: Final = ExceptionClass.HVC64 << 26 | 1 << 25 | 1
-LDADD: Final = 0xF821_0043
+CFINV: Final = 0xD500_401F
 PMCCNTR_EL0: Final = 0xD53B_9D01
 ENABLE_PMU: Final = (0xD51B_9C00, 0xD51B_9C20)
 """MSR PMCR_EL0, X0; MSR PMCNTENSET_EL0, X0."""
@@ -140,9 +140,9 @@ def test_deviation_illegal_state() -> None:
 
 
 def test_deviation_instruction_set() -> None:
-    atomics = CORTEX_A72.replace(ID_AA64ISAR0_EL1.build(Atomic=2))
-    taken = Bare(atomics).taken_to_el1(LDADD)
-    assert taken.esr >> 26 == ExceptionClass.UNKNOWN
+    assert Bare().taken_to_el1(CFINV).esr >> 26 == ExceptionClass.UNKNOWN
+    with_atomics = CORTEX_A72.replace(ID_AA64ISAR0_EL1.build(Atomic=2))
+    assert Bare(with_atomics).trap(CFINV, a64.hvc(1)).esr == HVC_1
 
 
 def test_deviation_self_modifying_code() -> None:

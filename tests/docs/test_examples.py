@@ -9,6 +9,8 @@ Three kinds of fenced blocks are run; everything else is only shown:
 ``...`` in an output stands for any text, over several lines, too. A line
 ``<!-- not run -->`` before a block exempts it. Times of the host are not compared, and paths
 are taken relative to the project.
+
+Commands that README.md names as what shows a feature must succeed.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ TOOLS: Final = ("cat", "cmp", "head", "tail", "wc")
 TIME_LIMIT: Final = 120
 
 _PROMPT = "$ "
+_INLINE = re.compile(r"`stage2 ([a-z][^`]*)`")
 _HOST_TIME = re.compile(r"\d+\.\d+ s \([\d.,]+ MIPS\)")
 
 BLOCKS = [block for page in PAGES for block in blocks(page) if not block.exempt]
@@ -106,6 +109,14 @@ def test_console_session_prints_what_the_page_shows(block: Block, tmp_path: Path
             status, printed = execute(arguments(command, block), tmp_path)
         different = difference(shown, printed)
         assert not different, f"{block.where}: {command}\n{different}"
+
+
+@pytest.mark.parametrize(
+    "command", dict.fromkeys(_INLINE.findall((ROOT / "README.md").read_text(encoding="utf-8")))
+)
+def test_command_that_shows_a_feature_succeeds(command: str, tmp_path: Path) -> None:
+    status, printed = execute([sys.executable, "-m", "lab.cli", *shlex.split(command)], tmp_path)
+    assert status == 0, printed
 
 
 def commands(block: Block) -> list[tuple[str, str]]:
