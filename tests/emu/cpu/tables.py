@@ -60,6 +60,8 @@ class Tables:
         self._allocate = allocate
         self.start_level = start_level
         tables = [allocate() for _ in range(roots)]
+        while tables[0][1] % (0x1000 * roots):  # concatenated tables are aligned to their size
+            tables = [*tables[1:], allocate()]
         self.root, root_pa = tables[0]
         self._root_bits = 9 + roots.bit_length() - 1
         self._pa_of = dict(tables)
