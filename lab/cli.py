@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from lab.commands.conformance import conformance
 from lab.commands.esr import esr
 from lab.commands.guests import guests
 from lab.commands.run import run
@@ -96,6 +97,7 @@ def cli(ctx: click.Context) -> None:
 cli.add_command(run)
 cli.add_command(guests)
 cli.add_command(esr)
+cli.add_command(conformance)
 
 
 def main() -> NoReturn:
