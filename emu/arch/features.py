@@ -17,6 +17,7 @@ from emu.arch.registers.identification import (
     ID_AA64ISAR1_EL1,
     ID_AA64MMFR0_EL1,
     ID_AA64MMFR1_EL1,
+    ID_AA64MMFR2_EL1,
     ID_AA64PFR0_EL1,
     ID_AA64PFR1_EL1,
     MIDR_EL1,
@@ -68,11 +69,71 @@ class CpuFeatures:
         return 16 if self.read(ID_AA64MMFR1_EL1).VMIDBits == 2 else 8
 
     @cached_property
-    def granules(self) -> frozenset[Granule]:
-        """The stage-1 granules implemented (the fields count from different zeros)."""
+    def granules(self) -> dict[Granule, bool]:
+        """The stage-1 granules, each with whether it has FEAT_LPA2."""
         mmfr0 = self.read(ID_AA64MMFR0_EL1)
-        present = {KB4: mmfr0.TGran4 != 0xF, KB64: mmfr0.TGran64 != 0xF, KB16: mmfr0.TGran16 != 0}
-        return frozenset(granule for granule, there in present.items() if there)
+        granules = {KB4: mmfr0.TGran4 == 1, KB16: mmfr0.TGran16 == 2, KB64: False}
+        absent = {KB4: mmfr0.TGran4 == 0xF, KB16: mmfr0.TGran16 == 0, KB64: mmfr0.TGran64 == 0xF}
+        return {granule: lpa2 for granule, lpa2 in granules.items() if not absent[granule]}
+
+    @cached_property
+    def stage2_granules(self) -> dict[Granule, bool]:
+        """The stage-2 granules, each with whether it has FEAT_LPA2. A field of 0 is stage 1's."""
+        mmfr0 = self.read(ID_AA64MMFR0_EL1)
+        fields = {KB4: mmfr0.TGran4_2, KB16: mmfr0.TGran16_2, KB64: mmfr0.TGran64_2}
+        granules = {granule: field == 3 for granule, field in fields.items() if field > 1}
+        same = {granule for granule, field in fields.items() if field == 0}
+        return granules | {g: lpa2 for g, lpa2 in self.granules.items() if g in same}
+
+    @cached_property
+    def lva(self) -> bool:
+        """FEAT_LVA: 52-bit virtual addresses with the 64 KiB granule."""
+        return self.read(ID_AA64MMFR2_EL1).VARange != 0
+
+    @cached_property
+    def ttst(self) -> bool:
+        """FEAT_TTST: small translation tables."""
+        return self.read(ID_AA64MMFR2_EL1).ST != 0
+
+    @cached_property
+    def hardware_access_flag(self) -> bool:
+        """FEAT_HAFDBS, its access flag part."""
+        return self.read(ID_AA64MMFR1_EL1).HAFDBS >= 1
+
+    @cached_property
+    def hardware_dirty_state(self) -> bool:
+        """FEAT_HAFDBS, its dirty state part."""
+        return self.read(ID_AA64MMFR1_EL1).HAFDBS >= 2
+
+    @cached_property
+    def hpds(self) -> bool:
+        """FEAT_HPDS: hierarchical permissions can be disabled."""
+        return self.read(ID_AA64MMFR1_EL1).HPDS != 0
+
+    @cached_property
+    def pan(self) -> bool:
+        """FEAT_PAN: PSTATE.PAN."""
+        return self.read(ID_AA64MMFR1_EL1).PAN != 0
+
+    @cached_property
+    def epan(self) -> bool:
+        """FEAT_PAN3: PAN also covers what EL0 may only execute."""
+        return self.read(ID_AA64MMFR1_EL1).PAN >= 3
+
+    @cached_property
+    def e0pd(self) -> bool:
+        """FEAT_E0PD: half of the address space can be closed to EL0."""
+        return self.read(ID_AA64MMFR2_EL1).E0PD != 0
+
+    @cached_property
+    def fwb(self) -> bool:
+        """FEAT_S2FWB: stage 2 can override memory types."""
+        return self.read(ID_AA64MMFR2_EL1).FWB != 0
+
+    @cached_property
+    def lse2(self) -> bool:
+        """FEAT_LSE2: atomic and ordered accesses need be aligned to 16 bytes only."""
+        return self.read(ID_AA64MMFR2_EL1).AT != 0
 
     @cached_property
     def xnx(self) -> bool:
@@ -102,7 +163,7 @@ class CpuFeatures:
         """Which optional PSTATE bits exist."""
         pfr1 = self.read(ID_AA64PFR1_EL1)
         return PstateFeatures(
-            PAN=self.read(ID_AA64MMFR1_EL1).PAN != 0,
+            PAN=self.pan,
             DIT=self.read(ID_AA64PFR0_EL1).DIT != 0,
             SSBS=pfr1.SSBS != 0,
             MTE=pfr1.MTE >= 2,

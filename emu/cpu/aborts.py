@@ -108,8 +108,8 @@ def abort(
     to_el2 = fault.stage == 2 or (external and external_to_el2)
     iss = fault.status | kind.iss
     if fault.s1ptw:
-        # The fault was met reading a descriptor: the write was not what failed.
-        iss = iss & ~WnR | S1PTW
+        # What failed is the walk's access, a write only when it updates a descriptor.
+        iss = iss & ~WnR | S1PTW | (WnR if fault.update else 0)
     elif fault.stage == 2:
         iss |= kind.instruction
     if kind.fetch:

@@ -19,7 +19,7 @@ from emu.arch.fields import SystemRegister
 from emu.arch.registers.control import CPACR_EL1
 from emu.arch.registers.exceptions import ELR_EL2, SPSR_EL2, Mode
 from emu.arch.registers.identification import CTR_EL0
-from emu.arch.registers.translation import MAIR_EL1, SCTLR_EL1
+from emu.arch.registers.translation import SCTLR_EL1
 from emu.arch.registers.virtualization import HCR_EL2
 from emu.cpu import instructions, system
 from emu.cpu.aborts import alignment_fault
@@ -33,6 +33,7 @@ from emu.cpu.registers import TRANSLATION_CONTROLS, RegisterFile
 from emu.mmu.at import address_translate, fault_report
 from emu.mmu.fault import Fault
 from emu.mmu.mmu import Mmu
+from emu.mmu.permissions import EL1
 from emu.units.timer import GenericTimer
 
 if TYPE_CHECKING:
@@ -206,7 +207,8 @@ class ProcessingElement:
     def at(self, operation: AT, va: VA) -> None:
         """Execute an address translation; the answer is in PAR_EL1."""
         self.refresh()
-        result = address_translate(self.mmu, operation, va, self.read(MAIR_EL1))
+        pan = bool(self.registers.el2(SPSR_EL2) & SPSR_EL2.PAN.in_place)
+        result = address_translate(self.mmu, operation, va, pan=pan)
         self.registers.write(fault_report(result) if isinstance(result, Fault) else result)
 
     def ic(self, operation: IC, pa: PA | None = None, size: int = 1) -> None:
@@ -392,7 +394,7 @@ class ProcessingElement:
         page = self.code.scanned.get(pc >> PAGE_SHIFT)
         if page is None:
             self.refresh()
-            found = self.mmu.translate(pc, 0, el=1)
+            found = self.mmu.translate(pc, 0, EL1)
             if isinstance(found, Fault):
                 return 0
             page = found.page

@@ -7,31 +7,35 @@ repaired tables is resolved on the spot, without leaving the engine.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from emu.arch.a64.access import STACK_POINTER, AccessKind
 from emu.arch.a64.loadstore import decode, effective_address
 from emu.arch.a64.maintenance import DC
 from emu.arch.a64.system import decode_system
 from emu.arch.address import PAGE_SHIFT, VA
+from emu.arch.registers.exceptions import PSTATE
 from emu.cpu import engine
 from emu.cpu.aborts import FETCH, ZEROING, AbortKind, abort, data_access, faulting_address
 from emu.mmu.fault import Fault
-from emu.mmu.permissions import EXECUTE, READ, WRITE
+from emu.mmu.permissions import EL0, EL1, EL1_PAN, EXECUTE, READ, WRITE
 
 if TYPE_CHECKING:
-    from emu.cpu.exception import ArmException
     from emu.cpu.pe import ProcessingElement
     from emu.mmu.tlb import TlbEntry
 
 NEEDS: Final = {engine.READ: READ, engine.WRITE: WRITE, engine.FETCH: EXECUTE}
 
 
-class Refused(NamedTuple):
-    """A refill that ended in an exception."""
+UAO: Final = PSTATE.UAO.in_place
+PAN: Final = PSTATE.PAN.in_place
 
-    exception: ArmException
-    pstate: int
+
+def privilege_of(pstate: int) -> int:
+    """Return whose permissions count at ``pstate``."""
+    if not pstate >> 2 & 3:
+        return EL0
+    return EL1_PAN if pstate & PAN else EL1
 
 
 class Refill:
@@ -46,59 +50,54 @@ class Refill:
     def fill(self, va: VA, access: int, result: Any) -> bool:  # noqa: ANN401  # a C array
         """Answer the engine: fill in PA and permissions of the page ``va``, or refuse."""
         pc, pstate = self._state()
-        el = pstate >> 2 & 3
+        privilege = privilege_of(pstate)
         need = NEEDS[access]
-        if need != EXECUTE and pc in self._code.unprivileged:
-            el = 0
+        code = self._code
+        if need != EXECUTE and pc in code.unprivileged and not pstate & UAO:
+            privilege = EL0
         if self._pe.stale:
             self._pe.refresh()
         mmu = self._mmu
         page = va >> PAGE_SHIFT
         entry = mmu.pages.get(page) or mmu.global_pages.get(page)
-        if entry is not None and (entry.el1 if el else entry.el0) & need:
+        if entry is not None and entry.allowed[privilege] & need:
             mmu.hits += 1
         else:
             mmu.misses += 1
             self._pe.fetching = need == EXECUTE
-            walked = self._walk(va, need, el, pc, pstate)
+            walked = self._walk(va, need, privilege, pc, pstate)
             if walked is None:
                 return False
             self._pe.fetching = False
             entry = walked
-        permissions = entry.el1 if el else entry.el0
-        if self._code.scanned.get(page) != entry.page:
+        permissions = entry.allowed[privilege]
+        if code.scanned.get(page) != entry.page:
             if need == EXECUTE:
-                self._code.prepare(va, entry.page)
+                code.prepare(va, entry.page)
             else:
                 permissions &= ~EXECUTE
         result[0] = entry.page
         result[1] = permissions
         return True
 
-    def _walk(self, va: VA, need: int, el: int, pc: VA, pstate: int) -> TlbEntry | None:
+    def _walk(self, va: VA, need: int, privilege: int, pc: VA, pstate: int) -> TlbEntry | None:
         """Walk until the access is allowed or an exception leaves the engine."""
         while True:
-            found = self._mmu.walk(va, need, el)
+            found = self._mmu.walk(va, need, privilege)
             if not isinstance(found, Fault):
                 return found
-            exception = self._abort(found, va, need, el, pc, pstate)
+            if need == EXECUTE:
+                kind, far = FETCH, pc
+            else:
+                kind, far = self._describe(found, va, need, privilege, pc)
+            to_el2 = self._pe.external_aborts_to_el2
+            exception = abort(found, kind, far, pc, pstate >> 2 & 3, external_to_el2=to_el2)
             if not self._pe.resolved_in_place(exception, pstate):
                 return None
 
-    def _abort(
-        self, fault: Fault, page: VA, need: int, el: int, pc: VA, pstate: int
-    ) -> ArmException:
-        """Describe a refused access; ``el`` is the level whose permissions counted."""
-        current_el = pstate >> 2 & 3
-        if need == EXECUTE:
-            kind, far = FETCH, pc
-        else:
-            kind, far = self._describe(fault, page, need, el, pc)
-        return abort(
-            fault, kind, far, pc, current_el, external_to_el2=self._pe.external_aborts_to_el2
-        )
-
-    def _describe(self, fault: Fault, page: VA, need: int, el: int, pc: VA) -> tuple[AbortKind, VA]:
+    def _describe(
+        self, fault: Fault, page: VA, need: int, privilege: int, pc: VA
+    ) -> tuple[AbortKind, VA]:
         """Return what the instruction at ``pc`` was doing, and the first byte that failed."""
         word = self._pe.word_at(pc)
         access = decode(word)
@@ -108,7 +107,7 @@ class Refill:
             address = effective_address(access, registers.x, sp, pc)
             write = need == WRITE
             if write and access.kind is AccessKind.ATOMIC and fault.stage:
-                write = not isinstance(self._mmu.translate(page, READ, el), Fault)
+                write = not isinstance(self._mmu.translate(page, READ, privilege), Fault)
             return data_access(word, write=write), faulting_address(address, page)
         instruction = decode_system(word)
         if instruction is not None and instruction.operation is DC.ZVA:

@@ -31,6 +31,7 @@ from emu.arch.registers.exceptions import (
 )
 from emu.arch.registers.identification import MPIDR_EL1
 from emu.arch.registers.translation import (
+    MAIR_EL1,
     SCTLR_EL1,
     TCR_EL1,
     TTBR0_EL1,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=SystemRegister)
 
 TRANSLATION_CONTROLS: Final = frozenset(
-    {SCTLR_EL1, TCR_EL1, TTBR0_EL1, TTBR1_EL1, HCR_EL2, VTCR_EL2, VTTBR_EL2}
+    {SCTLR_EL1, TCR_EL1, TTBR0_EL1, TTBR1_EL1, MAIR_EL1, HCR_EL2, VTCR_EL2, VTTBR_EL2}
 )
 """Registers from which the translation regime is decoded."""
 
@@ -152,6 +153,7 @@ class RegisterFile:
             self._el2.get(HCR_EL2, 0),
             self._el2.get(VTCR_EL2, 0),
             self._el2.get(VTTBR_EL2, 0),
+            read(MAIR_EL1.encoding),
         )
 
     # Exceptions

@@ -20,7 +20,7 @@ from emu.arch.esr.fsc import EXTERNAL_ABORTS
 from emu.arch.fields import Encoding, SystemRegister
 from emu.arch.registers import REGISTERS
 from emu.arch.registers.control import DAIF
-from emu.arch.registers.exceptions import PAR_EL1
+from emu.arch.registers.exceptions import PAR_EL1, PSTATE
 from emu.arch.registers.identification import CTR_EL0, DCZID_EL0, MIDR_EL1, MPIDR_EL1
 from emu.arch.registers.timer import (
     CNTFRQ_EL0,
@@ -35,7 +35,7 @@ from emu.arch.registers.timer import (
     CNTV_TVAL_EL0,
     CNTVCT_EL0,
 )
-from emu.arch.registers.translation import MAIR_EL1, SCTLR_EL1
+from emu.arch.registers.translation import SCTLR_EL1
 from emu.arch.registers.virtualization import HCR_EL2, VMPIDR_EL2, VPIDR_EL2
 from emu.cpu.aborts import MAINTENANCE, abort
 from emu.cpu.exception import ArmException
@@ -244,7 +244,8 @@ def _address_translate(
     if operation.regime is not TranslationRegime.EL10 or operation.op1 != 0:
         return undefined(pc)
     pe.refresh()
-    result = address_translate(pe.mmu, operation, va, pe.registers.read(MAIR_EL1))
+    pan = bool(pe.engine.state()[1] & PSTATE.PAN.in_place)
+    result = address_translate(pe.mmu, operation, va, pan=pan)
     if isinstance(result, Fault):
         if result.s1ptw or result.type in EXTERNAL_ABORTS:
             return abort(result, MAINTENANCE, va, pc, el, external_to_el2=pe.external_aborts_to_el2)

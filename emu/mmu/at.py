@@ -8,10 +8,11 @@ from emu.arch.a64.operations import Stage
 from emu.arch.address import IPA
 from emu.arch.esr.fsc import FaultType
 from emu.arch.registers.exceptions import PAR_EL1, PAR_EL1_FAULT
-from emu.arch.registers.translation import MAIR_EL1, Shareability
+from emu.arch.registers.translation import Shareability
 from emu.mmu import stage1
+from emu.mmu.attributes import is_device_attribute
 from emu.mmu.fault import Fault
-from emu.mmu.permissions import READ, WRITE
+from emu.mmu.permissions import EL1_PAN, READ, WRITE
 
 if TYPE_CHECKING:
     from emu.arch.a64.maintenance import AT
@@ -19,11 +20,10 @@ if TYPE_CHECKING:
     from emu.mmu.mmu import Mmu
 
 NORMAL_NON_CACHEABLE: Final = 0x44
-DEVICE_nGnRnE: Final = 0x00
 _PA_SHIFT: Final = PAR_EL1.PA.lsb
 
 
-def address_translate(mmu: Mmu, operation: AT, va: VA, mair: MAIR_EL1) -> PAR_EL1 | Fault:
+def address_translate(mmu: Mmu, operation: AT, va: VA, *, pan: bool) -> PAR_EL1 | Fault:
     """Carry out an AT operation of the EL1&0 regime.
 
     Parameters
@@ -34,8 +34,8 @@ def address_translate(mmu: Mmu, operation: AT, va: VA, mair: MAIR_EL1) -> PAR_EL
         Which access is tried, and through which stages.
     va
         The address to translate.
-    mair
-        Gives the memory attributes that PAR_EL1 reports.
+    pan
+        PSTATE.PAN, for the operations that honour it.
 
     Returns
     -------
@@ -44,31 +44,29 @@ def address_translate(mmu: Mmu, operation: AT, va: VA, mair: MAIR_EL1) -> PAR_EL
         the PE decides.
     """
     need = WRITE if operation.write else READ
-    found = mmu.stage1(va)
+    privilege = EL1_PAN if operation.pan and pan else operation.el
+    found = mmu.stage1(va, privilege)
     if isinstance(found, Fault):
         return found
-    if (found.el1 if operation.el else found.el0) & need != need:
+    if found.allowed[privilege] & need != need:
         return Fault(FaultType.PERMISSION, found.level, stage1.STAGE)
-    address = int(va) + found.offset
+    address = int(va) + found.offset & stage1.ADDRESS_BITS
     if operation.stages & Stage.S2:
-        second = mmu.stage2(IPA(address), need, operation.el)
+        second = mmu.stage2(IPA(address), need, privilege)
         if isinstance(second, Fault):
             return second
         address += second.offset
-    attributes = DEVICE_nGnRnE
-    if mmu.regime.stage1.enabled:
-        attributes = mair >> (8 * found.attr_index) & 0xFF
     return PAR_EL1.build(
-        ATTR=attributes,
+        ATTR=found.attribute,
         PA=address >> _PA_SHIFT & PAR_EL1.PA.mask,
         NS=1,
-        SH=_shareability(attributes, found.descriptor),
+        SH=_shareability(found.attribute, found.descriptor),
     )
 
 
 def _shareability(attributes: int, descriptor: int) -> int:
     """Return the effective shareability: Device and Non-cacheable are outer shareable."""
-    if not attributes & 0xF0 or attributes == NORMAL_NON_CACHEABLE:
+    if is_device_attribute(attributes) or attributes == NORMAL_NON_CACHEABLE:
         return Shareability.OUTER_SHAREABLE
     return descriptor >> 8 & 3
 

@@ -24,6 +24,8 @@ class Fault(NamedTuple):
     """For stage 2: the address it was asked to translate, to the byte."""
     s1ptw: bool = False
     """Stage 2 refused an access made for a stage-1 table walk."""
+    update: bool = False
+    """That access was a hardware update of a descriptor, a write."""
 
     @property
     def status(self) -> FaultStatusCode:

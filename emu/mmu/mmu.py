@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from emu.arch.address import IPA, PA, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, VA
 from emu.arch.esr.fsc import FaultType
 from emu.mmu import stage1, stage2
+from emu.mmu.attributes import combined_is_device
 from emu.mmu.fault import Fault
-from emu.mmu.permissions import READ
+from emu.mmu.permissions import ALL, EL0, EL1, READ, WRITE
 from emu.mmu.regime import ControlRegisters, TranslationRegime, decode_regime
-from emu.mmu.stage1 import FLAT, Stage1Mapping
 from emu.mmu.stage2 import IDENTITY, Stage2Mapping
 from emu.mmu.tlb import GLOBAL, Tlb, TlbEntry
 from emu.mmu.tlbi import invalidate
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from emu.arch.a64.tlbi import TLBI
     from emu.arch.features import CpuFeatures
     from emu.memory import PhysicalMemory
+    from emu.mmu.stage1 import Stage1Mapping
 
 
 class Mmu:
@@ -48,21 +49,22 @@ class Mmu:
         """Take over new control register values."""
         regime = decode_regime(registers, self.features)
         self.regime: TranslationRegime = regime
+        self._flat = stage1.flat(regime.stage1.flat_attribute)
         self._context = self.tlb.context(regime.vmid, regime.asid)
         self._globals = self.tlb.context(regime.vmid, GLOBAL)
         self._stage2_entries = self.tlb.stage2_entries(regime.vmid)
         self.pages = self._context.pages
         self.global_pages = self._globals.pages
 
-    def lookup(self, va: VA, need: int, el: int) -> TlbEntry | None:
+    def lookup(self, va: VA, need: int, privilege: int) -> TlbEntry | None:
         """Return the TLB's entry for ``va`` if it allows the access."""
         page = va >> PAGE_SHIFT
         entry = self.pages.get(page) or self.global_pages.get(page)
-        if entry is not None and (entry.el1 if el else entry.el0) & need == need:
+        if entry is not None and entry.allowed[privilege] & need == need:
             return entry
         return None
 
-    def translate(self, va: VA, need: int, el: int) -> TlbEntry | Fault:
+    def translate(self, va: VA, need: int, privilege: int) -> TlbEntry | Fault:
         """Translate ``va`` for an access.
 
         Parameters
@@ -71,83 +73,118 @@ class Mmu:
             The address, to the byte, without a tag.
         need
             The permissions wanted, of :mod:`emu.mmu.permissions`.
-        el
-            The Exception level whose permissions count: 0 or 1.
+        privilege
+            Whose permissions count: EL0, EL1 or EL1_PAN of the same module.
         """
-        entry = self.lookup(va, need, el)
+        entry = self.lookup(va, need, privilege)
         if entry is not None:
             self.hits += 1
             return entry
         self.misses += 1
-        return self.walk(va, need, el)
+        return self.walk(va, need, privilege)
 
-    def walk(self, va: VA, need: int, el: int) -> TlbEntry | Fault:
+    def walk(self, va: VA, need: int, privilege: int) -> TlbEntry | Fault:
         """Translate through the tables and remember the result.
 
-        The order of the checks is the architecture's: all of stage 1 with its permissions
-        comes before stage 2 is asked about the output address (Arm ARM D8.15.2).
+        The order of the checks is the architecture's: all of stage 1 with its permissions and
+        its descriptor update comes before stage 2 is asked about the output address (Arm ARM
+        D8.15.2).
         """
-        s1 = self.stage1(va)
+        write = bool(need & WRITE)
+        s1 = self.stage1(va, privilege)
         if isinstance(s1, Fault):
             return s1
-        if (s1.el1 if el else s1.el0) & need != need:
+        if s1.allowed[privilege] & need != need:
             return Fault(FaultType.PERMISSION, s1.level, stage1.STAGE)
+        descriptor = stage1.updated(s1, write=write)
+        if descriptor != s1.descriptor:
+            refused = self._store_stage1(s1, descriptor)
+            if refused is not None:
+                return refused
         ipa = IPA(va + s1.offset & stage1.ADDRESS_BITS)
-        s2 = self.stage2(ipa, need, el)
+        s2 = self.stage2(ipa, need, privilege)
         if isinstance(s2, Fault):
             return s2
         page = PA((ipa + s2.offset) & ~PAGE_MASK)
         if not self.memory.contains(page, PAGE_SIZE):
             return Fault(FaultType.EXTERNAL, None, stage1.STAGE)
+        (el0, el1, pan), (el0_2, el1_2, pan_2) = s1.allowed, s2.allowed
+        keep = ~WRITE if (s1.clean or s2.clean) and not write else ALL
         entry = TlbEntry(
             page,
-            s1.el0 & s2.el0,
-            s1.el1 & s2.el1,
+            (el0 & el0_2 & keep, el1 & el1_2 & keep, pan & pan_2 & keep),
             s1.shift,
             s1.level,
             s2.level,
             s1.is_global,
+            combined_is_device(s1.attribute, s2.memattr, fwb=self.regime.stage2.fwb),
         )
         (self._globals if s1.is_global else self._context).insert(va, entry)
         return entry
 
-    def stage1(self, va: VA) -> Stage1Mapping | Fault:
-        """Translate ``va`` to an IPA, without looking at permissions."""
+    def stage1(self, va: VA, privilege: int) -> Stage1Mapping | Fault:
+        """Translate ``va`` to an IPA, without looking at permissions or changing descriptors."""
         controls = self.regime.stage1
+        half = stage1.half_of(controls, va)
         if controls.enabled:
+            if half.e0pd and privilege == EL0:
+                return Fault(FaultType.TRANSLATION, 0, stage1.STAGE)
             return stage1.walk(controls, va, self._fetch)
-        half = controls.upper if va & stage1.UPPER_HALF else controls.lower
         if (va & stage1.ADDRESS_BITS if half.tbi else va) >> self.features.pa_bits:
             return Fault(FaultType.ADDRESS_SIZE, 0, stage1.STAGE)
-        return FLAT
+        return self._flat
 
-    def stage2(self, ipa: IPA, need: int, el: int) -> Stage2Mapping | Fault:
-        """Translate ``ipa`` for an access."""
+    def stage2(self, ipa: IPA, need: int, privilege: int) -> Stage2Mapping | Fault:
+        """Translate ``ipa`` for an access, and update the descriptor where hardware does."""
         controls = self.regime.stage2
         if not controls.enabled:
             return IDENTITY
+        write = bool(need & WRITE)
         known = self._stage2_entries.lookup(ipa)
-        if known is not None and (known.el1 if el else known.el0) & need == need:
+        if (
+            known is not None
+            and known.allowed[privilege] & need == need
+            and not (write and known.clean)
+        ):
             return known
         found = stage2.walk(self.memory, controls, ipa)
         if isinstance(found, Fault):
             return found
-        self._stage2_entries.insert(ipa, found)
-        if (found.el1 if el else found.el0) & need != need:
+        if found.allowed[privilege] & need != need:
             return Fault(FaultType.PERMISSION, found.level, stage2.STAGE, ipa)
+        descriptor = stage2.updated(found, write=write)
+        if descriptor != found.descriptor:
+            self.memory.write_u64(found.address, descriptor)
+            found = found._replace(descriptor=descriptor, clean=found.clean and not write)
+        self._stage2_entries.insert(ipa, found)
         return found
 
     def _fetch(self, ipa: IPA, level: int) -> int | Fault:
         """Read a stage-1 descriptor, which stage 2 may refuse."""
-        s2 = self.stage2(ipa, READ, el=1)
+        s2 = self._stage2_for_walk(ipa, READ)
         if isinstance(s2, Fault):
-            return s2._replace(s1ptw=True)
-        if s2.is_device and self.regime.stage2.ptw:
-            return Fault(FaultType.PERMISSION, s2.level, stage2.STAGE, ipa, s1ptw=True)
+            return s2
         word = self.memory.fetch_u64(PA(ipa + s2.offset))
         if word is None:
             return Fault(FaultType.EXTERNAL_ON_WALK, level, stage1.STAGE)
         return word
+
+    def _store_stage1(self, mapping: Stage1Mapping, descriptor: int) -> Fault | None:
+        """Write a stage-1 descriptor back, which stage 2 may refuse."""
+        s2 = self._stage2_for_walk(mapping.address, WRITE)
+        if isinstance(s2, Fault):
+            return s2._replace(update=True)
+        self.memory.write_u64(PA(mapping.address + s2.offset), descriptor)
+        return None
+
+    def _stage2_for_walk(self, ipa: IPA, need: int) -> Stage2Mapping | Fault:
+        """Translate the address of a stage-1 descriptor; a fault is marked as the walk's."""
+        s2 = self.stage2(ipa, need, EL1)
+        if isinstance(s2, Fault):
+            return s2._replace(s1ptw=True)
+        if s2.is_device and self.regime.stage2.ptw:
+            return Fault(FaultType.PERMISSION, s2.level, stage2.STAGE, ipa, s1ptw=True)
+        return s2
 
     def invalidate(self, operation: TLBI, argument: int, vmid: int) -> int:
         """Carry out a TLBI for ``vmid``; return how many entries went."""

@@ -1,4 +1,4 @@
-"""Access permissions as small masks, one for EL0 and one for EL1.
+"""Access permissions as small masks, one for each privilege.
 
 The values are those of the execution engine's page permissions. Plain integers: they are
 combined on every TLB refill.
@@ -6,6 +6,7 @@ combined on every TLB refill.
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Final
 
 READ: Final = 1
@@ -13,14 +14,22 @@ WRITE: Final = 2
 EXECUTE: Final = 4
 ALL: Final = READ | WRITE | EXECUTE
 
+EL0, EL1, EL1_PAN = 0, 1, 2
+"""The privileges: EL0, EL1, and EL1 while PSTATE.PAN keeps it off what EL0 can access."""
+
+Permissions = tuple[int, int, int]
+"""What is allowed, by privilege."""
+
+EVERYTHING: Final[Permissions] = (ALL, ALL, ALL)
+
 AP_READ_ONLY: Final = 2
 """AP[2]: no writes at any level."""
 AP_EL0: Final = 1
 """AP[1]: accessible from EL0."""
 
 
-def stage1_permissions(ap: int, uxn: int, pxn: int, wxn: int) -> tuple[int, int]:
-    """Return the (EL0, EL1) permissions of a stage-1 leaf (Arm ARM D8.4.1).
+def stage1_permissions(ap: int, uxn: int, pxn: int, wxn: int, epan: int) -> Permissions:
+    """Return the permissions of a stage-1 leaf (Arm ARM D8.4.1).
 
     Parameters
     ----------
@@ -30,7 +39,13 @@ def stage1_permissions(ap: int, uxn: int, pxn: int, wxn: int) -> tuple[int, int]
         Execute-never for EL0 and for EL1, hierarchical restrictions applied.
     wxn
         SCTLR_EL1.WXN: writable regions are not executable.
+    epan
+        SCTLR_EL1.EPAN: PAN covers what EL0 may execute, too.
     """
+    return _STAGE1[ap << 4 | uxn << 3 | pxn << 2 | wxn << 1 | epan]
+
+
+def _stage1(ap: int, uxn: int, pxn: int, wxn: int, epan: int) -> Permissions:
     write = 0 if ap & AP_READ_ONLY else WRITE
     el1 = READ | write
     el0 = READ | write if ap & AP_EL0 else 0
@@ -40,8 +55,11 @@ def stage1_permissions(ap: int, uxn: int, pxn: int, wxn: int) -> tuple[int, int]
     # UXN alone decides for EL0: execute-only memory has no AP_EL0.
     if not (uxn or (wxn and el0 & WRITE)):
         el0 |= EXECUTE
-    return el0, el1
+    kept_off = el0 & READ or (epan and not uxn)
+    return el0, el1, el1 & EXECUTE if kept_off else el1
 
+
+_STAGE1: Final = tuple(_stage1(*bits) for bits in product(range(4), *[range(2)] * 4))
 
 _STAGE2_EXECUTE: Final = {
     0b00: (EXECUTE, EXECUTE),
@@ -52,8 +70,8 @@ _STAGE2_EXECUTE: Final = {
 """XN[1:0] with FEAT_XNX, as (EL0, EL1) (Arm ARM D8.4.2)."""
 
 
-def stage2_permissions(s2ap: int, xn: int, *, xnx: bool) -> tuple[int, int]:
-    """Return the (EL0, EL1) permissions of a stage-2 leaf.
+def stage2_permissions(s2ap: int, xn: int, *, xnx: bool) -> Permissions:
+    """Return the permissions of a stage-2 leaf.
 
     Parameters
     ----------
@@ -65,4 +83,4 @@ def stage2_permissions(s2ap: int, xn: int, *, xnx: bool) -> tuple[int, int]:
         Whether FEAT_XNX gives bit [53] a meaning.
     """
     execute0, execute1 = _STAGE2_EXECUTE[xn if xnx else xn & 0b10]
-    return s2ap | execute0, s2ap | execute1
+    return s2ap | execute0, s2ap | execute1, s2ap | execute1

@@ -15,14 +15,24 @@ from emu.arch.granule import (
     BY_TG0,
     BY_TG1,
     KB4,
+    KB16,
+    KB64,
     LAST_LEVEL,
+    LEVEL_MINUS_1,
     MAX_CONCATENATED_BITS,
+    MAX_TSZ,
+    MAX_TSZ_SMALL,
+    MIN_TSZ,
+    MIN_TSZ_52,
     STAGE2_START_LEVEL,
+    START_LEVEL_NEEDS_PA_BITS,
+    WITH_52_BITS,
     Granule,
     table_base,
 )
 from emu.arch.registers.translation import SCTLR_EL1, TCR_EL1, TTBR0_EL1
 from emu.arch.registers.virtualization import HCR_EL2, VTCR_EL2, VTTBR_EL2
+from emu.mmu.attributes import NORMAL_WRITE_BACK, DEVICE_nGnRnE
 
 if TYPE_CHECKING:
     from emu.arch.features import CpuFeatures
@@ -35,13 +45,18 @@ class Stage1Half(NamedTuple):
     """One half of the stage-1 address space: what TTBR0 or TTBR1 translates."""
 
     walks: bool
-    """Whether a TLB miss walks: TCR_EL1.EPDn is 0."""
+    """Whether a TLB miss walks: TCR_EL1.EPDn is 0 and TnSZ is a size there is."""
     base: IPA
     granule: Granule
     input_bits: int
+    output_bits: int
     start_level: int
     tbi: bool
     """Whether the address's top byte is ignored."""
+    e0pd: bool
+    """Whether EL0 may not use this half at all."""
+    hpd: bool
+    """Whether the permissions in table descriptors are ignored."""
 
 
 class Stage1(NamedTuple):
@@ -52,8 +67,15 @@ class Stage1(NamedTuple):
     """TTBR0_EL1: addresses with bit 55 clear."""
     upper: Stage1Half
     """TTBR1_EL1: addresses with bit 55 set."""
-    output_bits: int
     wxn: int
+    epan: int
+    ha: bool
+    """Hardware sets the access flag."""
+    hd: bool
+    """Hardware manages dirty state in descriptors with DBM set."""
+    mair: int
+    flat_attribute: int
+    """The memory attribute of data accesses while stage 1 is off."""
 
 
 class Stage2(NamedTuple):
@@ -70,6 +92,9 @@ class Stage2(NamedTuple):
     xnx: bool
     ptw: bool
     """HCR_EL2.PTW: a stage-1 walk may not touch Device memory."""
+    ha: bool
+    hd: bool
+    fwb: bool
 
 
 class TranslationRegime(NamedTuple):
@@ -92,6 +117,7 @@ class ControlRegisters(NamedTuple):
     hcr: int
     vtcr: int
     vttbr: int
+    mair: int = 0
 
 
 @lru_cache(maxsize=256)
@@ -103,85 +129,142 @@ def decode_regime(registers: ControlRegisters, features: CpuFeatures) -> Transla
     registers
         Raw values; fields that the CPU does not implement are treated as RES0.
     features
-        Address, ASID and VMID sizes and the granules of the CPU.
+        Address, ASID and VMID sizes, granules and optional features of the CPU.
     """
     hcr = HCR_EL2(registers.hcr)
     sctlr = SCTLR_EL1(registers.sctlr)
     tcr = TCR_EL1(registers.tcr)
+    vtcr = VTCR_EL2(registers.vtcr)
     enabled = bool(sctlr.M) and not (hcr.TGE or hcr.DC)
     current = TTBR0_EL1(registers.ttbr1 if tcr.A1 else registers.ttbr0)
     asid_mask = (1 << (features.asid_bits if tcr.AS else 8)) - 1
-    vtcr = VTCR_EL2(registers.vtcr)
     vmid_mask = (1 << (features.vmid_bits if vtcr.VS else 8)) - 1
+    lower = _TcrHalf(
+        registers.ttbr0, BY_TG0.get(tcr.TG0), tcr.T0SZ, tcr.EPD0, tcr.TBI0, tcr.E0PD0, tcr.HPD0
+    )
+    upper = _TcrHalf(
+        registers.ttbr1, BY_TG1.get(tcr.TG1), tcr.T1SZ, tcr.EPD1, tcr.TBI1, tcr.E0PD1, tcr.HPD1
+    )
+    ha = bool(tcr.HA and features.hardware_access_flag)
+    stage1 = Stage1(
+        enabled,
+        _half(lower, tcr, features),
+        _half(upper, tcr, features),
+        sctlr.WXN,
+        sctlr.EPAN if features.epan else 0,
+        ha,
+        bool(ha and tcr.HD and features.hardware_dirty_state),
+        registers.mair,
+        NORMAL_WRITE_BACK if hcr.DC else DEVICE_nGnRnE,
+    )
     return TranslationRegime(
-        _stage1(registers, sctlr, tcr, features, enabled=enabled),
+        stage1,
         _stage2(registers, hcr, vtcr, features),
         VTTBR_EL2(registers.vttbr).VMID & vmid_mask,
         current.ASID & asid_mask if enabled else STAGE1_OFF,
     )
 
 
-def _stage1(
-    registers: ControlRegisters,
-    sctlr: SCTLR_EL1,
-    tcr: TCR_EL1,
-    features: CpuFeatures,
-    *,
-    enabled: bool,
-) -> Stage1:
-    lower, upper = (BY_TG0.get(tcr.TG0), BY_TG1.get(tcr.TG1))
-    return Stage1(
-        enabled,
-        _half(registers.ttbr0, tcr.T0SZ, lower, tcr.EPD0, tcr.TBI0, features),
-        _half(registers.ttbr1, tcr.T1SZ, upper, tcr.EPD1, tcr.TBI1, features),
-        _output_bits(tcr.IPS, features),
-        sctlr.WXN,
-    )
+class _TcrHalf(NamedTuple):
+    """A TTBR and the fields of TCR_EL1 that go with it."""
+
+    ttbr: int
+    granule: Granule | None
+    tsz: int
+    epd: int
+    tbi: int
+    e0pd: int
+    hpd: int
 
 
-def _half(
-    ttbr: int, tsz: int, granule: Granule | None, epd: int, tbi: int, features: CpuFeatures
-) -> Stage1Half:
-    granule = _implemented(granule, features)
-    # Out-of-range sizes behave as the nearest that is allowed (D8.2.4), one of the choices given.
-    input_bits = 64 - min(max(tsz, 16), 39)
+def _half(fields: _TcrHalf, tcr: TCR_EL1, features: CpuFeatures) -> Stage1Half:
+    granule = _granule(fields.granule, tcr.DS, features.granules, features)
+    large = granule.high.mask and (features.lva or granule.name != KB64.name)
+    size_exists = _smallest_tsz(large) <= fields.tsz <= _largest_tsz(granule, features)
+    input_bits = 64 - fields.tsz if size_exists else granule.address_bits
     level = granule.start_level(input_bits)
-    entries_shift = input_bits - granule.level_shift(level)
-    base = IPA(table_base(ttbr, entries_shift + 3))
-    return Stage1Half(not epd, base, granule, input_bits, level, bool(tbi))
+    table_shift = input_bits - granule.level_shift(level) + 3
+    return Stage1Half(
+        not fields.epd and size_exists,
+        IPA(table_base(fields.ttbr, table_shift, granule)),
+        granule,
+        input_bits,
+        _output_bits(tcr.IPS, granule, features),
+        level,
+        bool(fields.tbi),
+        bool(fields.e0pd and features.e0pd),
+        bool(fields.hpd and features.hpds),
+    )
 
 
 def _stage2(
     registers: ControlRegisters, hcr: HCR_EL2, vtcr: VTCR_EL2, features: CpuFeatures
 ) -> Stage2:
-    granule = _implemented(BY_TG0.get(vtcr.TG0), features)
-    input_bits = 64 - max(vtcr.T0SZ, 16)
-    start = STAGE2_START_LEVEL[granule].get(vtcr.SL0)
-    level = LAST_LEVEL if start is None else start
-    index_bits = input_bits - granule.level_shift(level)
+    granule = _granule(BY_TG0.get(vtcr.TG0), vtcr.DS, features.stage2_granules, features)
+    level = _stage2_start_level(granule, vtcr, features)
+    input_bits = 64 - vtcr.T0SZ
+    index_bits = 0 if level is None else input_bits - granule.level_shift(level)
     consistent = (
-        start is not None
-        and input_bits <= max(features.pa_bits, 40)
-        and 0 < index_bits <= granule.stride + MAX_CONCATENATED_BITS
+        0 < index_bits <= granule.stride + MAX_CONCATENATED_BITS
+        and input_bits <= features.pa_bits
+        and _smallest_tsz(granule.high.mask) <= vtcr.T0SZ <= _largest_tsz(granule, features)
     )
+    ha = bool(vtcr.HA and features.hardware_access_flag)
     return Stage2(
         bool(hcr.VM or hcr.DC),
-        PA(table_base(registers.vttbr, max(index_bits, 0) + 3)),
+        PA(table_base(registers.vttbr, max(index_bits, 0) + 3, granule)),
         granule,
         input_bits,
-        level,
+        LAST_LEVEL if level is None else level,
         consistent,
-        _output_bits(vtcr.PS, features),
+        _output_bits(vtcr.PS, granule, features),
         features.xnx,
         bool(hcr.PTW),
+        ha,
+        bool(ha and vtcr.HD and features.hardware_dirty_state),
+        bool(hcr.FWB and features.fwb),
     )
 
 
-def _implemented(granule: Granule | None, features: CpuFeatures) -> Granule:
-    """Return a reserved or missing granule's stand-in: one that is implemented (D8.2.1)."""
-    return granule if granule is not None and granule in features.granules else KB4
+def _stage2_start_level(granule: Granule, vtcr: VTCR_EL2, features: CpuFeatures) -> int | None:
+    """Return the start level that SL0 and SL2 choose, or None for a reserved value."""
+    base = next(plain for plain in STAGE2_START_LEVEL if plain.name == granule.name)
+    if granule.high.mask and base is KB4 and vtcr.SL2:
+        return LEVEL_MINUS_1 if vtcr.SL0 == 0 else None
+    level = STAGE2_START_LEVEL[base].get(vtcr.SL0)
+    if level is None or (base is KB4 and level == LAST_LEVEL and not features.ttst):
+        return None
+    if base is KB16 and level == 0 and not granule.high.mask:
+        return None
+    return level if features.pa_bits > START_LEVEL_NEEDS_PA_BITS.get((base, level), 0) else None
 
 
-def _output_bits(encoded: int, features: CpuFeatures) -> int:
+def _granule(
+    granule: Granule | None, ds: int, implemented: dict[Granule, bool], features: CpuFeatures
+) -> Granule:
+    """Return the granule in force, in the form with 52-bit addresses where that applies.
+
+    A reserved or missing granule behaves as one that is implemented (D8.2.1).
+    """
+    if granule is None or granule not in implemented:
+        granule = next(iter(implemented))
+    large = features.pa_bits > granule.address_bits if granule is KB64 else ds
+    if not large or not (granule is KB64 or implemented[granule]):
+        return granule
+    return WITH_52_BITS[granule]
+
+
+def _smallest_tsz(large: object) -> int:
+    return MIN_TSZ_52 if large else MIN_TSZ
+
+
+def _largest_tsz(granule: Granule, features: CpuFeatures) -> int:
+    """Return the largest TxSZ; beyond it, and below the smallest, every translation faults."""
+    if not features.ttst:
+        return MAX_TSZ
+    return next(size for plain, size in MAX_TSZ_SMALL.items() if plain.name == granule.name)
+
+
+def _output_bits(encoded: int, granule: Granule, features: CpuFeatures) -> int:
     """Return the output address size: what is configured, at most what is implemented."""
-    return min(ADDRESS_SIZE_BITS.get(encoded, 48), features.pa_bits, 48)
+    return min(ADDRESS_SIZE_BITS[encoded], features.pa_bits, granule.address_bits)

@@ -9,7 +9,7 @@ from emu.arch.descriptors import Descriptor, Stage1Leaf, Stage1Table
 from emu.arch.esr.fsc import FaultType
 from emu.arch.granule import LAST_LEVEL
 from emu.mmu.fault import Fault
-from emu.mmu.permissions import ALL, stage1_permissions
+from emu.mmu.permissions import AP_READ_ONLY, EVERYTHING, Permissions, stage1_permissions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,11 +20,20 @@ STAGE: Final = 1
 VALID: Final = Descriptor.VALID.in_place
 TYPE: Final = Descriptor.TYPE.in_place
 AF: Final = Stage1Leaf.AF.in_place
+NG: Final = Stage1Leaf.nG.in_place
+DBM: Final = Stage1Leaf.DBM.in_place
+AP_SHIFT: Final = Stage1Leaf.AP.lsb
+AP_READ_ONLY_BIT: Final = AP_READ_ONLY << AP_SHIFT
+UXN_SHIFT: Final = Stage1Leaf.UXN.lsb
+PXN_SHIFT: Final = Stage1Leaf.PXN.lsb
+ATTR_SHIFT: Final = Stage1Leaf.AttrIndx.lsb
+AP_TABLE_SHIFT: Final = Stage1Table.APTable.lsb
+UXN_TABLE_SHIFT: Final = Stage1Table.UXNTable.lsb
+PXN_TABLE_SHIFT: Final = Stage1Table.PXNTable.lsb
 
 UPPER_HALF: Final = 1 << 55
 """VA bit 55 chooses between TTBR0_EL1 and TTBR1_EL1."""
 ADDRESS_BITS: Final = (1 << 56) - 1
-TAG: Final = 0xFF << 56
 
 
 class Stage1Mapping(NamedTuple):
@@ -35,20 +44,33 @@ class Stage1Mapping(NamedTuple):
     shift: int
     """log2 of the block's size in bytes."""
     level: int
-    el0: int
-    """Permissions for EL0, of :mod:`emu.mmu.permissions`."""
-    el1: int
+    allowed: Permissions
+    """Permissions, writing to a clean page included."""
     is_global: bool
     """Valid for all ASIDs: nG is 0."""
-    attr_index: int
-    """AttrIndx: the field of MAIR_EL1."""
+    attribute: int
+    """The memory attribute, as encoded in MAIR_EL1."""
+    clean: bool
+    """Writable once hardware has marked the page dirty (DBM)."""
+    address: IPA
+    """Where the leaf descriptor is."""
     descriptor: int
+    """The leaf descriptor, as it was read."""
 
 
-FLAT: Final = Stage1Mapping(
-    0, PAGE_SHIFT, LAST_LEVEL, ALL, ALL, is_global=False, attr_index=0, descriptor=0
-)
-"""Stage 1 switched off: the VA is the IPA, and the TLB holds it page by page."""
+def flat(attribute: int) -> Stage1Mapping:
+    """Return what stage 1 says while it is off: the VA is the IPA, held page by page."""
+    return Stage1Mapping(
+        0,
+        PAGE_SHIFT,
+        LAST_LEVEL,
+        EVERYTHING,
+        is_global=False,
+        attribute=attribute,
+        clean=False,
+        address=IPA(0),
+        descriptor=AF,
+    )
 
 
 def walk(stage1: Stage1, va: VA, fetch: Callable[[IPA, int], int | Fault]) -> Stage1Mapping | Fault:
@@ -68,24 +90,25 @@ def walk(stage1: Stage1, va: VA, fetch: Callable[[IPA, int], int | Fault]) -> St
     Stage1Mapping or Fault
         A fault of either stage: stage 2 may refuse the walk's own accesses (S1PTW).
     """
-    half = stage1.upper if va & UPPER_HALF else stage1.lower
+    half = half_of(stage1, va)
     if not half.walks or not _in_range(va, half):
         return Fault(FaultType.TRANSLATION, 0, STAGE)
-    granule = half.granule
-    if half.base >> stage1.output_bits:
+    granule, output_bits = half.granule, half.output_bits
+    if half.base >> output_bits:
         return Fault(FaultType.ADDRESS_SIZE, 0, STAGE)
     level = half.start_level
     shift = granule.level_shift(level)
     table = half.base
-    index = (va & ((1 << half.input_bits) - 1)) >> shift
-    ap_table = uxn_table = pxn_table = 0
+    index = (va & (1 << half.input_bits) - 1) >> shift
+    hierarchical = 0
     while True:
-        word = fetch(IPA(table + (index << 3)), level)
+        address = IPA(table + (index << 3))
+        word = fetch(address, level)
         if isinstance(word, Fault):
             return word
         if not word & VALID:
             return Fault(FaultType.TRANSLATION, level, STAGE)
-        output = word & granule.address_mask
+        output = granule.address(word)
         if level == LAST_LEVEL:
             if not word & TYPE:
                 return Fault(FaultType.TRANSLATION, level, STAGE)
@@ -95,38 +118,59 @@ def walk(stage1: Stage1, va: VA, fetch: Callable[[IPA, int], int | Fault]) -> St
                 return Fault(FaultType.TRANSLATION, level, STAGE)
             output &= -(1 << shift)
             break
-        if output >> stage1.output_bits:
+        if output >> output_bits:
             return Fault(FaultType.ADDRESS_SIZE, level, STAGE)
-        ap_table |= Stage1Table.APTable.decode(word)
-        uxn_table |= Stage1Table.UXNTable.decode(word)
-        pxn_table |= Stage1Table.PXNTable.decode(word)
+        hierarchical |= word
         table = IPA(output)
         level += 1
         shift -= granule.stride
-        index = va >> shift & ((1 << granule.stride) - 1)
-    if output >> stage1.output_bits:
+        index = va >> shift & (1 << granule.stride) - 1
+    if output >> output_bits:
         return Fault(FaultType.ADDRESS_SIZE, level, STAGE)
-    if not word & AF:
+    if not word & AF and not stage1.ha:
         return Fault(FaultType.ACCESS_FLAG, level, STAGE)
-    # APTable[1] removes writes, APTable[0] removes EL0; both only ever restrict (D8.4.1).
-    ap = Stage1Leaf.AP.decode(word) & ~(ap_table & 1) | ap_table & 2
-    el0, el1 = stage1_permissions(
-        ap,
-        Stage1Leaf.UXN.decode(word) | uxn_table,
-        Stage1Leaf.PXN.decode(word) | pxn_table,
-        stage1.wxn,
-    )
-    base = va & -(1 << shift)
+    clean = bool(stage1.hd and word & DBM and word & AP_READ_ONLY_BIT)
     return Stage1Mapping(
-        output - base,
+        output - (va & -(1 << shift)),
         shift,
         level,
-        el0,
-        el1,
-        is_global=not Stage1Leaf.nG.decode(word),
-        attr_index=Stage1Leaf.AttrIndx.decode(word),
+        _permissions(stage1, word, 0 if half.hpd else hierarchical, clean=clean),
+        is_global=not word & NG,
+        attribute=stage1.mair >> 8 * (word >> ATTR_SHIFT & 7) & 0xFF,
+        clean=clean,
+        address=address,
         descriptor=word,
     )
+
+
+def _permissions(stage1: Stage1, word: int, hierarchical: int, *, clean: bool) -> Permissions:
+    """Return the permissions of a leaf below table descriptors with these bits together.
+
+    APTable[1] removes writes, APTable[0] removes EL0; both only ever restrict (D8.4.1). What
+    dirty state makes writable counts as writable, for WXN too.
+    """
+    ap = word >> AP_SHIFT & 3
+    if clean:
+        ap &= ~AP_READ_ONLY
+    ap_table = hierarchical >> AP_TABLE_SHIFT & 3
+    return stage1_permissions(
+        ap & ~(ap_table & 1) | ap_table & 2,
+        (word >> UXN_SHIFT | hierarchical >> UXN_TABLE_SHIFT) & 1,
+        (word >> PXN_SHIFT | hierarchical >> PXN_TABLE_SHIFT) & 1,
+        stage1.wxn,
+        stage1.epan,
+    )
+
+
+def updated(mapping: Stage1Mapping, *, write: bool) -> int:
+    """Return the descriptor as hardware leaves it after an access that was allowed."""
+    word = mapping.descriptor | AF
+    return word & ~AP_READ_ONLY_BIT if write and mapping.clean else word
+
+
+def half_of(stage1: Stage1, va: VA) -> Stage1Half:
+    """Return the half of the address space that ``va`` lies in."""
+    return stage1.upper if va & UPPER_HALF else stage1.lower
 
 
 def _in_range(va: VA, half: Stage1Half) -> bool:

@@ -9,7 +9,7 @@ from emu.arch.descriptors import Descriptor, Stage2Leaf
 from emu.arch.esr.fsc import FaultType
 from emu.arch.granule import LAST_LEVEL
 from emu.mmu.fault import Fault
-from emu.mmu.permissions import ALL, stage2_permissions
+from emu.mmu.permissions import EVERYTHING, WRITE, Permissions, stage2_permissions
 
 if TYPE_CHECKING:
     from emu.memory import PhysicalMemory
@@ -19,8 +19,11 @@ STAGE: Final = 2
 VALID: Final = Descriptor.VALID.in_place
 TYPE: Final = Descriptor.TYPE.in_place
 AF: Final = Stage2Leaf.AF.in_place
+DBM: Final = Stage2Leaf.DBM.in_place
 XN_SHIFT: Final = Stage2Leaf.XN.lsb
 S2AP_SHIFT: Final = Stage2Leaf.S2AP.lsb
+S2AP_W: Final = WRITE << S2AP_SHIFT
+MEMATTR_SHIFT: Final = Stage2Leaf.MemAttr.lsb
 
 
 class Stage2Mapping(NamedTuple):
@@ -31,12 +34,16 @@ class Stage2Mapping(NamedTuple):
     shift: int
     """log2 of the block's size in bytes."""
     level: int
-    el0: int
-    """Permissions for EL0, of :mod:`emu.mmu.permissions`."""
-    el1: int
+    allowed: Permissions
+    """Permissions, writing to a clean page included."""
     memattr: int
     """MemAttr[3:0] of the leaf."""
+    clean: bool
+    """Writable once hardware has marked the page dirty (DBM)."""
+    address: PA
+    """Where the leaf descriptor is."""
     descriptor: int
+    """The leaf descriptor, as it was read."""
 
     @property
     def is_device(self) -> bool:
@@ -46,7 +53,9 @@ class Stage2Mapping(NamedTuple):
 
 NORMAL_WRITE_BACK: Final = 0b1111
 
-IDENTITY: Final = Stage2Mapping(0, 48, 0, ALL, ALL, NORMAL_WRITE_BACK, 0)
+IDENTITY: Final = Stage2Mapping(
+    0, 52, 0, EVERYTHING, NORMAL_WRITE_BACK, clean=False, address=PA(0), descriptor=AF
+)
 """Stage 2 switched off: the IPA is the PA."""
 
 
@@ -70,28 +79,29 @@ def walk(memory: PhysicalMemory, stage2: Stage2, ipa: IPA) -> Stage2Mapping | Fa
     """
     if not stage2.consistent or ipa >> stage2.input_bits:
         return Fault(FaultType.TRANSLATION, 0, STAGE, ipa)
-    if stage2.base >> stage2.output_bits:
+    output_bits = stage2.output_bits
+    if stage2.base >> output_bits:
         return Fault(FaultType.ADDRESS_SIZE, 0, STAGE, ipa)
     granule = stage2.granule
-    _, _, stride, block_levels, address_mask = granule
-    fetch, output_bits = memory.fetch_u64, stage2.output_bits
+    fetch, stride, address_of = memory.fetch_u64, granule.stride, granule.address
     level = stage2.start_level
     shift = granule.level_shift(level)
     table = stage2.base
     index = ipa >> shift  # at the start level this runs over all concatenated tables
     while True:
-        word = fetch(PA(table + (index << 3)))
+        address = PA(table + (index << 3))
+        word = fetch(address)
         if word is None:
             return Fault(FaultType.EXTERNAL_ON_WALK, level, STAGE, ipa)
         if not word & VALID:
             return Fault(FaultType.TRANSLATION, level, STAGE, ipa)
-        output = word & address_mask
+        output = address_of(word)
         if level == LAST_LEVEL:
             if not word & TYPE:
                 return Fault(FaultType.TRANSLATION, level, STAGE, ipa)
             break
         if not word & TYPE:
-            if level not in block_levels:
+            if level not in granule.block_levels:
                 return Fault(FaultType.TRANSLATION, level, STAGE, ipa)
             output &= -(1 << shift)
             break
@@ -103,8 +113,25 @@ def walk(memory: PhysicalMemory, stage2: Stage2, ipa: IPA) -> Stage2Mapping | Fa
         index = ipa >> shift & (1 << stride) - 1
     if output >> output_bits:
         return Fault(FaultType.ADDRESS_SIZE, level, STAGE, ipa)
-    if not word & AF:
+    if not word & AF and not stage2.ha:
         return Fault(FaultType.ACCESS_FLAG, level, STAGE, ipa)
-    el0, el1 = stage2_permissions(word >> S2AP_SHIFT & 3, word >> XN_SHIFT & 3, xnx=stage2.xnx)
-    base = ipa & -(1 << shift)
-    return Stage2Mapping(output - base, shift, level, el0, el1, word >> 2 & 0xF, word)
+    s2ap = word >> S2AP_SHIFT & 3
+    clean = bool(stage2.hd and word & DBM and not s2ap & WRITE)
+    if clean:
+        s2ap |= WRITE
+    return Stage2Mapping(
+        output - (ipa & -(1 << shift)),
+        shift,
+        level,
+        stage2_permissions(s2ap, word >> XN_SHIFT & 3, xnx=stage2.xnx),
+        word >> MEMATTR_SHIFT & 0xF,
+        clean,
+        address,
+        word,
+    )
+
+
+def updated(mapping: Stage2Mapping, *, write: bool) -> int:
+    """Return the descriptor as hardware leaves it after an access that was allowed."""
+    word = mapping.descriptor | AF
+    return word | S2AP_W if write and mapping.clean else word

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from emu.arch.address import IPA, PA, PAGE_SHIFT, VA
 
 if TYPE_CHECKING:
+    from emu.mmu.permissions import Permissions
     from emu.mmu.stage2 import Stage2Mapping
 
 GLOBAL: Final = -2
@@ -27,9 +28,8 @@ class TlbEntry(NamedTuple):
     """A combined entry for one 4 KiB page."""
 
     page: PA
-    el0: int
-    """Permissions for EL0, of :mod:`emu.mmu.permissions`; those of EL1 follow."""
-    el1: int
+    allowed: Permissions
+    """What both stages allow now: writing to a clean page is not included."""
     shift: int
     """log2 of the stage-1 block this page was cut from: one TLBI by VA removes all of it."""
     level1: int
@@ -37,6 +37,8 @@ class TlbEntry(NamedTuple):
     level2: int
     """Level of the stage-2 leaf."""
     is_global: bool
+    is_device: bool
+    """Whether both stages together make this Device memory."""
 
 
 class TlbContext:
