@@ -22,6 +22,7 @@ from emu.arch.registers.identification import (
     ID_AA64PFR1_EL1,
     MIDR_EL1,
 )
+from emu.arch.registers.virtualization import HCR_EL2
 
 R = TypeVar("R", bound=SystemRegister)
 
@@ -149,6 +150,31 @@ class CpuFeatures:
     def ras(self) -> bool:
         """FEAT_RAS, which brings HCR_EL2.TEA."""
         return self.read(ID_AA64PFR0_EL1).RAS != 0
+
+    @cached_property
+    def lrcpc2(self) -> bool:
+        """FEAT_LRCPC2: LDAPUR and STLUR."""
+        return self.read(ID_AA64ISAR1_EL1).LRCPC >= 2
+
+    @cached_property
+    def bti(self) -> bool:
+        """FEAT_BTI: PSTATE.BTYPE."""
+        return self.read(ID_AA64PFR1_EL1).BT != 0
+
+    @cached_property
+    def hcr_res0(self) -> int:
+        """The bits of HCR_EL2 that are RES0 for want of their feature."""
+        evt = self.read(ID_AA64MMFR2_EL1).EVT
+        bits = 0
+        if not self.ras:
+            bits |= HCR_EL2.TEA.in_place | HCR_EL2.TERR.in_place
+        if not self.fwb:
+            bits |= HCR_EL2.FWB.in_place
+        if evt < 1:
+            bits |= HCR_EL2.TOCU.in_place | HCR_EL2.TICAB.in_place | HCR_EL2.TID4.in_place
+        if evt < 2:
+            bits |= HCR_EL2.TTLBIS.in_place | HCR_EL2.TTLBOS.in_place
+        return bits
 
     @cached_property
     def armv8_0(self) -> bool:

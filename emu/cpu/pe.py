@@ -153,7 +153,10 @@ class ProcessingElement:
 
     def write(self, value: SystemRegister) -> None:
         """Write a system register of EL1 or EL2."""
+        old = self.registers.el2(HCR_EL2)
         self.registers.write(value)
+        if (self.registers.el2(HCR_EL2) ^ old) & system.TDZ:
+            self.look_again_at_code(None)
         if type(value) in TRANSLATION_CONTROLS:
             self.controls_changed()
 
@@ -375,8 +378,8 @@ class ProcessingElement:
 
     @property
     def external_aborts_to_el2(self) -> bool:
-        """HCR_EL2.TEA, which is RES0 without FEAT_RAS."""
-        return self.features.ras and bool(self.registers.el2(HCR_EL2) & _TEA)
+        """HCR_EL2.TEA."""
+        return bool(self.registers.el2(HCR_EL2) & _TEA)
 
     def controls_changed(self) -> None:
         """Note that a register of the translation regime changes."""

@@ -126,6 +126,8 @@ class RegisterFile:
             self._engine.write(self._bank(register), value)
         elif self._timer.handles(register):
             self._timer.write(register, value)
+        elif register is HCR_EL2:
+            self._el2[register] = value & ~self._features.hcr_res0
         elif register.encoding.op1 == _EL2_OP1:
             self._el2[register] = int(value)
         else:

@@ -59,6 +59,8 @@ class Outcome(Enum):
     DONE = "it is done; the engine skips it"
 
 
+TDZ: Final = HCR_EL2.TDZ.in_place
+
 TIMER_EL0_ENABLE: Final[dict[type[SystemRegister], int]] = {
     CNTVCT_EL0: CNTKCTL_EL1.EL0VCTEN.in_place,
     CNTPCT_EL0: CNTKCTL_EL1.EL0PCTEN.in_place,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from emu.arch.a64.maintenance import DC, IC, CachePoint
-from emu.arch.a64.system import SystemInstruction, SystemKind
+from emu.arch.a64.operations import Shareability
+from emu.arch.a64.system import Operation, SystemInstruction, SystemKind
 from emu.arch.a64.tlbi import TLBI
 from emu.arch.registers.exceptions import AFSR0_EL1, AFSR1_EL1, ESR_EL1, FAR_EL1
 from emu.arch.registers.identification import (
@@ -73,6 +74,10 @@ def _writes(instruction: SystemInstruction) -> bool:
     return instruction.kind is SystemKind.MSR
 
 
+def _reaches(operation: Operation | None, shareability: Shareability) -> bool:
+    return isinstance(operation, TLBI) and operation.shareability is shareability
+
+
 RULES: Final = (
     TrapRule(HCR_EL2.TID3.in_place, lambda i: _reads(i) and is_id_group_3(i.encoding)),
     TrapRule(
@@ -82,7 +87,16 @@ RULES: Final = (
     TrapRule(HCR_EL2.TID1.in_place, lambda i: _reads(i) and i.encoding == REVIDR_EL1.encoding),
     TrapRule(HCR_EL2.TVM.in_place, lambda i: _writes(i) and i.encoding in _VIRTUAL_MEMORY_CONTROLS),
     TrapRule(HCR_EL2.TRVM.in_place, lambda i: _reads(i) and i.encoding in _VIRTUAL_MEMORY_CONTROLS),
+    TrapRule(
+        HCR_EL2.TID4.in_place,
+        lambda i: i.encoding in _CACHE_IDENTIFICATION and i.encoding != CTR_EL0.encoding,
+    ),
     TrapRule(HCR_EL2.TTLB.in_place, lambda i: isinstance(i.operation, TLBI)),
+    TrapRule(HCR_EL2.TTLBIS.in_place, lambda i: _reaches(i.operation, Shareability.INNER)),
+    TrapRule(HCR_EL2.TTLBOS.in_place, lambda i: _reaches(i.operation, Shareability.OUTER)),
+    TrapRule(HCR_EL2.TDZ.in_place, lambda i: i.operation is DC.ZVA),
+    TrapRule(HCR_EL2.TICAB.in_place, lambda i: i.operation is IC.IALLUIS),
+    TrapRule(HCR_EL2.TOCU.in_place, lambda i: i.operation in {DC.CVAU, IC.IVAU, IC.IALLU}),
     TrapRule(
         HCR_EL2.TSW.in_place,
         lambda i: isinstance(i.operation, DC) and i.operation.point is CachePoint.SET_WAY,
