@@ -114,8 +114,8 @@ def test_console_session_prints_what_the_page_shows(block: Block, tmp_path: Path
 @pytest.mark.parametrize(
     "command", dict.fromkeys(_INLINE.findall((ROOT / "README.md").read_text(encoding="utf-8")))
 )
-def test_command_that_shows_a_feature_succeeds(command: str, tmp_path: Path) -> None:
-    status, printed = execute([sys.executable, "-m", "lab.cli", *shlex.split(command)], tmp_path)
+def test_command_that_shows_a_feature_succeeds(command: str) -> None:
+    status, printed = execute([sys.executable, "-m", "lab.cli", *shlex.split(command)], ROOT)
     assert status == 0, printed
 
 
