@@ -18,13 +18,13 @@ from unicorn import unicorn_const as const
 from unicorn.unicorn_py3.unicorn import Uc, UcError, uclib
 
 from emu.arch.address import PAGE_SIZE, VA
+from emu.arch.fields import Encoding
 from emu.cpu.blocks import INSTRUCTION_BYTES, BlockBudget, nothing
 from emu.cpu.internals import NO_EXCLUSIVE, EngineError, find_internals, handle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from emu.arch.fields import Encoding
     from emu.memory import PhysicalMemory
 
 _u64 = ctypes.c_uint64
@@ -96,6 +96,12 @@ X_IDS: Final = (
 )
 
 
+_SCR_EL3: Final = Encoding(3, 6, 1, 1, 0)
+_SCR_RW: Final = 1 << 10
+"""The engine has an EL3 that nobody runs in. It must say that EL1 is AArch64, or each ERET to
+EL1 is an illegal one."""
+
+
 class Engine:
     """One Unicorn instance over the machine's physical memory.
 
@@ -154,6 +160,7 @@ class Engine:
         self._scratch = _u64()
         self._scratch_at = ctypes.byref(self._scratch)
         self._vector = (_u64 * 2)()
+        self.write_system(_SCR_EL3, _SCR_RW)
         self._pc, self._pstate = _u64(), _u64()
         self._state_ids = (ctypes.c_int * 2)(reg.UC_ARM64_REG_PC, reg.UC_ARM64_REG_PSTATE)
         self._state_at = (_pointer * 2)(ctypes.addressof(self._pc), ctypes.addressof(self._pstate))

@@ -250,6 +250,19 @@ def test_eret_returns_to_el0(bare: Bare) -> None:
     assert taken == Taken(0x400, 0x5600_0005, 0, after + 4, EL0T | 0x9000_0000)
 
 
+@pytest.mark.parametrize("pstate", [EL1T, EL1H])
+def test_eret_returns_to_el1(bare: Bare, pstate: int) -> None:
+    bare.pe.write(SP_EL0(0x1000))
+    bare.pe.write(SP_EL1(0x2000))
+    handler = VECTORS + 0x800
+    bare.pe.write(VBAR_EL1(handler))
+    for group in (0x000, 0x200):
+        bare.code(a64.ERET, at=handler + group)
+    trap = bare.trap(a64.svc(0), a64.add(5, a64.SP, 0), a64.hvc(0), pstate=pstate | 0x8000_0000)
+    assert trap.spsr == pstate | 0x8000_0000
+    assert bare.x(5) == (0x1000 if pstate == EL1T else 0x2000)
+
+
 def test_nested_fault_in_the_handler_uses_the_current_el_vector(bare: Bare) -> None:
     bare.pe.write(FAR_EL1(0x99))
     handler = VECTORS + 0x800

@@ -17,7 +17,7 @@ from unicorn.unicorn_py3.arch.arm64 import UcAArch64
 from unicorn.unicorn_py3.unicorn import UcError
 
 from emu.arch.registers.control import CPACR_EL1
-from emu.arch.registers.exceptions import SPSR_EL1
+from emu.arch.registers.exceptions import ELR_EL1, SPSR_EL1
 from emu.arch.registers.identification import MIDR_EL1
 from emu.arch.registers.virtualization import HCR_EL2
 from tests.emu.cpu import a64
@@ -347,6 +347,40 @@ def test_floating_point_is_never_trapped_by_cpacr(probe: Probe, pstate: int) -> 
     probe.write(a64.fmov(1, 2), NOP)
     probe.uc.reg_write(PSTATE, pstate)
     probe.write_system(CPACR_EL1(0))
+    probe.run(2)
+    assert probe.interrupts == []
+
+
+SCR_EL3: Final = (3, 6, 1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("scr", "spsr", "pstate"),
+    [
+        (0, 0x3C0, 0x3C0),
+        (0, 0x3C4, 0x10_03C5),
+        (0, 0x3C5, 0x10_03C5),
+        (1 << 10, 0x3C0, 0x3C0),
+        (1 << 10, 0x3C4, 0x3C4),
+        (1 << 10, 0x3C5, 0x3C5),
+        (1 << 10, 0x3C9, 0x10_03C5),
+    ],
+)
+def test_eret_to_el1_is_illegal_unless_scr_el3_says_aarch64(
+    probe: Probe, scr: int, spsr: int, pstate: int
+) -> None:
+    probe.write(NOP, a64.ERET, NOP, NOP)
+    probe.uc.cpr_write(*SCR_EL3, scr)
+    probe.write_system(ELR_EL1(CODE + 8))
+    probe.write_system(SPSR_EL1(spsr))
+    probe.run(3)
+    assert (probe.pc, probe.uc.reg_read(PSTATE)) == (CODE + 12, pstate)
+
+
+def test_illegal_state_is_not_noticed(probe: Probe) -> None:
+    probe.write(NOP, NOP)
+    probe.uc.reg_write(PSTATE, 0x10_03C5)
+    probe.write_system(SPSR_EL1(0))
     probe.run(2)
     assert probe.interrupts == []
 
