@@ -46,6 +46,7 @@ BUDGET: Final = 1000
 
 FIRST_VECTOR_IMMEDIATE: Final = 0x100
 _IMMEDIATE: Final = 0xFFFF
+_EL1H: Final = 0x3C5
 _HVC: Final = 0xD400_0002
 _PROBE_CODE: Final = VA(MEMORY_BASE)
 _PROBE_VECTORS: Final = VA(MEMORY_BASE + 0x1_0000)
@@ -230,6 +231,7 @@ def knows_instruction(bench: Bench, case: Case, word: int) -> bool:
         descriptors=(),
         data=frozenset(),
         entry_pc=_PROBE_CODE,
+        entry_spsr=_EL1H,
         general=dict.fromkeys(range(31), _PROBE_DATA),
         steps=(),
     )
