@@ -12,6 +12,7 @@ from emu.arch.registers.exceptions import ELR_EL2, VBAR_EL1
 from emu.arch.registers.virtualization import HCR_EL2
 from emu.machine import Machine
 from hyp.exits import Mmio
+from hyp.host import HVA
 from hyp.memslots import MemoryRegion, MemoryRegionFlags
 from hyp.vm import VM
 
@@ -101,7 +102,7 @@ class Guest:
         pe.write_x(DEVICE, DEVICE_IN_USER_SPACE)
 
     def _write(self, ipa: IPA, data: bytes) -> None:
-        self.vm.host.write(type(self._hva)(self._hva + ipa - RAM), data)
+        self.vm.host.write(HVA(self._hva + ipa - RAM), data)
 
     @property
     def table_base(self) -> IPA:
