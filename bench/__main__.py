@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, TextIO
 
 import click
@@ -35,15 +36,21 @@ def main(names: tuple[str, ...], *, quick: bool, output: TextIO | None) -> None:
         console.width = report.WIDTH
     results: dict[str, list[Row]] = {}
     chosen = [name for name in BENCHMARKS if not names or name in names]
-    with Console(stderr=True).status("") as status:
-        for name in chosen:
-            status.update(f"measuring {name}")
-            results[name] = BENCHMARKS[name](scale)
+    for name in chosen:
+        _show_progress(f"measuring {name}")
+        results[name] = BENCHMARKS[name](scale)
+    _show_progress("")
     console.print(report.heading(machine, scale_name), style="dim")
     console.print(report.table(results))
     if output is not None:
         json.dump(report.as_dict(results, machine, scale_name), output, indent=2)
         output.write("\n")
+
+
+def _show_progress(text: str) -> None:
+    """Show a line that the next one replaces. No thread draws it: that would be measured, too."""
+    if sys.stderr.isatty():
+        click.echo(f"\r\033[K{text}", err=True, nl=False)
 
 
 if __name__ == "__main__":
