@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 NOTHING: Final = "-"
 """Shown for what is not there, or did not change."""
 
+_NO_FIELD: Final = "bits of no field"
+"""Names what is set in a register outside its fields."""
+
 _STATE: Final = ("taken_to", "esr", "far", "hpfar", "elr", "spsr", "el1_vector", "imm", "via")
 """What is shown of a step that ended otherwise."""
 
@@ -134,17 +137,19 @@ def _fields(register: str, value: Value) -> dict[str, _Field]:
     if not isinstance(value, int):
         return {}
     if register == "esr":
-        return {
-            f"{row.name} {row.span}": _Field(row.value, _meaning(row))
-            for row in _leaves(explain(value).registers[0].fields)
+        leaves = [*_leaves(explain(value).registers[0].fields)]
+        shown = {f"{row.name} {row.span}": _Field(row.value, _meaning(row)) for row in leaves}
+        rest = value & ~sum(_mask(row) for row in leaves)
+    else:
+        layout = _layout(register, value)
+        if layout is None:
+            return {}
+        shown = {
+            f"{field.name} {field.span}": _Field(int(found), f"{int(found):#x}")
+            for field, found in layout.describe()
         }
-    layout = _layout(register, value)
-    if layout is None:
-        return {}
-    return {
-        f"{field.name} {field.span}": _Field(int(found), f"{int(found):#x}")
-        for field, found in layout.describe()
-    }
+        rest = layout.unnamed
+    return {**shown, _NO_FIELD: _Field(rest, f"{rest:#x}")}
 
 
 def _layout(register: str, value: int) -> Layout | None:
@@ -158,6 +163,10 @@ def _layout(register: str, value: int) -> Layout | None:
 def _leaves(fields: tuple[FieldRow, ...]) -> Iterator[FieldRow]:
     for row in fields:
         yield from _leaves(row.children) if row.children else (row,)
+
+
+def _mask(row: FieldRow) -> int:
+    return (2 << row.msb) - (1 << row.lsb)
 
 
 def _meaning(row: FieldRow) -> str:

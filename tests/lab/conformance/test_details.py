@@ -40,6 +40,11 @@ def test_a_lone_syndrome_shows_what_is_set_in_it() -> None:
     assert names == ["EC [31:26]", "IL [25]", "DFSC [5:0]"]
 
 
+def test_bits_that_belong_to_no_field_are_shown() -> None:
+    found = list(field_rows(Difference(0, "esr", "", 0x8200_008F, 0x8200_00CF)))
+    assert found == [Row("bits of no field", "0x0", "0x40", 1)]
+
+
 def test_other_values_have_no_fields() -> None:
     assert not list(field_rows(Difference(0, "far", "", 1, 2)))
     assert not list(field_rows(Difference(0, "outcome", "", "ok", "exception")))
