@@ -152,9 +152,25 @@ class CpuFeatures:
         return self.read(ID_AA64PFR0_EL1).RAS != 0
 
     @cached_property
+    def lor(self) -> bool:
+        """FEAT_LOR: LDLAR and STLLR."""
+        return self.read(ID_AA64MMFR1_EL1).LO != 0
+
+    @cached_property
+    def lrcpc(self) -> bool:
+        """FEAT_LRCPC: LDAPR."""
+        return self.read(ID_AA64ISAR1_EL1).LRCPC >= 1
+
+    @cached_property
     def lrcpc2(self) -> bool:
         """FEAT_LRCPC2: LDAPUR and STLUR."""
         return self.read(ID_AA64ISAR1_EL1).LRCPC >= 2
+
+    @cached_property
+    def pauth(self) -> bool:
+        """FEAT_PAuth: LDRAA and LDRAB."""
+        isar1 = self.read(ID_AA64ISAR1_EL1)
+        return bool(isar1.APA or isar1.API)
 
     @cached_property
     def bti(self) -> bool:

@@ -31,6 +31,9 @@ _ADDRESS: Final = (1 << 56) - 1
 """A VA without its tag."""
 
 
+_WITHOUT_IPA: Final = EXTERNAL_ABORTS | {FaultType.PERMISSION, FaultType.ALIGNMENT}
+
+
 class AbortKind(NamedTuple):
     """What was being done when translation failed."""
 
@@ -135,7 +138,7 @@ def hpfar(fault: Fault) -> int | None:
     stage-1 walk (Arm ARM, HPFAR_EL2). Not for permission faults: software must translate
     FAR_EL2 itself.
     """
-    undefined = fault.type is FaultType.PERMISSION or fault.type in EXTERNAL_ABORTS
+    undefined = fault.type in _WITHOUT_IPA
     if undefined and not fault.s1ptw:
         return None
     return fault.ipa >> PAGE_SHIFT << _FIPA_SHIFT & _FIPA

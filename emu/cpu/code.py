@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from emu.arch.a64.loadstore import decode
+from emu.arch.a64.maintenance import DC
 from emu.arch.a64.predecode import Sites, scan
 from emu.arch.a64.system import SystemInstruction, SystemKind, decode_system
 from emu.arch.address import PA, PAGE_SHIFT, PAGE_SIZE, VA
@@ -28,6 +30,14 @@ _HOOKS = {
 }
 
 
+_ZVA, _RT = DC.ZVA.word(rt=0), 0x1F
+
+
+def _accesses(word: int) -> bool:
+    """Whether ``word`` accesses data memory in a way that alignment rules concern."""
+    return decode(word) is not None or word & ~_RT == _ZVA
+
+
 class CodePages:
     """The scanned pages of one PE.
 
@@ -37,6 +47,10 @@ class CodePages:
         VA >> 12 to the physical page that was scanned there.
     unprivileged
         Addresses of LDTR and STTR instructions.
+    watched
+        The instructions before which the PE has a look: by address, the word.
+    strict
+        Whether those are all loads and stores, so that their alignment can be checked.
     """
 
     def __init__(
@@ -49,6 +63,8 @@ class CodePages:
         self._by_page: dict[PA, Sites] = {}
         self.scanned: dict[int, PA] = {}
         self.unprivileged: set[VA] = set()
+        self.watched: dict[VA, int] = {}
+        self.strict = False
 
     def prepare(self, page: VA, pa: PA) -> None:
         """Make ready for executing the physical page ``pa`` at ``page``."""
@@ -60,11 +76,25 @@ class CodePages:
         self.scanned[page >> PAGE_SHIFT] = pa
         for offset, word in sites.system:
             instruction = decode_system(word)
-            if instruction is not None and instruction.kind in _HOOKS:
+            if instruction is None:
+                continue
+            if instruction.operation is DC.ZVA:  # the engine has no hook for it
+                self._watch(VA(page + offset), word)
+            elif instruction.kind in _HOOKS:
                 self._sites[VA(page + offset)] = instruction
                 self._engine.hook_system(VA(page + offset), _HOOKS[instruction.kind])
         for offset, _word in sites.unprivileged:
             self.unprivileged.add(VA(page + offset))
+        for offset, word in sites.watched:
+            self._watch(VA(page + offset), word)
+        if self.strict:
+            words = self._memory.view(pa, PAGE_SIZE).cast("I")
+            accesses = {VA(page + 4 * i): word for i, word in enumerate(words) if _accesses(word)}
+            self.watched.update(accesses)
+
+    def _watch(self, va: VA, word: int) -> None:
+        self.watched[va] = word
+        self._engine.watch(va)
 
     def at(self, pc: VA) -> SystemInstruction | None:
         """Return the intercepted instruction at ``pc``."""
@@ -83,6 +113,7 @@ class CodePages:
             self._by_page.clear()
             self._sites.clear()
             self.unprivileged.clear()
+            self.watched.clear()
             self.scanned.clear()
             return known
         frame = PA(pa & -PAGE_SIZE)
@@ -99,3 +130,5 @@ class CodePages:
         for site in (*sites.system, *sites.unprivileged):
             self._sites.pop(VA(page + site.offset), None)
             self.unprivileged.discard(VA(page + site.offset))
+        for address in [address for address in self.watched if address & -PAGE_SIZE == page]:
+            del self.watched[address]

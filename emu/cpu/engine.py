@@ -39,6 +39,9 @@ INTERRUPT_CALLBACK = ctypes.CFUNCTYPE(None, _pointer, ctypes.c_uint32, _pointer)
 SYSTEM_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_uint32, _pointer, ctypes.c_int, _pointer, _pointer)
 """(engine, register, encoding, unused) -> 1 to skip the instruction."""
 
+CODE_CALLBACK = ctypes.CFUNCTYPE(None, _pointer, _u64, ctypes.c_uint32, _pointer)
+"""(engine, instruction address, size in bytes, unused)."""
+
 FETCH: Final = const.UC_MEM_FETCH
 WRITE: Final = const.UC_MEM_WRITE
 READ: Final = const.UC_MEM_READ
@@ -117,6 +120,10 @@ class Engine:
         Called before system instructions at hooked addresses.
     armv8_0
         Whether to execute the instructions of Armv8.0-A only, or all that Unicorn knows.
+    pstate_mask
+        The bits of PSTATE that the CPU has.
+    on_code
+        Called before instructions at watched addresses; a stop takes effect before them.
     native
         Whether to count blocks in machine code, where the host allows it.
 
@@ -132,8 +139,10 @@ class Engine:
         on_fill: Callable[[Any, int, int, Any, Any], bool],
         on_interrupt: Callable[[Any, int, Any], None],
         on_system: Callable[[Any, int, Any, Any], int],
+        on_code: Callable[[Any, int, int, Any], None] = lambda *_: None,
         *,
         armv8_0: bool = True,
+        pstate_mask: int = ~0,
         native: bool = True,
     ) -> None:
         self._uc = _new_instance(reg.UC_CPU_ARM64_A72 if armv8_0 else reg.UC_CPU_ARM64_MAX)
@@ -151,11 +160,15 @@ class Engine:
         self._on_fill = FILL_CALLBACK(on_fill)
         self._on_interrupt = INTERRUPT_CALLBACK(on_interrupt)
         self._on_system = SYSTEM_CALLBACK(on_system)
+        self._on_code = CODE_CALLBACK(on_code)
         self._hook(const.UC_HOOK_TLB_FILL, self._on_fill)
         self._hook(const.UC_HOOK_INTR, self._on_interrupt)
         self.blocks = BlockBudget(_stop, native=native)
         self._hook(const.UC_HOOK_BLOCK, self.blocks.hook, data=self.blocks.state)
+        self._pstate_mask = pstate_mask
         self._counts = False
+        self._watched: set[VA] = set()
+        self._watch = ctypes.c_size_t()
         self._hooked: set[tuple[VA, SystemHook]] = set()
         self._scratch = _u64()
         self._scratch_at = ctypes.byref(self._scratch)
@@ -194,7 +207,7 @@ class Engine:
     def state(self) -> tuple[VA, int]:
         """Return PC and PSTATE in one call."""
         _read_batch(self._handle, self._state_ids, self._state_at, 2)
-        return VA(self._pc.value), self._pstate.value
+        return VA(self._pc.value), self._pstate.value & self._pstate_mask
 
     def read(self, register: int) -> int:
         """Read a register by Unicorn's number."""
@@ -255,6 +268,23 @@ class Engine:
             behind = va + INSTRUCTION_BYTES
             self._hook(const.UC_HOOK_CODE, nothing(), behind, behind)
 
+    def watch(self, va: VA) -> None:
+        """Have ``on_code`` called before the instruction at ``va``.
+
+        It must be in place before Unicorn first translates the code.
+        """
+        if va not in self._watched:
+            self._watched.add(va)
+            self._hook(const.UC_HOOK_CODE, self._on_code, va, va)
+
+    def watch_everything(self, on: bool) -> None:
+        """Have ``on_code`` called before every instruction, or no longer."""
+        if on:
+            self._watch = self._hook(const.UC_HOOK_CODE, self._on_code)
+        else:
+            _check(_lib.uc_hook_del(self._handle, self._watch))
+        self.forget_code()
+
     def flush_tlb(self) -> None:
         """Forget all translations. Safe inside callbacks."""
         self._uc.ctl(const.UC_CTL_TLB_FLUSH, const.UC_CTL_IO_WRITE)
@@ -271,7 +301,7 @@ class Engine:
         end: int = 0,
         *extra: int,
         data: int | None = None,
-    ) -> None:
+    ) -> ctypes.c_size_t:
         handle = ctypes.c_size_t()
         _check(
             _lib.uc_hook_add(
@@ -285,6 +315,7 @@ class Engine:
                 *(ctypes.c_int(value) for value in extra),
             )
         )
+        return handle
 
 
 def _check(code: int) -> None:

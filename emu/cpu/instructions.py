@@ -65,6 +65,11 @@ def wait_exception(
     return ArmException(2, esr, pc) if hcr.TWI else None
 
 
+def misaligned_pc(pc: VA) -> ArmException:
+    """Return the exception of a branch to an address that is no multiple of 4 (EC 0x22)."""
+    return ArmException(1, syndrome(ExceptionClass.PC_ALIGN), pc, far=pc)
+
+
 def undefined(pc: VA) -> ArmException:
     """Return the exception of an instruction that does not exist here (EC 0x00)."""
     return ArmException(1, syndrome(ExceptionClass.UNKNOWN), pc)

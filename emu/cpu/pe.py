@@ -10,19 +10,17 @@ from collections import Counter
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from emu.arch.a64.loadstore import decode, effective_address
 from emu.arch.a64.maintenance import AT, DC, IC
 from emu.arch.a64.operations import Shareability
 from emu.arch.a64.system import decode_system
 from emu.arch.address import PA, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, VA
 from emu.arch.fields import SystemRegister
 from emu.arch.registers.control import CPACR_EL1
-from emu.arch.registers.exceptions import ELR_EL2, SPSR_EL2, Mode
+from emu.arch.registers.exceptions import ELR_EL2, PSTATE, SPSR_EL2, Mode
 from emu.arch.registers.identification import CTR_EL0
 from emu.arch.registers.translation import SCTLR_EL1
 from emu.arch.registers.virtualization import HCR_EL2
 from emu.cpu import instructions, system
-from emu.cpu.aborts import alignment_fault
 from emu.cpu.blocks import INSTRUCTION_BYTES
 from emu.cpu.code import CodePages
 from emu.cpu.engine import Engine, Interrupt
@@ -30,6 +28,7 @@ from emu.cpu.exception import ArmException
 from emu.cpu.internals import EngineError
 from emu.cpu.refill import Refill
 from emu.cpu.registers import TRANSLATION_CONTROLS, RegisterFile
+from emu.cpu.watch import Watch
 from emu.mmu.at import address_translate, fault_report
 from emu.mmu.fault import Fault
 from emu.mmu.mmu import Mmu
@@ -89,6 +88,8 @@ class ProcessingElement:
         TLB entries that TLBI instructions removed, by operation name.
     idle
         Time spent waiting rather than executing, in instructions.
+    restart
+        Whether the engine must be left and entered again before anything else executes.
     fetching
         Whether Python runs for the fetch of an instruction, which has not been entered yet.
     """
@@ -111,6 +112,8 @@ class ProcessingElement:
         self._failure: BaseException | None = None
         self._stopped_at: int | None = None
         self._code_changed = False
+        self._device_memory = False
+        self.restart = False
         self._progress = (VA(0), -1, 0)
         self._stalls = 0
         ctr = features.read(CTR_EL0)
@@ -122,12 +125,15 @@ class ProcessingElement:
             self._on_fill,
             self._on_interrupt,
             self._on_system,
+            self._on_code,
             armv8_0=features.armv8_0,
+            pstate_mask=~0 if features.bti else ~PSTATE.BTYPE.in_place,
         )
         self.blocks = self.engine.blocks
         self.timer = GenericTimer(lambda: self.time)
         self.registers = RegisterFile(self.engine, features, self.timer, index)
         self.code = CodePages(memory, self.engine, lambda word: system.intercept(word, features))
+        self.watch = Watch(self)
         self._refill = Refill(self)
 
     # Time
@@ -295,7 +301,7 @@ class ProcessingElement:
             completed = self.blocks.completed(pc, fetching=self.fetching)
         self.fetching = False
         if self._pending is None and self._answered is None:
-            if code:
+            if code and not self.restart:
                 raise EngineError(f"the engine stopped at PC {pc:#x} with error {code}")
             if self.blocks.block_end == pc:
                 self._pending = self._wait(VA(pc - INSTRUCTION_BYTES), pstate)
@@ -304,6 +310,8 @@ class ProcessingElement:
         if self._code_changed:
             self._code_changed = False
             self.engine.forget_code()
+        if self.restart:
+            self._choose_strictness()
         return pc, pstate
 
     def _wait(self, pc: VA, pstate: int) -> ArmException | None:
@@ -391,6 +399,29 @@ class ProcessingElement:
         if self.stale:
             self.mmu.load(self.registers.controls())
             self.stale = False
+            self._choose_strictness()
+
+    def device_memory_used(self) -> None:
+        """Note that a page of RAM is used as Device memory: unaligned accesses to it fault."""
+        self._device_memory = True
+        self._choose_strictness()
+
+    def _choose_strictness(self) -> None:
+        """Have all loads and stores watched while unaligned ones may fault.
+
+        The engine must be left for a change; what it was about to do is done again.
+        """
+        strict = self.mmu.regime.stage1.is_strict or self._device_memory
+        if strict is self.code.strict:
+            return
+        if self._running:
+            self.restart = True
+            return
+        self.restart = False
+        self.code.changed(None)
+        self.code.strict = strict
+        self.engine.watch_everything(strict)
+        self.engine.flush_tlb()
 
     def word_at(self, pc: VA) -> int:
         """Return the instruction at ``pc``, or 0 if it cannot be fetched."""
@@ -472,6 +503,19 @@ class ProcessingElement:
         self._stop()
         return 1
 
+    def _on_code(self, _engine: Any, address: int, _size: int, _data: Any) -> None:  # noqa: ANN401  # C
+        word = self.code.watched.get(VA(address))
+        if word is None or self._stopped_at is not None:
+            return
+        try:
+            self._pending = self.watch.before(word, VA(address), self.engine.state()[1])
+            if self._pending is None and not self.restart:
+                return
+        except BaseException as failure:  # noqa: BLE001  # raised again by _execute
+            self._failure = failure
+        self._stopped_at = self.blocks.completed(VA(address))
+        self.engine.stop()
+
     def _stop(self) -> None:
         """Stop behind this instruction.
 
@@ -499,11 +543,13 @@ class ProcessingElement:
         if number == Interrupt.SMC:  # the engine's PC is behind it, the exception's is not
             pc = VA(pc - INSTRUCTION_BYTES)
             return instructions.secure_monitor_call(self.word_at(pc), pc, el, hcr)
+        if pc % INSTRUCTION_BYTES:
+            return instructions.misaligned_pc(pc)
         word = self.word_at(pc)
         if number == Interrupt.BREAKPOINT:
             return instructions.breakpoint_instruction(word, pc)
         if number == Interrupt.DATA_ABORT:
-            return self._misaligned(word, pc, el)
+            return self.watch.misaligned(word, pc, el)
         if number == Interrupt.UNDEFINED:
             refused = instructions.wait_exception(word, pc, el, hcr, self.read(SCTLR_EL1))
             if refused is not None:
@@ -518,11 +564,3 @@ class ProcessingElement:
                     return None
             return instructions.undefined_word(word, pc, el, hcr, self.read(CPACR_EL1))
         raise EngineError(f"exception {number} of the engine at PC {pc:#x} has no AArch64 meaning")
-
-    def _misaligned(self, word: int, pc: VA, el: int) -> ArmException:
-        """Return the exception for an exclusive access that the engine found misaligned."""
-        access = decode(word)
-        if access is None:
-            raise EngineError(f"data abort of the engine at PC {pc:#x} by the word {word:#010x}")
-        address = effective_address(access, self.registers.x, self.registers.sp(), pc)
-        return alignment_fault(word, address, pc, el)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from emu.arch.a64.access import STACK_POINTER, AccessKind
-from emu.arch.a64.loadstore import decode, effective_address
+from emu.arch.a64.access import AccessKind
+from emu.arch.a64.loadstore import decode
 from emu.arch.a64.maintenance import DC
 from emu.arch.a64.system import decode_system
 from emu.arch.address import PAGE_SHIFT, VA
@@ -57,6 +57,9 @@ class Refill:
             privilege = EL0
         if self._pe.stale:
             self._pe.refresh()
+            if self._pe.restart:
+                self._pe.fetching = need == EXECUTE
+                return False
         mmu = self._mmu
         page = va >> PAGE_SHIFT
         entry = mmu.pages.get(page) or mmu.global_pages.get(page)
@@ -82,34 +85,45 @@ class Refill:
 
     def _walk(self, va: VA, need: int, privilege: int, pc: VA, pstate: int) -> TlbEntry | None:
         """Walk until the access is allowed or an exception leaves the engine."""
+        pe = self._pe
+        is_unaligned = None if need == EXECUTE else lambda: pe.watch.is_unaligned(pc)
         while True:
-            found = self._mmu.walk(va, need, privilege)
+            found = self._mmu.walk(va, need, privilege, is_unaligned)
             if not isinstance(found, Fault):
+                if found.is_device and need != EXECUTE and not pe.code.strict:
+                    pe.device_memory_used()
+                    return None
                 return found
             if need == EXECUTE:
                 kind, far = FETCH, pc
             else:
-                kind, far = self._describe(found, va, need, privilege, pc)
-            to_el2 = self._pe.external_aborts_to_el2
+                found, kind, far = self._describe(found, va, need, privilege, pc)
+            to_el2 = pe.external_aborts_to_el2
             exception = abort(found, kind, far, pc, pstate >> 2 & 3, external_to_el2=to_el2)
-            if not self._pe.resolved_in_place(exception, pstate):
+            if not pe.resolved_in_place(exception, pstate):
                 return None
 
     def _describe(
         self, fault: Fault, page: VA, need: int, privilege: int, pc: VA
-    ) -> tuple[AbortKind, VA]:
-        """Return what the instruction at ``pc`` was doing, and the first byte that failed."""
+    ) -> tuple[Fault, AbortKind, VA]:
+        """Return what the instruction at ``pc`` was doing, and the first byte that failed.
+
+        With the fault, because the engine asks for an atomic access one permission at a time,
+        and the architecture for both at each stage.
+        """
         word = self._pe.word_at(pc)
         access = decode(word)
-        registers = self._pe.registers
+        write = need == WRITE
         if access is not None:
-            sp = registers.sp() if access.base == STACK_POINTER else VA(0)
-            address = effective_address(access, registers.x, sp, pc)
-            write = need == WRITE
-            if write and access.kind is AccessKind.ATOMIC and fault.stage:
-                write = not isinstance(self._mmu.translate(page, READ, privilege), Fault)
-            return data_access(word, write=write), faulting_address(address, page)
+            if access.kind is AccessKind.ATOMIC:
+                read_fault = self._mmu.walk(page, READ, privilege)
+                both = self._mmu.walk(page, READ | WRITE, privilege)
+                fault = both if isinstance(both, Fault) else fault
+                write = read_fault != fault
+            address = self._pe.watch.address_of(access, pc)
+            return fault, data_access(word, write=write), faulting_address(address, page)
         instruction = decode_system(word)
         if instruction is not None and instruction.operation is DC.ZVA:
-            return ZEROING, faulting_address(VA(registers.x(instruction.rt)), page)
-        return data_access(word, write=need == WRITE), page
+            address = VA(self._pe.registers.x(instruction.rt))
+            return fault, ZEROING, faulting_address(address, page)
+        return fault, data_access(word, write=write), page

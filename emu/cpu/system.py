@@ -190,6 +190,13 @@ def _el0_enable(instruction: SystemInstruction) -> int:
     return _EL0_ENABLE.get(instruction.encoding, default)
 
 
+def trapped(pe: ProcessingElement, instruction: SystemInstruction, pc: VA) -> ArmException | None:
+    """Return the trap to EL2 of ``instruction`` under HCR_EL2, or None."""
+    if is_trapped(instruction, pe.registers.el2(HCR_EL2)):
+        return _trap(2, instruction, pc)
+    return None
+
+
 def _trap(target: int, instruction: SystemInstruction, pc: VA) -> ArmException:
     esr = system_register_trap(instruction.encoding, rt=instruction.rt, read=instruction.is_read)
     return ArmException(target, esr, pc)

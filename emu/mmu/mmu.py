@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from emu.arch.address import IPA, PA, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, VA
 from emu.arch.esr.fsc import FaultType
 from emu.mmu import stage1, stage2
-from emu.mmu.attributes import combined_is_device
+from emu.mmu.attributes import combined_is_device, is_device_attribute
 from emu.mmu.fault import Fault
 from emu.mmu.permissions import ALL, EL0, EL1, READ, WRITE
 from emu.mmu.regime import ControlRegisters, TranslationRegime, decode_regime
@@ -16,6 +16,8 @@ from emu.mmu.tlb import GLOBAL, Tlb, TlbEntry
 from emu.mmu.tlbi import invalidate
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from emu.arch.a64.tlbi import TLBI
     from emu.arch.features import CpuFeatures
     from emu.memory import PhysicalMemory
@@ -83,8 +85,17 @@ class Mmu:
         self.misses += 1
         return self.walk(va, need, privilege)
 
-    def walk(self, va: VA, need: int, privilege: int) -> TlbEntry | Fault:
+    def walk(
+        self, va: VA, need: int, privilege: int, is_unaligned: Callable[[], bool] | None = None
+    ) -> TlbEntry | Fault:
         """Translate through the tables and remember the result.
+
+        Parameters
+        ----------
+        va, need, privilege
+            As for :meth:`translate`.
+        is_unaligned
+            For a data access: says whether it is refused by Device memory.
 
         The order of the checks is the architecture's: all of stage 1 with its permissions and
         its descriptor update comes before stage 2 is asked about the output address (Arm ARM
@@ -94,6 +105,8 @@ class Mmu:
         s1 = self.stage1(va, privilege)
         if isinstance(s1, Fault):
             return s1
+        if is_unaligned and is_device_attribute(s1.attribute) and is_unaligned():
+            return Fault(FaultType.ALIGNMENT, None, stage1.STAGE)
         if s1.allowed[privilege] & need != need:
             return Fault(FaultType.PERMISSION, s1.level, stage1.STAGE)
         descriptor = stage1.updated(s1, write=write)
@@ -103,6 +116,13 @@ class Mmu:
                 return refused
         ipa = IPA(va + s1.offset & stage1.ADDRESS_BITS)
         s2 = self.stage2(ipa, need, privilege)
+        # Alignment comes before permissions, so a refusal for those may hide one for that.
+        leaf = self._leaf(ipa) if is_unaligned and _is_permission(s2) else s2
+        is_device = not isinstance(leaf, Fault) and combined_is_device(
+            s1.attribute, leaf.memattr, fwb=self.regime.stage2.fwb
+        )
+        if is_unaligned and is_device and is_unaligned():
+            return Fault(FaultType.ALIGNMENT, None, stage2.STAGE, ipa)
         if isinstance(s2, Fault):
             return s2
         page = PA((ipa + s2.offset) & ~PAGE_MASK)
@@ -117,7 +137,7 @@ class Mmu:
             s1.level,
             s2.level,
             s1.is_global,
-            combined_is_device(s1.attribute, s2.memattr, fwb=self.regime.stage2.fwb),
+            is_device,
         )
         (self._globals if s1.is_global else self._context).insert(va, entry)
         return entry
@@ -159,6 +179,10 @@ class Mmu:
         self._stage2_entries.insert(ipa, found)
         return found
 
+    def _leaf(self, ipa: IPA) -> Stage2Mapping | Fault:
+        """Translate ``ipa`` without looking at permissions or changing descriptors."""
+        return stage2.walk(self.memory, self.regime.stage2, ipa)
+
     def _fetch(self, ipa: IPA, level: int) -> int | Fault:
         """Read a stage-1 descriptor, which stage 2 may refuse."""
         s2 = self._stage2_for_walk(ipa, READ)
@@ -189,3 +213,7 @@ class Mmu:
     def invalidate(self, operation: TLBI, argument: int, vmid: int) -> int:
         """Carry out a TLBI for ``vmid``; return how many entries went."""
         return invalidate(self.tlb, operation, argument, vmid)
+
+
+def _is_permission(found: Stage2Mapping | Fault) -> bool:
+    return isinstance(found, Fault) and found.type is FaultType.PERMISSION and not found.s1ptw

@@ -76,6 +76,15 @@ class Stage1(NamedTuple):
     mair: int
     flat_attribute: int
     """The memory attribute of data accesses while stage 1 is off."""
+    checked: bool
+    """SCTLR_EL1.A: every access must be aligned."""
+    nAA: bool
+    """SCTLR_EL1.nAA: ordered accesses need not be."""
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether unaligned accesses fault wherever they go, Device memory aside."""
+        return self.checked or not (self.enabled or self.flat_attribute)
 
 
 class Stage2(NamedTuple):
@@ -156,6 +165,8 @@ def decode_regime(registers: ControlRegisters, features: CpuFeatures) -> Transla
         bool(ha and tcr.HD and features.hardware_dirty_state),
         registers.mair,
         NORMAL_WRITE_BACK if hcr.DC else DEVICE_nGnRnE,
+        bool(sctlr.A),
+        bool(sctlr.nAA),
     )
     return TranslationRegime(
         stage1,

@@ -18,8 +18,17 @@ if TYPE_CHECKING:
 _WORD = 4
 _TOP_BYTE = 3
 
-_CANDIDATE = re.compile(rb"[\xd5\x38\x78\xb8\xf8]")
-"""Top bytes of system instructions and of the unscaled forms, where LDTR and STTR lie."""
+_CANDIDATE = re.compile(rb"[\xd5\x38\x78\xb8\xf8\x08\x48\x88\xc8\x19\x59\x99\xd9]")
+"""Top bytes of system instructions, and of the loads and stores that :class:`Sites` lists."""
+
+WATCHED = (
+    (0x3FA0_0000, 0x0880_0000),  # LDAR, STLR, LDLAR, STLLR
+    (0x3FE0_FC00, 0x38A0_C000),  # LDAPR
+    (0x3F20_0C00, 0x1900_0000),  # LDAPUR, STLUR
+    (0xFF20_0400, 0xF820_0400),  # LDRAA, LDRAB
+)
+"""(mask, value) of the loads and stores that need a look before they execute: those that are
+ordered and not exclusive, for their alignment, and those that many CPUs lack."""
 
 UNPRIVILEGED_MASK, UNPRIVILEGED_VALUE = 0x3F20_0C00, 0x3800_0800
 """LDTR and STTR of every size (Arm ARM C4.1, Load/store register (unprivileged))."""
@@ -58,6 +67,8 @@ class Sites(NamedTuple):
     """System instructions that the predicate chose."""
     unprivileged: tuple[Site, ...]
     """LDTR and STTR."""
+    watched: tuple[Site, ...] = ()
+    """Those of :data:`WATCHED`."""
 
 
 def is_free(word: int) -> bool:
@@ -69,6 +80,11 @@ def is_free(word: int) -> bool:
     if not word & _OP0_MASK:
         return wait(word) is None
     return word & _REGISTER_MASK in FREE_REGISTERS
+
+
+def is_watched(word: int) -> bool:
+    """Whether ``word`` is one of :data:`WATCHED`."""
+    return any(word & mask == value for mask, value in WATCHED)
 
 
 def scan(page: bytes | memoryview, intercept: Callable[[int], bool]) -> Sites:
@@ -91,11 +107,14 @@ def scan(page: bytes | memoryview, intercept: Callable[[int], bool]) -> Sites:
         raise ValueError(f"code consists of 4-byte words; {len(code)} bytes were given")
     system: list[Site] = []
     unprivileged: list[Site] = []
+    watched: list[Site] = []
     for match in _CANDIDATE.finditer(code[_TOP_BYTE::_WORD]):
         offset = match.start() * _WORD
         word = int.from_bytes(code[offset : offset + _WORD], "little")
         if word & UNPRIVILEGED_MASK == UNPRIVILEGED_VALUE:
             unprivileged.append(Site(offset, word))
+        elif is_watched(word):
+            watched.append(Site(offset, word))
         elif is_system(word) and not is_free(word) and intercept(word):
             system.append(Site(offset, word))
-    return Sites(tuple(system), tuple(unprivileged))
+    return Sites(tuple(system), tuple(unprivileged), tuple(watched))
