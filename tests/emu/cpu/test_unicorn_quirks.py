@@ -8,107 +8,21 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Final
 
 import pytest
-from unicorn import arm64_const as reg
 from unicorn import unicorn_const as const
-from unicorn.unicorn_py3.arch.arm64 import UcAArch64
-from unicorn.unicorn_py3.unicorn import UcError
 
 from emu.arch.registers.control import CPACR_EL1
 from emu.arch.registers.exceptions import ELR_EL1, SPSR_EL1
-from emu.arch.registers.identification import MIDR_EL1
 from emu.arch.registers.virtualization import HCR_EL2
 from tests.emu.cpu import a64
+from tests.emu.cpu.a64 import NOP
+from tests.emu.cpu.probe import CODE, DATA, PSTATE, X1, X2, X3, Fill, Probe
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from emu.arch.fields import SystemRegister
-
-CODE: Final = 0x10_0000
-DATA: Final = 0x11_0000
-SIZE: Final = 0x10_0000
-NOP: Final = a64.NOP
 LDR: Final = a64.ldr(1, 2)
 STR: Final = a64.str_(1, 2)
-X1, X2, X3 = reg.UC_ARM64_REG_X1, reg.UC_ARM64_REG_X2, reg.UC_ARM64_REG_X3
-PC, PSTATE = reg.UC_ARM64_REG_PC, reg.UC_ARM64_REG_PSTATE
 FETCH, READ, WRITE = const.UC_MEM_FETCH, const.UC_MEM_READ, const.UC_MEM_WRITE
-
-
-class Fill(NamedTuple):
-    """One call of the fill hook."""
-
-    page: int
-    access: int
-    pc: int
-
-
-class Probe:
-    """One instance set up as the engine does it, with a fill hook that can refuse pages."""
-
-    def __init__(self, *, page_size: int | None = 4096, exits: bool = True) -> None:
-        self.uc = UcAArch64(const.UC_ARCH_ARM64, const.UC_MODE_ARM)
-        self.uc.ctl_set_cpu_model(reg.UC_CPU_ARM64_A72)
-        if page_size:
-            self.uc.ctl_set_page_size(page_size)
-        self.uc.ctl_set_tlb_mode(const.UC_TLB_VIRTUAL)
-        if exits:
-            self.uc.ctl_exits_enabled(True)
-            self.uc.ctl_set_exits([])
-        self.uc.mem_map(CODE, SIZE)
-        self.fills: list[Fill] = []
-        self.refused: set[int] = set()
-        self.perms = const.UC_PROT_ALL
-        self.on_fill: Callable[[int], None] = lambda _page: None
-        self.interrupts: list[tuple[int, int]] = []
-        self.uc.hook_add(const.UC_HOOK_TLB_FILL, self._fill)
-        self.uc.hook_add(const.UC_HOOK_INTR, self._interrupt)
-
-    def _fill(self, uc: UcAArch64, page: int, access: int, result: Any, _data: object) -> bool:  # noqa: ANN401
-        self.fills.append(Fill(page, access, uc.reg_read(PC)))
-        self.on_fill(page)
-        result.paddr = page
-        result.perms = self.perms
-        return page not in self.refused
-
-    def _interrupt(self, uc: UcAArch64, number: int, _data: object) -> None:
-        self.interrupts.append((number, uc.reg_read(PC)))
-        uc.emu_stop()
-
-    @property
-    def pc(self) -> int:
-        """The program counter."""
-        return int(self.uc.reg_read(PC))
-
-    def x(self, register: int) -> int:
-        """Return a general register."""
-        return int(self.uc.reg_read(register))
-
-    def write(self, *words: int, at: int = CODE) -> None:
-        """Write code through Unicorn's interface."""
-        self.uc.mem_write(at, b"".join(word.to_bytes(4, "little") for word in words))
-
-    def write_system(self, value: SystemRegister) -> None:
-        """Write a system register."""
-        op0, op1, crn, crm, op2 = value.encoding
-        self.uc.cpr_write(op0, op1, crn, crm, op2, int(value))
-
-    def run(self, count: int, pc: int = CODE, until: int = 0) -> int:
-        """Run; return the error code."""
-        try:
-            self.uc.emu_start(pc, until, count=count)
-        except UcError as error:
-            return int(error.errno)
-        return const.UC_ERR_OK
-
-
-@pytest.fixture
-def probe() -> Probe:
-    """Return an instance set up as the engine does it."""
-    return Probe()
 
 
 # Set-up
@@ -322,12 +236,7 @@ def test_nothing_is_vectored(probe: Probe) -> None:
     probe.run(10)
     assert probe.pc == CODE + 4
     assert probe.uc.reg_read(PSTATE) == before
-    assert probe.uc.cpr_read(*_mrs_order(SPSR_EL1)) == 0
-
-
-def _mrs_order(register: type[SystemRegister]) -> tuple[int, int, int, int, int]:
-    op0, op1, crn, crm, op2 = register.encoding
-    return op0, op1, crn, crm, op2
+    assert probe.uc.cpr_read(*SPSR_EL1.encoding) == 0
 
 
 def test_pstate_alone_does_not_change_the_exception_level_but_a_system_register_write_does(
@@ -383,137 +292,3 @@ def test_illegal_state_is_not_noticed(probe: Probe) -> None:
     probe.write_system(SPSR_EL1(0))
     probe.run(2)
     assert probe.interrupts == []
-
-
-# Hooks on system instructions
-
-
-def test_system_hook_is_bound_to_its_address_and_skips_by_returning_one(probe: Probe) -> None:
-    seen: list[int] = []
-
-    def hook(uc: UcAArch64, _register: int, _encoding: object, _data: object) -> int:
-        seen.append(uc.reg_read(PC))
-        uc.reg_write(X1, 42)
-        return 1
-
-    mrs = a64.mrs(1, MIDR_EL1)
-    probe.write(mrs, a64.add(2, 1, 0), mrs, a64.add(3, 1, 0))
-    _hook_system(probe, CODE + 8, hook)
-    probe.run(4)
-    assert seen == [CODE + 8]
-    assert probe.x(X2) == 0x410F_D083
-    assert probe.x(X3) == 42
-
-
-def test_system_hook_that_returns_zero_lets_the_instruction_run(probe: Probe) -> None:
-    probe.write(a64.mrs(1, MIDR_EL1), NOP)
-    _hook_system(probe, CODE, lambda *_: 0)
-    probe.run(2)
-    assert probe.x(X1) == 0x410F_D083
-
-
-def test_stop_inside_a_system_hook_waits_for_a_code_hook_or_the_next_block(probe: Probe) -> None:
-    def hook(uc: UcAArch64, *_: object) -> int:
-        uc.emu_stop()
-        return 1
-
-    probe.write(a64.mrs(1, MIDR_EL1), a64.add(2, 2, 1), a64.add(2, 2, 1), a64.b(0))
-    _hook_system(probe, CODE, hook)
-    assert probe.run(0) == const.UC_ERR_OK
-    assert probe.pc == CODE + 12 or probe.x(X2) == 2, "the rest of the block still executes"
-    other = Probe()
-    other.write(a64.mrs(1, MIDR_EL1), a64.add(2, 2, 1), a64.add(2, 2, 1), a64.b(0))
-    _hook_system(other, CODE, hook)
-    other.uc.hook_add(const.UC_HOOK_CODE, lambda *_: None, begin=CODE + 4, end=CODE + 4)
-    assert other.run(0) == const.UC_ERR_OK
-    assert (other.pc, other.x(X2)) == (CODE + 4, 0)
-
-
-def test_block_hook_is_given_the_length_of_the_block_at_each_entry(probe: Probe) -> None:
-    blocks: list[tuple[int, int]] = []
-
-    def hook(uc: UcAArch64, address: int, size: int, _data: object) -> None:
-        blocks.append((address, size))
-        if len(blocks) == 3:
-            uc.emu_stop()
-
-    probe.write(NOP, NOP, a64.b(-8))
-    probe.uc.hook_add(const.UC_HOOK_BLOCK, hook)
-    assert probe.run(0) == const.UC_ERR_OK
-    assert blocks == [(CODE, 12)] * 3
-    assert probe.pc == CODE, "the block that finds the stop is not executed"
-
-
-def test_system_hook_costs_nothing_where_another_instruction_stands(probe: Probe) -> None:
-    seen: list[int] = []
-    _hook_system(probe, CODE, note_in(seen))
-    probe.write(NOP, NOP)
-    probe.run(2)
-    assert seen == []
-
-
-def test_system_hook_must_be_there_before_the_code_is_translated(probe: Probe) -> None:
-    seen: list[int] = []
-    probe.write(a64.mrs(1, MIDR_EL1), NOP)
-    probe.run(2)
-    _hook_system(probe, CODE, note_in(seen))
-    probe.run(2)
-    assert seen == []
-    probe.uc.ctl_flush_tb()
-    probe.run(2)
-    assert seen == [1]
-
-
-def test_system_hook_added_in_the_fetch_fill_is_in_time(probe: Probe) -> None:
-    seen: list[int] = []
-    probe.write(a64.mrs(1, MIDR_EL1), NOP)
-    probe.on_fill = lambda page: _hook_system(probe, page, note_in(seen))
-    probe.run(2)
-    assert seen == [1]
-
-
-def note_in(seen: list[int]) -> Callable[..., int]:
-    """Return a hook that takes note of its call and lets the instruction run."""
-
-    def hook(*_: object) -> int:
-        seen.append(1)
-        return 0
-
-    return hook
-
-
-def _hook_system(probe: Probe, va: int, hook: Callable[..., int]) -> None:
-    probe.uc.hook_add(const.UC_HOOK_INSN, hook, None, va, va, reg.UC_ARM64_INS_MRS)
-
-
-# Code
-
-
-def test_code_written_by_python_runs_only_after_translated_code_is_forgotten(probe: Probe) -> None:
-    buffer = mmap.mmap(-1, 0x1000)
-    pointer = ctypes.c_char.from_buffer(buffer)
-    probe.uc.mem_map_ptr(0x30_0000, 0x1000, const.UC_PROT_ALL, ctypes.addressof(pointer))
-
-    def run_with(value: int, prepare: Callable[[], object]) -> int:
-        buffer[0:4] = a64.movz(1, value).to_bytes(4, "little")
-        prepare()
-        probe.run(1, pc=0x30_0000)
-        return probe.x(X1)
-
-    assert run_with(1, lambda: None) == 1
-    assert run_with(2, lambda: None) == 1
-    flush = (const.UC_CTL_TLB_FLUSH, const.UC_CTL_IO_WRITE)
-    assert run_with(3, lambda: probe.uc.ctl(*flush)) == 1
-    assert run_with(4, probe.uc.ctl_flush_tb) == 4
-
-
-def test_code_written_by_the_guest_itself_is_noticed(probe: Probe) -> None:
-    target = CODE + 0x1000
-    probe.write(a64.movz(3, 1), at=target)
-    probe.run(1, pc=target)
-    probe.write(a64.str_(1, 2, 0, 4), NOP)
-    probe.uc.reg_write(X1, a64.movz(3, 2))
-    probe.uc.reg_write(X2, target)
-    probe.run(2)
-    probe.run(1, pc=target)
-    assert probe.x(X3) == 2
