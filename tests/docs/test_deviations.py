@@ -89,37 +89,10 @@ def with_stage1(*words: int, **sctlr: int) -> Bare:
     return bare
 
 
-def test_deviation_device_alignment() -> None:
-    bare = Bare()
-    bare.map_ipa(DATA)
-    bare.set_x(x2=DATA + 1)
-    assert bare.trap(a64.ldr(1, 2), a64.hvc(1)).esr == HVC_1
-
-
-def test_deviation_sctlr_a_alignment() -> None:
-    bare = with_stage1(a64.ldr(1, 2), A=1)
-    bare.set_x(x2=DATA + 1)
-    assert bare.trap().esr == HVC_1
-
-
-@pytest.mark.parametrize("word", [a64.ldar(1, 2), a64.stlr(1, 2)])
-def test_deviation_ordered_alignment(word: int) -> None:
-    bare = with_stage1(word)
-    bare.set_x(x2=DATA + 1)
-    assert bare.trap().esr == HVC_1
-
-
 def test_deviation_sp_alignment() -> None:
     bare = with_stage1(a64.ldr(1, a64.SP), SA=1)
     bare.pe.write(SP_EL1(DATA + 8))
     assert bare.trap().esr == HVC_1
-
-
-def test_deviation_pc_alignment() -> None:
-    bare = with_stage1(a64.br(2))
-    bare.set_x(x2=CODE + 6)
-    trap = bare.trap()
-    assert (trap.esr, trap.elr) == (HVC_1, CODE + 10)
 
 
 def test_deviation_fp_traps() -> None:
