@@ -112,7 +112,7 @@ def abort(
     iss = fault.status | kind.iss
     if fault.s1ptw:
         # What failed is the walk's access, a write only when it updates a descriptor.
-        iss = iss & ~WnR | S1PTW | (WnR if fault.update else 0)
+        iss = iss & ~WnR | S1PTW | (WnR if fault.update and not kind.fetch else 0)
     elif fault.stage == 2:
         iss |= kind.instruction
     if kind.fetch:

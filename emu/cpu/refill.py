@@ -86,6 +86,8 @@ class Refill:
     def _walk(self, va: VA, need: int, privilege: int, pc: VA, pstate: int) -> TlbEntry | None:
         """Walk until the access is allowed or an exception leaves the engine."""
         pe = self._pe
+        if need == READ and self._mmu.regime.updates and self._is_atomic(pc):
+            need = READ | WRITE  # the access is refused as a whole before hardware marks a page
         is_unaligned = None if need == EXECUTE else lambda: pe.watch.is_unaligned(pc)
         while True:
             found = self._mmu.walk(va, need, privilege, is_unaligned)
@@ -103,6 +105,10 @@ class Refill:
             if not pe.resolved_in_place(exception, pstate):
                 return None
 
+    def _is_atomic(self, pc: VA) -> bool:
+        access = decode(self._pe.word_at(pc))
+        return access is not None and access.kind is AccessKind.ATOMIC
+
     def _describe(
         self, fault: Fault, page: VA, need: int, privilege: int, pc: VA
     ) -> tuple[Fault, AbortKind, VA]:
@@ -116,8 +122,8 @@ class Refill:
         write = need == WRITE
         if access is not None:
             if access.kind is AccessKind.ATOMIC:
-                read_fault = self._mmu.walk(page, READ, privilege)
-                both = self._mmu.walk(page, READ | WRITE, privilege)
+                read_fault = self._mmu.probe(page, READ, privilege)
+                both = self._mmu.probe(page, READ | WRITE, privilege)
                 fault = both if isinstance(both, Fault) else fault
                 write = read_fault != fault
             address = self._pe.watch.address_of(access, pc)

@@ -270,10 +270,10 @@ def _cache_maintenance(
     if operation.by_va:
         pe.refresh()
         need = _permission_needed(operation, el)
-        found = pe.mmu.translate(va, need, el)
+        found = pe.mmu.probe(va, need, el)
         if isinstance(found, Fault):
             return abort(found, MAINTENANCE, va, pc, el, external_to_el2=pe.external_aborts_to_el2)
-        pe.maintain(operation, found.page)
+        pe.maintain(operation, found)
     else:
         pe.maintain(operation, None)
     return Outcome.DONE

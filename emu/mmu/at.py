@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Final
 
 from emu.arch.a64.operations import Stage
 from emu.arch.address import IPA
+from emu.arch.descriptors import Stage1Leaf
 from emu.arch.esr.fsc import FaultType
 from emu.arch.registers.exceptions import PAR_EL1, PAR_EL1_FAULT
-from emu.arch.registers.translation import Shareability
 from emu.mmu import stage1
-from emu.mmu.attributes import is_device_attribute
+from emu.mmu.attributes import combined_attribute, combined_shareability
 from emu.mmu.fault import Fault
 from emu.mmu.permissions import EL1_PAN, READ, WRITE
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from emu.arch.address import VA
     from emu.mmu.mmu import Mmu
 
-NORMAL_NON_CACHEABLE: Final = 0x44
+SH_SHIFT: Final = Stage1Leaf.SH.lsb
 _PA_SHIFT: Final = PAR_EL1.PA.lsb
 
 
@@ -50,25 +50,27 @@ def address_translate(mmu: Mmu, operation: AT, va: VA, *, pan: bool) -> PAR_EL1 
         return found
     if found.allowed[privilege] & need != need:
         return Fault(FaultType.PERMISSION, found.level, stage1.STAGE)
+    refused = mmu.mark_accessed(found, write=operation.write)
+    if refused is not None:
+        return refused
     address = int(va) + found.offset & stage1.ADDRESS_BITS
+    attribute, sh1, sh2 = found.attribute, found.descriptor >> SH_SHIFT & 3, 0
     if operation.stages & Stage.S2:
         second = mmu.stage2(IPA(address), need, privilege)
         if isinstance(second, Fault):
             return second
         address += second.offset
+        if mmu.regime.stage2.enabled:
+            fwb = mmu.regime.stage2.fwb
+            attribute = combined_attribute(attribute, second.memattr, fwb=fwb)
+            sh2 = second.descriptor >> SH_SHIFT & 3
     return PAR_EL1.build(
-        ATTR=found.attribute,
+        ATTR=attribute,
         PA=address >> _PA_SHIFT & PAR_EL1.PA.mask,
+        NSE=1,  # RES1 without FEAT_RME
         NS=1,
-        SH=_shareability(found.attribute, found.descriptor),
+        SH=combined_shareability(attribute, sh1, sh2),
     )
-
-
-def _shareability(attributes: int, descriptor: int) -> int:
-    """Return the effective shareability: Device and Non-cacheable are outer shareable."""
-    if is_device_attribute(attributes) or attributes == NORMAL_NON_CACHEABLE:
-        return Shareability.OUTER_SHAREABLE
-    return descriptor >> 8 & 3
 
 
 def fault_report(fault: Fault) -> PAR_EL1:

@@ -66,6 +66,27 @@ class Mmu:
             return entry
         return None
 
+    def probe(self, va: VA, need: int, privilege: int) -> PA | Fault:
+        """Translate ``va`` without an access: nothing is remembered, no descriptor changes.
+
+        For cache maintenance and for questions about an access that has been refused.
+        """
+        s1 = self.stage1(va, privilege)
+        if isinstance(s1, Fault):
+            return s1
+        if s1.allowed[privilege] & need != need:
+            return Fault(FaultType.PERMISSION, s1.level, stage1.STAGE)
+        ipa = IPA(va + s1.offset & stage1.ADDRESS_BITS)
+        s2 = self._leaf(ipa)
+        if isinstance(s2, Fault):
+            return s2
+        if s2.allowed[privilege] & need != need:
+            return Fault(FaultType.PERMISSION, s2.level, stage2.STAGE, ipa)
+        pa = PA(ipa + s2.offset)
+        if not self.memory.contains(pa):
+            return Fault(FaultType.EXTERNAL, None, stage1.STAGE)
+        return pa
+
     def translate(self, va: VA, need: int, privilege: int) -> TlbEntry | Fault:
         """Translate ``va`` for an access.
 
@@ -109,20 +130,17 @@ class Mmu:
             return Fault(FaultType.ALIGNMENT, None, stage1.STAGE)
         if s1.allowed[privilege] & need != need:
             return Fault(FaultType.PERMISSION, s1.level, stage1.STAGE)
-        descriptor = stage1.updated(s1, write=write)
-        if descriptor != s1.descriptor:
-            refused = self._store_stage1(s1, descriptor)
-            if refused is not None:
-                return refused
+        refused = self.mark_accessed(s1, write=write)
+        if refused is not None:
+            return refused
         ipa = IPA(va + s1.offset & stage1.ADDRESS_BITS)
-        s2 = self.stage2(ipa, need, privilege)
-        # Alignment comes before permissions, so a refusal for those may hide one for that.
-        leaf = self._leaf(ipa) if is_unaligned and _is_permission(s2) else s2
-        is_device = not isinstance(leaf, Fault) and combined_is_device(
-            s1.attribute, leaf.memattr, fwb=self.regime.stage2.fwb
-        )
-        if is_unaligned and is_device and is_unaligned():
-            return Fault(FaultType.ALIGNMENT, None, stage2.STAGE, ipa)
+        fwb = self.regime.stage2.fwb
+
+        def refuses(leaf: Stage2Mapping) -> bool:
+            device = combined_is_device(s1.attribute, leaf.memattr, fwb=fwb)
+            return device and is_unaligned is not None and is_unaligned()
+
+        s2 = self.stage2(ipa, need, privilege, refuses)
         if isinstance(s2, Fault):
             return s2
         page = PA((ipa + s2.offset) & ~PAGE_MASK)
@@ -137,7 +155,7 @@ class Mmu:
             s1.level,
             s2.level,
             s1.is_global,
-            is_device,
+            combined_is_device(s1.attribute, s2.memattr, fwb=fwb),
         )
         (self._globals if s1.is_global else self._context).insert(va, entry)
         return entry
@@ -154,21 +172,41 @@ class Mmu:
             return Fault(FaultType.ADDRESS_SIZE, 0, stage1.STAGE)
         return self._flat
 
-    def stage2(self, ipa: IPA, need: int, privilege: int) -> Stage2Mapping | Fault:
-        """Translate ``ipa`` for an access, and update the descriptor where hardware does."""
+    def stage2(
+        self,
+        ipa: IPA,
+        need: int,
+        privilege: int,
+        refuses: Callable[[Stage2Mapping], bool] | None = None,
+    ) -> Stage2Mapping | Fault:
+        """Translate ``ipa`` for an access, and update the descriptor where hardware does.
+
+        Parameters
+        ----------
+        ipa
+            The address.
+        need, privilege
+            As for :meth:`translate`.
+        refuses
+            Says of a translation whether the access is refused for its alignment. This comes
+            before permissions, and before a descriptor is changed.
+        """
         controls = self.regime.stage2
         if not controls.enabled:
             return IDENTITY
         write = bool(need & WRITE)
         known = self._stage2_entries.lookup(ipa)
-        if (
+        usable = (
             known is not None
             and known.allowed[privilege] & need == need
             and not (write and known.clean)
-        ):
-            return known
-        found = stage2.walk(self.memory, controls, ipa)
+        )
+        found = known if known is not None and usable else self._leaf(ipa)
         if isinstance(found, Fault):
+            return found
+        if refuses is not None and refuses(found):
+            return Fault(FaultType.ALIGNMENT, None, stage2.STAGE, ipa)
+        if usable:
             return found
         if found.allowed[privilege] & need != need:
             return Fault(FaultType.PERMISSION, found.level, stage2.STAGE, ipa)
@@ -181,7 +219,8 @@ class Mmu:
 
     def _leaf(self, ipa: IPA) -> Stage2Mapping | Fault:
         """Translate ``ipa`` without looking at permissions or changing descriptors."""
-        return stage2.walk(self.memory, self.regime.stage2, ipa)
+        controls = self.regime.stage2
+        return stage2.walk(self.memory, controls, ipa) if controls.enabled else IDENTITY
 
     def _fetch(self, ipa: IPA, level: int) -> int | Fault:
         """Read a stage-1 descriptor, which stage 2 may refuse."""
@@ -193,8 +232,11 @@ class Mmu:
             return Fault(FaultType.EXTERNAL_ON_WALK, level, stage1.STAGE)
         return word
 
-    def _store_stage1(self, mapping: Stage1Mapping, descriptor: int) -> Fault | None:
-        """Write a stage-1 descriptor back, which stage 2 may refuse."""
+    def mark_accessed(self, mapping: Stage1Mapping, *, write: bool = False) -> Fault | None:
+        """Update a stage-1 descriptor for an access, which stage 2 may refuse."""
+        descriptor = stage1.updated(mapping, write=write)
+        if descriptor == mapping.descriptor:
+            return None
         s2 = self._stage2_for_walk(mapping.address, WRITE)
         if isinstance(s2, Fault):
             return s2._replace(update=True)
@@ -213,7 +255,3 @@ class Mmu:
     def invalidate(self, operation: TLBI, argument: int, vmid: int) -> int:
         """Carry out a TLBI for ``vmid``; return how many entries went."""
         return invalidate(self.tlb, operation, argument, vmid)
-
-
-def _is_permission(found: Stage2Mapping | Fault) -> bool:
-    return isinstance(found, Fault) and found.type is FaultType.PERMISSION and not found.s1ptw

@@ -114,6 +114,8 @@ class TranslationRegime(NamedTuple):
     vmid: int
     asid: int
     """The current ASID, or :data:`STAGE1_OFF`."""
+    updates: bool
+    """Whether hardware updates descriptors of either stage."""
 
 
 class ControlRegisters(NamedTuple):
@@ -168,11 +170,13 @@ def decode_regime(registers: ControlRegisters, features: CpuFeatures) -> Transla
         bool(sctlr.A),
         bool(sctlr.nAA),
     )
+    stage2 = _stage2(registers, hcr, vtcr, features)
     return TranslationRegime(
         stage1,
-        _stage2(registers, hcr, vtcr, features),
+        stage2,
         VTTBR_EL2(registers.vttbr).VMID & vmid_mask,
         current.ASID & asid_mask if enabled else STAGE1_OFF,
+        stage1.ha or stage2.ha,
     )
 
 

@@ -49,14 +49,17 @@ def invalidate(tlb: Tlb, operation: TLBI, argument: int, vmid: int) -> int:
     """
     if operation.regime is not TranslationRegime.EL10:
         return 0
-    scope = operation.scope
-    if scope is TlbiScope.IPA:
+    if operation.scope is TlbiScope.IPA:
         return _by_ipa(tlb, operation, argument, vmid)
-    if scope is TlbiScope.ALL or scope is TlbiScope.VMID:
-        return _whole(tlb, operation, None if scope is TlbiScope.ALL else vmid)
-    if scope is TlbiScope.ASID:
-        return sum(c.clear() for c in tlb.contexts_of(vmid, TlbiVa(argument).ASID))
-    return _by_va(tlb, operation, argument, vmid)
+    match operation.scope:
+        case TlbiScope.ALL:
+            return _whole(tlb, operation, None)
+        case TlbiScope.VMID:
+            return _whole(tlb, operation, vmid)
+        case TlbiScope.ASID:
+            return sum(c.clear() for c in tlb.contexts_of(vmid, TlbiVa(argument).ASID))
+        case _:
+            return _by_va(tlb, operation, argument, vmid)
 
 
 def _whole(tlb: Tlb, operation: TLBI, vmid: int | None) -> int:

@@ -96,6 +96,8 @@ def compare(
         The CPU of the machine.
     """
     found = [*_steps(case, expectation, run, features)]
+    if _may_be_stale(case, expectation, seen):
+        return [each for each in found if each.step == 0]
     if not any(each.field == "outcome" for each in found):
         found += _descriptors(case, expectation, run)
         if not _stopped_half_way(case, len(case.steps), expectation.steps[-1]):
@@ -103,6 +105,16 @@ def compare(
     if expectation.second_seen is not None and seen != expectation.second_seen:
         found.append(Difference(1, "second_seen", "", expectation.second_seen, seen))
     return found
+
+
+def _may_be_stale(case: Case, expectation: Expectation, seen: str | None) -> bool:
+    """Whether the second access may see either the old or the new tables, and saw one of them.
+
+    How long a TLB keeps what it may keep is its own affair, and this machine's is not the
+    recording's.
+    """
+    compared = expectation.second_seen is not None
+    return compared and not case.must_be_new and seen != "neither"
 
 
 def _steps(
