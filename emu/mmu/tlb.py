@@ -73,22 +73,43 @@ class TlbContext:
             del self.pages[va >> PAGE_SHIFT]
             hits += 1
         for shift in {shift for shift, _ in self.blocks}:
-            pages = self.blocks.get((shift, va >> shift), [])
-            kept = [page for page in pages if not self._drop(page, shift, levels)]
-            hits += len(pages) - len(kept)
-            if pages and not kept:
-                del self.blocks[shift, va >> shift]
+            block = dict.fromkeys(self.blocks.pop((shift, va >> shift), ()))
+            # A page whose entry was replaced by one of another size is not the block's any more.
+            cut = [page for page in block if self._shift_of(page) == shift]
+            gone = [page for page in cut if self.pages[page].level1 in levels]
+            for page in gone:
+                del self.pages[page]
+            hits += len(gone)
+            kept = [page for page in cut if page in self.pages]
+            if kept:
+                self.blocks[shift, va >> shift] = kept
         return hits
 
-    def _drop(self, page: int, shift: int, levels: range) -> bool:
-        """Remove a page cut from a block; report whether it is gone from that block."""
+    def remove_range(self, first: int, size: int, levels: range) -> int:
+        """Remove what translates any of ``size`` bytes; for sizes beyond the entries there are.
+
+        Parameters
+        ----------
+        first
+            The lowest VA as a signed number.
+        size
+            Bytes.
+        levels
+            As for :meth:`remove`.
+        """
+        gone = [
+            page
+            for page, entry in self.pages.items()
+            if entry.level1 in levels and _overlaps(_signed(page), entry.shift, first, size)
+        ]
+        for page in gone:
+            del self.pages[page]
+        return len(gone)
+
+    def _shift_of(self, page: int) -> int | None:
+        """Return the block size of a page's entry."""
         entry = self.pages.get(page)
-        if entry is None or entry.shift != shift:
-            return True  # replaced meanwhile by an entry of another size
-        if entry.level1 not in levels:
-            return False
-        del self.pages[page]
-        return True
+        return None if entry is None else entry.shift
 
     def clear(self) -> int:
         """Remove everything; return how many entries went."""
@@ -134,11 +155,34 @@ class Stage2Entries:
                 hits += 1
         return hits
 
+    def remove_range(self, first: int, size: int, levels: range) -> int:
+        """Remove what translates any of ``size`` bytes; for sizes beyond the entries there are."""
+        gone = [
+            (shift, block)
+            for (shift, block), entry in self._entries.items()
+            if entry.level in levels and _overlaps(block << shift, shift, first, size)
+        ]
+        for key in gone:
+            del self._entries[key]
+        return len(gone)
+
     def clear(self) -> int:
         """Remove everything; return how many entries went."""
         hits = len(self._entries)
         self._entries.clear()
         return hits
+
+
+def _overlaps(address: int, shift: int, first: int, size: int) -> bool:
+    """Whether the block that contains an address has a byte in a range."""
+    start = address >> shift << shift
+    return start < first + size and first < start + (1 << shift)
+
+
+def _signed(page: int) -> int:
+    """Return the signed VA of a page number."""
+    va = page << PAGE_SHIFT
+    return va - (va >> 63 << 64)
 
 
 class Tlb:
@@ -160,10 +204,13 @@ class Tlb:
 
     def contexts_of(self, vmid: int | None, asid: int | None = None) -> list[TlbContext]:
         """Return the contexts of a VMID (None: all), of all ASIDs or of one."""
+        if vmid is not None and asid is not None:
+            context = self.contexts.get((vmid, asid))
+            return [] if context is None else [context]
         return [
             context
             for (v, a), context in self.contexts.items()
-            if (vmid is None or v == vmid) and (asid is None or a == asid)
+            if vmid in {None, v} and asid in {None, a}
         ]
 
     def __len__(self) -> int:

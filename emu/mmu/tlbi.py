@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from emu.arch.a64.operations import Stage, TranslationRegime
 from emu.arch.a64.tlbi import TLBI, TlbiScope
@@ -11,8 +11,11 @@ from emu.arch.address import IPA, VA
 from emu.mmu.regime import STAGE1_OFF
 from emu.mmu.tlb import GLOBAL, Tlb, TlbContext
 
+if TYPE_CHECKING:
+    from emu.arch.fields import Bits
+
 ANY_LEVEL: Final = range(4)
-_VA_BITS: Final = 56
+_MASK64: Final = (1 << 64) - 1
 _PAGE_SHIFT: Final = 12
 
 
@@ -20,11 +23,9 @@ class Span(NamedTuple):
     """The addresses and leaf levels that an argument names."""
 
     first: int
-    """First address, a page boundary."""
-    steps: int
-    """How many pages or granules."""
-    step: int
-    """Bytes between them."""
+    """First address, a page boundary. A VA is signed: bit 55 fills the top."""
+    size: int
+    """Bytes, a multiple of the page size."""
     levels: range
 
 
@@ -72,26 +73,31 @@ def _whole(tlb: Tlb, operation: TLBI, vmid: int | None) -> int:
 
 def _by_ipa(tlb: Tlb, operation: TLBI, argument: int, vmid: int) -> int:
     if operation.is_range:
-        span = _range_span(TlbiRangeIpa(argument))
+        fields = TlbiRangeIpa(argument)
+        span = _range_span(fields, fields.BaseADDR)
     else:
-        span = _page_span(TlbiIpa(argument).IPA << _PAGE_SHIFT, TlbiIpa(argument).TTL)
+        span = _page_span(TlbiIpa(argument).IPA, TlbiIpa(argument).TTL)
     entries = tlb.stage2_entries(vmid)
-    return sum(
-        entries.remove(IPA(span.first + i * span.step), span.levels) for i in range(span.steps)
-    )
+    if span.size >> _PAGE_SHIFT > len(entries):
+        return entries.remove_range(span.first, span.size, span.levels)
+    pages = range(span.first, span.first + span.size, 1 << _PAGE_SHIFT)
+    return sum(entries.remove(IPA(ipa), span.levels) for ipa in pages)
 
 
 def _by_va(tlb: Tlb, operation: TLBI, argument: int, vmid: int) -> int:
     if operation.is_range:
-        span = _range_span(TlbiRangeVa(argument))
+        fields = TlbiRangeVa(argument)
+        span = _range_span(fields, _signed(fields.BaseADDR, TlbiRangeVa.BaseADDR))
     else:
-        span = _page_span(TlbiVa(argument).VA << _PAGE_SHIFT, TlbiVa(argument).TTL)
+        span = _page_span(_signed(TlbiVa(argument).VA, TlbiVa.VA), TlbiVa(argument).TTL)
     asid = None if operation.scope is TlbiScope.VA_ALL_ASID else TlbiVa(argument).ASID
-    contexts = _matching(tlb, vmid, asid)
     hits = 0
-    for i in range(span.steps):
-        va = _sign_extended(span.first + i * span.step)
-        hits += sum(context.remove(va, span.levels) for context in contexts)
+    for context in _matching(tlb, vmid, asid):
+        if span.size >> _PAGE_SHIFT > len(context.pages):
+            hits += context.remove_range(span.first, span.size, span.levels)
+            continue
+        for address in range(span.first, span.first + span.size, 1 << _PAGE_SHIFT):
+            hits += context.remove(VA(address & _MASK64), span.levels)
     return hits
 
 
@@ -102,22 +108,22 @@ def _matching(tlb: Tlb, vmid: int, asid: int | None) -> list[TlbContext]:
     return [c for a in (asid, GLOBAL, STAGE1_OFF) for c in tlb.contexts_of(vmid, a)]
 
 
-def _page_span(address: int, ttl: int) -> Span:
+def _page_span(frame: int, ttl: int) -> Span:
     hint = level_hint(ttl)
     levels = ANY_LEVEL if hint is None else range(hint.level, hint.level + 1)
-    return Span(address, 1, 1 << _PAGE_SHIFT, levels)
+    return Span(frame << _PAGE_SHIFT, 1 << _PAGE_SHIFT, levels)
 
 
-def _range_span(argument: TlbiRangeVa | TlbiRangeIpa) -> Span:
+def _range_span(argument: TlbiRangeVa | TlbiRangeIpa, base: int) -> Span:
     shift = argument.granule_shift
     if shift is None:
-        return Span(0, 0, 0, ANY_LEVEL)
+        return Span(0, 0, ANY_LEVEL)
     level = argument.TTL
     levels = range(level, level + 1) if level else ANY_LEVEL
-    return Span(argument.BaseADDR << shift, argument.pages, 1 << shift, levels)
+    return Span(base << shift, argument.pages << shift, levels)
 
 
-def _sign_extended(va: int) -> VA:
-    """Return a VA from the bits that an argument holds: bit 55 fills the top."""
-    va &= (1 << _VA_BITS) - 1
-    return VA(va | (((1 << 8) - 1) << _VA_BITS if va >> (_VA_BITS - 1) else 0))
+def _signed(value: int, field: Bits[int]) -> int:
+    """Read a field as a signed number: the highest bit it holds fills the top of a VA."""
+    width = field.msb - field.lsb + 1
+    return value - (value >> width - 1 << width)
