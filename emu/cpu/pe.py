@@ -132,7 +132,7 @@ class ProcessingElement:
         self.blocks = self.engine.blocks
         self.timer = GenericTimer(lambda: self.time)
         self.registers = RegisterFile(self.engine, features, self.timer, index)
-        self.code = CodePages(memory, self.engine, lambda word: system.intercept(word, features))
+        self.code = CodePages(memory, self.engine, self._intercept)
         self.watch = Watch(self)
         self._refill = Refill(self)
 
@@ -444,6 +444,11 @@ class ProcessingElement:
         if isinstance(operation, IC):
             for pe in self._reached(operation):
                 pe.look_again_at_code(pa)
+
+    def _intercept(self, word: int) -> bool:
+        """Whether a system instruction matters to this PE as EL2 has set it up."""
+        hcr = self.registers.el2(HCR_EL2)
+        return system.intercept(word, self.features) or system.traps_zeroing(word, hcr)
 
     def look_again_at_code(self, pa: PA | None) -> None:
         """Forget what is known of the code on the page of ``pa``, or of all code."""

@@ -123,6 +123,12 @@ def intercept(word: int, features: CpuFeatures) -> bool:
     )
 
 
+def traps_zeroing(word: int, hcr: int) -> bool:
+    """Whether ``word`` is DC ZVA and HCR_EL2 traps it; otherwise it runs natively, as a store."""
+    instruction = decode_system(word) if hcr & TDZ else None
+    return instruction is not None and instruction.operation is DC.ZVA
+
+
 def execute(
     pe: ProcessingElement, instruction: SystemInstruction, pc: VA, el: int
 ) -> Outcome | ArmException:

@@ -24,15 +24,6 @@ FILES: Final = sorted(Path(__file__).parent.glob("*.jsonl.gz"))
 SHOWN: Final = 5
 
 
-NOT_YET: Final = {
-    "max": "af align at fuzz hcr prio s1ptw tlbi",
-    "cortex-a72": "align at fuzz hcr prio tlbi",
-    "neoverse-n1": "addrsize af align at fuzz geom hcr hpfar ifetch iss lpa2 perm prio s1 s1ptw "
-    "sea tlbi trans",
-}
-"""Families in which the machine is still known to differ. One that no longer does must go."""
-
-
 def family(file: Path) -> str:
     return file.name.removesuffix(".jsonl.gz")
 
@@ -41,9 +32,7 @@ def families() -> Iterator[ParameterSet]:
     """Yield every file with every profile."""
     for file in FILES:
         for name in NAMES:
-            known = family(file) in NOT_YET[name].split()
-            marks = [pytest.mark.xfail(strict=True)] if known else []
-            yield pytest.param(file, name, id=f"{family(file)}-{name}", marks=marks)
+            yield pytest.param(file, name, id=f"{family(file)}-{name}")
 
 
 @cache

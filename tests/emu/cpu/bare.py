@@ -97,7 +97,8 @@ class Bare:
             self.pe.write_x(n, RANDOM_X | n << 8)
 
     def _set_up(self, pe: Any) -> None:  # noqa: ANN401  # a ProcessingElement
-        pe.write(HCR_EL2.build(RW=1, VM=1))
+        # Normal memory while stage 1 is off: Device memory refuses unaligned accesses.
+        pe.write(HCR_EL2.build(RW=1, VM=1, DC=1))
         pe.write(VTCR)
         pe.write(self.vttbr(vmid=1))
         pe.write(TCR)
@@ -154,6 +155,7 @@ class Bare:
         """Turn stage 1 on, with code and vectors mapped flat for EL0 and EL1 to execute."""
         for page in self._code_pages:
             self.map_va(page, page, S1_RW | tables.S1_READ_ONLY | tables.S1_EL0)
+        self.pe.write(self.pe.read(HCR_EL2).replace(DC=0))
         self.pe.write(SCTLR_RES1.replace(M=1, **sctlr))
 
     def vttbr(self, vmid: int) -> VTTBR_EL2:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 VIRTUAL: Final = 0x20_0000_0000
 NS: Final = 1 << 9
+RES1: Final = 1 << 11
 INNER: Final = 3 << 7
 OUTER: Final = 2 << 7
 MAIR: Final = MAIR_EL1(0x44_04_FF)
@@ -55,7 +56,7 @@ def by_el2(bare: Bare, operation: AT, va: int) -> int:
 @pytest.mark.parametrize("operation", STAGE_1)
 def test_stage_1_gives_the_ipa_to_guest_and_el2(bare: Bare, operation: AT) -> None:
     on(bare)
-    expected = 0xFF << 56 | DATA | NS | INNER
+    expected = 0xFF << 56 | DATA | RES1 | NS | INNER
     assert by_guest(bare, operation, VIRTUAL + 0x123) == expected
     assert by_el2(bare, operation, VIRTUAL + 0x123) == expected
 

@@ -34,6 +34,9 @@ ONE, TWO = 0x111, 0x222
 USER_CODE: Final = S1_RW | tables.S1_READ_ONLY | tables.S1_EL0
 LOAD: Final = (a64.ldr(1, 2), a64.hvc(0), a64.b(-8))
 
+STAGE1_ALLOWED = HCR_EL2.build(RW=1, VM=1)
+"""HCR_EL2 without DC, which would keep stage 1 off."""
+
 
 class TwoProcesses:
     """DATA is IPA_1 in one set of stage-1 tables and IPA_2 in another."""
@@ -49,6 +52,7 @@ class TwoProcesses:
             space.map(CODE, CODE, USER_CODE)
             space.map(DATA, ipa, S1_RW | (tables.S1_NG if nG else 0))
             self.roots.append(space.root)
+        bare.pe.write(STAGE1_ALLOWED)
         bare.pe.write(SCTLR_RES1.replace(M=1))
         bare.set_x(x2=DATA)
         bare.start()
@@ -92,6 +96,7 @@ def test_asid_has_8_bits_unless_tcr_as() -> None:
 def test_asid_has_8_bits_on_a_cpu_with_no_more() -> None:
     bare = Bare(CORTEX_A72.replace(ID_AA64MMFR0_EL1(0x1104)))
     bare.pe.write(TCR.replace(AS=1))
+    bare.pe.write(STAGE1_ALLOWED)
     bare.pe.write(SCTLR_RES1.replace(M=1))
     bare.pe.write(TTBR0_EL1.build(ASID=0x1234))
     bare.pe.refresh()
@@ -101,6 +106,7 @@ def test_asid_has_8_bits_on_a_cpu_with_no_more() -> None:
 def test_asid_can_be_that_of_ttbr1() -> None:
     bare = Bare()
     bare.pe.write(TCR.replace(A1=1))
+    bare.pe.write(STAGE1_ALLOWED)
     bare.pe.write(SCTLR_RES1.replace(M=1))
     bare.pe.write(TTBR0_EL1.build(ASID=1))
     bare.pe.write(TTBR1_EL1.build(ASID=2))
@@ -218,6 +224,7 @@ def test_stage_1_on_and_off_by_the_guest(bare: Bare) -> None:
     bare.code(*program)
     bare.map_va(CODE, CODE, USER_CODE)
     bare.map_va(DATA, DATA + 0x1000)
+    bare.pe.write(STAGE1_ALLOWED)
     bare.set_x(x2=DATA, x10=SCTLR_RES1.replace(M=1), x11=SCTLR_RES1)
     bare.trap(*program)
     assert [bare.x(n) for n in (5, 6, 7)] == [ONE, TWO, ONE]
@@ -239,6 +246,7 @@ def test_stage_2_off_makes_the_ipa_the_pa(bare: Bare) -> None:
 def test_default_cacheability_turns_stage_2_on_and_stage_1_off(bare: Bare) -> None:
     bare.memory.write_u64(bare.map_ipa(DATA), ONE)
     bare.code(*LOAD)
+    bare.pe.write(STAGE1_ALLOWED)
     bare.pe.write(SCTLR_RES1.replace(M=1))
     bare.pe.write(HCR_EL2.build(RW=1, DC=1))
     bare.set_x(x2=DATA)

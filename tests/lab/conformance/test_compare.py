@@ -247,10 +247,17 @@ def test_memory_counts_where_it_was_recorded(content: dict[str, Any]) -> None:
     ]
 
 
-def test_what_the_second_access_saw_counts(content: dict[str, Any]) -> None:
+def test_what_the_second_access_saw_counts_where_it_must_be_new(content: dict[str, Any]) -> None:
+    content["second"] = {"must_be_new": True}
     content["expect"][0]["second_seen"] = "new"
     assert _compare(_case(content), seen="new") == []
     assert _compare(_case(content), seen="old") == [Difference(1, "second_seen", "", "new", "old")]
+
+
+def test_a_tlb_may_keep_what_it_need_not_drop(content: dict[str, Any]) -> None:
+    content["expect"][0]["second_seen"] = "new"
+    assert _compare(_case(content), seen="old") == []
+    assert _compare(_case(content), seen="neither") != []
 
 
 def test_code_that_no_case_laid_out_has_no_free_bits(faulting: dict[str, Any]) -> None:

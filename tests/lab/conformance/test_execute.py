@@ -78,6 +78,7 @@ def test_a_guest_without_end_is_stopped(bench: Bench, content: dict[str, Any]) -
 
 
 def test_simd_registers_are_compared_by_halves(bench: Bench, content: dict[str, Any]) -> None:
+    content["sys"]["hcr_el2"] = "0x80001001"  # DC: Normal memory, which need not be aligned
     _code(content, "0x3dc00021", HVC_0)  # ldr q1, [x1]
     (first,) = execute(bench, parse(content, "")).steps
     assert first.q_changed == {"q1[0]": 0x1122_3344_5566_7788, "q1[1]": 0x99AA_BBCC_DDEE_FF00}
@@ -85,6 +86,7 @@ def test_simd_registers_are_compared_by_halves(bench: Bench, content: dict[str, 
 
 
 def test_simd_lanes_start_with_values_of_their_own(bench: Bench, content: dict[str, Any]) -> None:
+    content["sys"]["hcr_el2"] = "0x80001001"
     _code(content, "0x3d800023", HVC_0)  # str q3, [x1]
     run = execute(bench, parse(content, ""))
     assert run.memory[PA(DATA)] == 0xF0F0_F0F0_F0F0_F006
