@@ -36,7 +36,7 @@ from emu.arch.registers.identification import (
     ID_AA64ISAR0_EL1,
 )
 from emu.arch.registers.timer import CNTV_CVAL_EL0
-from emu.arch.registers.translation import MAIR_EL1, TCR_EL1
+from emu.arch.registers.translation import TCR_EL1
 from emu.arch.registers.virtualization import HCR_EL2
 from emu.cpu.pe import EL2Entry
 from emu.machine import Machine
@@ -230,17 +230,6 @@ def test_deviation_inconsistent_sl0() -> None:
     bare.pe.write(VTCR.replace(SL0=0))
     trap = bare.trap(a64.NOP)
     assert IssDataAbort(trap.esr).DFSC == FaultStatusCode.TRANSLATION_L0
-
-
-def test_deviation_at_stage_12_attributes() -> None:
-    device = Bare()
-    device.stage1_on()
-    device.map_va(DATA, DATA)
-    device.map_ipa(DATA, attributes=S2_RW & ~tables.S2_NORMAL)
-    device.pe.write(MAIR_EL1.build(Attr0=0xFF))
-    device.pe.at(AT.S12E1R, VA(DATA))
-    result = device.pe.read(PAR_EL1)
-    assert (result.F, result.ATTR) == (0, 0xFF)
 
 
 def test_deviation_wnr_of_s1ptw() -> None:
