@@ -148,14 +148,9 @@ def execute(
     operation = instruction.operation
     if operation is not None and not is_implemented(operation, pe.features):
         return undefined(pc)
-    if el == 0:
-        if instruction.encoding.op1 != _EL0_OP1:
-            return undefined(pc)
-        enable = _el0_enable(instruction)
-        if enable and not pe.registers.read(SCTLR_EL1) & enable:
-            return _trap(1, instruction, pc)
-    if is_trapped(instruction, pe.registers.el2(HCR_EL2)):
-        return _trap(2, instruction, pc)
+    refusal = trapped(pe, instruction, pc, el)
+    if refusal is not None:
+        return refusal
     if operation is not None:
         argument = pe.registers.x(instruction.rt)
         if isinstance(operation, TLBI):
@@ -196,8 +191,19 @@ def _el0_enable(instruction: SystemInstruction) -> int:
     return _EL0_ENABLE.get(instruction.encoding, default)
 
 
-def trapped(pe: ProcessingElement, instruction: SystemInstruction, pc: VA) -> ArmException | None:
-    """Return the trap to EL2 of ``instruction`` under HCR_EL2, or None."""
+def trapped(
+    pe: ProcessingElement, instruction: SystemInstruction, pc: VA, el: int
+) -> ArmException | None:
+    """Return what ``instruction`` is refused with, or None.
+
+    What EL1 keeps from EL0 comes before the traps to EL2 of HCR_EL2.
+    """
+    if el == 0:
+        if instruction.encoding.op1 != _EL0_OP1:
+            return undefined(pc)
+        enable = _el0_enable(instruction)
+        if enable and not pe.registers.read(SCTLR_EL1) & enable:
+            return _trap(1, instruction, pc)
     if is_trapped(instruction, pe.registers.el2(HCR_EL2)):
         return _trap(2, instruction, pc)
     return None

@@ -82,7 +82,7 @@ class Watch:
         instruction = decode_system(word)
         assert instruction is not None
         assert instruction.operation is DC.ZVA
-        outcome = system.trapped(self._pe, instruction, pc)
+        outcome = system.trapped(self._pe, instruction, pc, pstate >> 2 & 3)
         if outcome is not None:
             return outcome
         address = VA(self._pe.registers.x(instruction.rt))
