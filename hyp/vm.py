@@ -23,6 +23,7 @@ from hyp.stats import Stats
 from hyp.tablepages import TablePages
 from hyp.tlb import Stage2Tlb
 from hyp.vcpu import VCPU
+from hyp.vmid import host_of, next_vmid
 from hyp.vtcr import Stage2Geometry, ipa_bits_of_type, vttbr
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class VM:
     host
         The VMM process. VMs on one machine share it, since it owns the machine's memory.
     vmid
-        The tag of the VM's TLB entries. VMs that share a machine need different ones.
+        The tag of the VM's TLB entries; the machine's next one unless it is given.
 
     Attributes
     ----------
@@ -74,19 +75,21 @@ class VM:
         ipa_bits: int = 40,
         *,
         host: HostMemory | None = None,
-        vmid: int = 1,
+        vmid: int | None = None,
     ) -> None:
         pe = machine.pes[0]
         self.machine = machine
         self.features = HostFeatures.of(pe)
         self.ipa_bits = ipa_bits_of_type(ipa_bits, self.features.ipa_limit)
         self.ipa_end = 1 << self.ipa_bits
+        if vmid is None:
+            vmid = next_vmid(machine, self.features.vmid_bits)
         if not 0 < vmid < 1 << self.features.vmid_bits:
             raise KvmError(
                 Errno.EINVAL,
                 f"VMID {vmid} is not possible; use 1 to {(1 << self.features.vmid_bits) - 1}",
             )
-        self.host = host if host is not None else HostMemory(machine.memory)
+        self.host = host if host is not None else host_of(machine)
         self.events = Events()
         self.stats = Stats()
         self.memslots = MemSlots()
