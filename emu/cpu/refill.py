@@ -17,6 +17,8 @@ from emu.arch.address import PAGE_SHIFT, VA
 from emu.arch.registers.exceptions import PSTATE
 from emu.cpu import engine
 from emu.cpu.aborts import FETCH, ZEROING, AbortKind, abort, data_access, faulting_address
+from emu.cpu.blocks import INSTRUCTION_BYTES
+from emu.cpu.instructions import misaligned_pc
 from emu.mmu.fault import Fault
 from emu.mmu.permissions import EL0, EL1, EL1_PAN, EXECUTE, READ, WRITE
 
@@ -86,6 +88,9 @@ class Refill:
     def _walk(self, va: VA, need: int, privilege: int, pc: VA, pstate: int) -> TlbEntry | None:
         """Walk until the access is allowed or an exception leaves the engine."""
         pe = self._pe
+        if need == EXECUTE and pc % INSTRUCTION_BYTES:
+            pe.resolved_in_place(misaligned_pc(pc), pstate)  # taken to EL1: never resolved
+            return None
         if need == READ and self._mmu.regime.updates and self._is_atomic(pc):
             need = READ | WRITE  # the access is refused as a whole before hardware marks a page
         is_unaligned = None if need == EXECUTE else lambda: pe.watch.is_unaligned(pc)
