@@ -1,8 +1,9 @@
 """A machine whose EL2 is the test.
 
-Stage 2 is on, with 40-bit IPAs; stage 1 is off until :meth:`Bare.stage1_on`. Nothing is
-mapped but what the test maps. Code stands at :data:`CODE`, where VA and IPA are the same; the
-EL1 vectors at :data:`VECTORS` leave to EL2 with ``HVC #(0x100 + index)``.
+Stage 2 is on, with 40-bit IPAs; stage 1 is off until :meth:`Bare.stage1_on`, and memory is
+Normal nevertheless (HCR_EL2.DC), so that it can be accessed unaligned. Nothing is mapped but
+what the test maps. Code stands at :data:`CODE`, where VA and IPA are the same; the EL1 vectors
+at :data:`VECTORS` leave to EL2 with ``HVC #(0x100 + index)``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from emu.arch.registers.exceptions import (
     SPSR_EL2,
     VBAR_EL1,
 )
-from emu.arch.registers.translation import SCTLR_EL1, TCR_EL1, TTBR0_EL1, TTBR1_EL1
+from emu.arch.registers.translation import MAIR_EL1, SCTLR_EL1, TCR_EL1, TTBR0_EL1, TTBR1_EL1
 from emu.arch.registers.virtualization import HCR_EL2, VTCR_EL2, VTTBR_EL2
 from emu.cpu.pe import EL2Entry
 from emu.machine import Machine
@@ -105,6 +106,7 @@ class Bare:
         pe.write(TTBR0_EL1(self.s1.root))
         pe.write(TTBR1_EL1(self.s1_upper.root))
         pe.write(SCTLR_RES1)
+        pe.write(MAIR_EL1.build(Attr0=0xFF))
         pe.write(VBAR_EL1(VECTORS))
         pe.write(CPACR_EL1.build(FPEN=3))
 

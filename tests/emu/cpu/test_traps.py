@@ -83,6 +83,7 @@ TRAPPED: Final = {
     "TPCP DC IVAC": ("TPCP", DC.IVAC.word(REGISTER)),
     "TPCP DC CVAC": ("TPCP", DC.CVAC.word(REGISTER)),
     "TPCP DC CIVAC": ("TPCP", DC.CIVAC.word(REGISTER)),
+    "TDZ DC ZVA": ("TDZ", DC.ZVA.word(REGISTER)),
     "TPU DC CVAU": ("TPU", DC.CVAU.word(REGISTER)),
     "TPU IC IVAU": ("TPU", IC.IVAU.word(REGISTER)),
     "TPU IC IALLU": ("TPU", IC.IALLU.word(REGISTER)),
