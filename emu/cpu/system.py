@@ -119,8 +119,18 @@ def intercept(word: int, features: CpuFeatures) -> bool:
     return (
         instruction.encoding in _INTERCEPTED_REGISTERS
         or is_id_group_3(instruction.encoding)
+        or is_performance_monitor(instruction.encoding)
         or is_trapped(instruction, -1)
     )
+
+
+def is_performance_monitor(encoding: Encoding) -> bool:
+    """Whether a register is one of the PMU, which the machine lacks.
+
+    The engine has one, whose cycle counter runs by the host's clock.
+    """
+    op0, op1, crn, crm, _ = encoding
+    return op0 == 3 and op1 in (0, 3) and ((crn == 9 and crm >= 12) or (crn == 14 and crm >= 8))
 
 
 def traps_zeroing(word: int, hcr: int) -> bool:
@@ -161,6 +171,8 @@ def execute(
         if isinstance(operation, AT):
             return _address_translate(pe, operation, VA(argument), pc, el)
         return _cache_maintenance(pe, operation, VA(argument), pc, el)
+    if is_performance_monitor(instruction.encoding):
+        return undefined(pc)
     register = REGISTERS.get(instruction.encoding)
     if register is not None and register in TIMER_EL0_ENABLE:
         return _timer(pe, instruction, register, pc, el)
