@@ -259,6 +259,7 @@ class ProcessingElement:
             If SPSR_EL2 does not name EL0 or EL1 in AArch64.
         """
         self._stalls = 0
+        self.mmu.forget_walk()  # whoever was EL2's guest may have changed the tables
         deadline = self._retired + budget
         pc = self._return_to_guest()
         while True:

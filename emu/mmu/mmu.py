@@ -51,6 +51,7 @@ class Mmu:
         """Take over new control register values."""
         regime = decode_regime(registers, self.features)
         self.regime: TranslationRegime = regime
+        self._kept: dict[tuple[VA, int], Stage1Mapping] = {}
         self._flat = stage1.flat(regime.stage1.flat_attribute)
         self._context = self.tlb.context(regime.vmid, regime.asid)
         self._globals = self.tlb.context(regime.vmid, GLOBAL)
@@ -123,7 +124,7 @@ class Mmu:
         D8.15.2).
         """
         write = bool(need & WRITE)
-        s1 = self.stage1(va, privilege)
+        s1 = self._kept.get((va, privilege)) or self.stage1(va, privilege)
         if isinstance(s1, Fault):
             return s1
         if is_unaligned and is_device_attribute(s1.attribute) and is_unaligned():
@@ -142,6 +143,7 @@ class Mmu:
 
         s2 = self.stage2(ipa, need, privilege, refuses)
         if isinstance(s2, Fault):
+            self._kept = {(va, privilege): s1}  # the access will be tried again
             return s2
         page = PA((ipa + s2.offset) & ~PAGE_MASK)
         if not self.memory.contains(page, PAGE_SIZE):
@@ -252,6 +254,11 @@ class Mmu:
             return Fault(FaultType.PERMISSION, s2.level, stage2.STAGE, ipa, s1ptw=True)
         return s2
 
+    def forget_walk(self) -> None:
+        """Forget the stage-1 result of the walk that stage 2 refused last."""
+        self._kept = {}
+
     def invalidate(self, operation: TLBI, argument: int, vmid: int) -> int:
         """Carry out a TLBI for ``vmid``; return how many entries went."""
+        self.forget_walk()
         return invalidate(self.tlb, operation, argument, vmid)
