@@ -120,9 +120,10 @@ class GenericTimer:
 
         A time in the past means that the interrupt is asserted now.
         """
+        now = self.physical_count()
         due = [
-            compare + offset
-            for timer, offset in ((self._virtual, self._offset), (self._physical, 0))
+            now + max(0, compare - count)
+            for timer, count in ((self._virtual, self.virtual_count()), (self._physical, now))
             if (compare := timer.due()) is not None
         ]
         return min(due) * INSTRUCTIONS_PER_TICK if due else None
