@@ -161,3 +161,27 @@ def test_idle_time_counts(bare: Bare) -> None:
     bare.trap()
     assert bare.x(5) == 100
     assert (bare.pe.retired, bare.pe.time) == (3, 1603)
+
+
+def test_waiting_passes_the_time_until_the_next_timer_interrupt(bare: Bare) -> None:
+    bare.pe.write(CNTV_CVAL_EL0(100))
+    bare.pe.write(CNTV_CTL_EL0(1))
+    bare.run(*[a64.NOP] * 24, budget=24)
+    assert bare.pe.wait_for_interrupt()
+    assert (bare.pe.time, bare.pe.retired) == (1600, 24)
+    assert bare.pe.read(CNTV_CTL_EL0) == 5
+
+
+def test_waiting_for_what_is_there_already_takes_no_time(bare: Bare) -> None:
+    bare.run(*[a64.NOP] * 40, budget=40)
+    bare.pe.write(CNTV_CVAL_EL0(1))
+    bare.pe.write(CNTV_CTL_EL0(1))
+    assert bare.pe.wait_for_interrupt()
+    assert bare.pe.idle == 0
+
+
+def test_waiting_for_nothing_is_refused(bare: Bare) -> None:
+    bare.pe.write(CNTV_CVAL_EL0(1))
+    bare.pe.write(CNTV_CTL_EL0(3))
+    assert not bare.pe.wait_for_interrupt()
+    assert bare.pe.time == 0
