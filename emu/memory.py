@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-from contextlib import suppress
 from typing import Final
 
 from emu.arch.address import PA, PAGE_SIZE
@@ -37,10 +36,7 @@ class PhysicalMemory:
             )
         self.base = base
         self.size = size
-        self._buffer = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        if hasattr(mmap, "MADV_HUGEPAGE"):  # Linux: fewer faults of the host, where it can
-            with suppress(OSError):
-                self._buffer.madvise(mmap.MADV_HUGEPAGE)
+        self._buffer = mmap.mmap(-1, size)
         self._bytes = memoryview(self._buffer)
         self._words = self._bytes.cast("Q")
         self._instructions = self._bytes.cast("I")
