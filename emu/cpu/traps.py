@@ -8,6 +8,7 @@ from emu.arch.a64.maintenance import DC, IC, CachePoint
 from emu.arch.a64.operations import Shareability
 from emu.arch.a64.system import Operation, SystemInstruction, SystemKind
 from emu.arch.a64.tlbi import TLBI
+from emu.arch.fields import Encoding
 from emu.arch.registers.exceptions import AFSR0_EL1, AFSR1_EL1, ESR_EL1, FAR_EL1
 from emu.arch.registers.identification import (
     CCSIDR_EL1,
@@ -29,8 +30,6 @@ from emu.arch.registers.virtualization import HCR_EL2
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from emu.arch.fields import Encoding
 
 
 class TrapRule(NamedTuple):
@@ -60,6 +59,10 @@ _CACHE_IDENTIFICATION: Final = frozenset(
     register.encoding for register in (CTR_EL0, CCSIDR_EL1, CLIDR_EL1, CSSELR_EL1)
 )
 
+_REVISION: Final = frozenset({REVIDR_EL1.encoding, Encoding(3, 1, 0, 0, 7)})
+"""REVIDR_EL1 and AIDR_EL1."""
+_COHERENCY_OR_BEYOND: Final = frozenset({CachePoint.POC, CachePoint.POP, CachePoint.PODP})
+
 
 def is_id_group_3(encoding: Encoding) -> bool:
     """Whether a register is in ID group 3: op0 3, op1 0, CRn 0, CRm 1 to 7."""
@@ -84,7 +87,7 @@ RULES: Final = (
         HCR_EL2.TID2.in_place,
         lambda i: i.encoding in _CACHE_IDENTIFICATION,
     ),
-    TrapRule(HCR_EL2.TID1.in_place, lambda i: _reads(i) and i.encoding == REVIDR_EL1.encoding),
+    TrapRule(HCR_EL2.TID1.in_place, lambda i: _reads(i) and i.encoding in _REVISION),
     TrapRule(HCR_EL2.TVM.in_place, lambda i: _writes(i) and i.encoding in _VIRTUAL_MEMORY_CONTROLS),
     TrapRule(HCR_EL2.TRVM.in_place, lambda i: _reads(i) and i.encoding in _VIRTUAL_MEMORY_CONTROLS),
     TrapRule(
@@ -103,7 +106,7 @@ RULES: Final = (
     ),
     TrapRule(
         HCR_EL2.TPCP.in_place,
-        lambda i: isinstance(i.operation, DC) and i.operation.point is CachePoint.POC,
+        lambda i: isinstance(i.operation, DC) and i.operation.point in _COHERENCY_OR_BEYOND,
     ),
     TrapRule(
         HCR_EL2.TPU.in_place,
