@@ -8,6 +8,7 @@ import pytest
 
 from emu.arch.a64.maintenance import AT, DC, IC
 from emu.arch.a64.tlbi import TLBI
+from emu.arch.features import CORTEX_A72
 from emu.arch.registers.control import DAIF
 from emu.arch.registers.exceptions import (
     AFSR0_EL1,
@@ -24,7 +25,10 @@ from emu.arch.registers.identification import (
     CSSELR_EL1,
     CTR_EL0,
     DCZID_EL0,
+    ID_AA64ISAR0_EL1,
+    ID_AA64ISAR1_EL1,
     ID_AA64MMFR0_EL1,
+    ID_AA64MMFR2_EL1,
     ID_AA64PFR0_EL1,
     MIDR_EL1,
     REVIDR_EL1,
@@ -39,10 +43,10 @@ from emu.arch.registers.translation import (
     TTBR1_EL1,
 )
 from tests.emu.cpu import a64
-from tests.emu.cpu.bare import CODE, DATA, EL0T, EL1H, SCTLR_RES1, Taken, Trap
+from tests.emu.cpu.bare import CODE, DATA, EL0T, EL1H, SCTLR_RES1, Bare, Taken, Trap
 
 if TYPE_CHECKING:
-    from tests.emu.cpu.bare import Bare
+    from emu.arch.fields import SystemRegister
 
 VIRTUAL_MEMORY_CONTROLS: Final = (
     SCTLR_EL1,
@@ -74,6 +78,7 @@ TRAPPED: Final = {
     "TID2 read of CSSELR_EL1": ("TID2", a64.mrs(REGISTER, CSSELR_EL1)),
     "TID2 write of CSSELR_EL1": ("TID2", a64.msr(CSSELR_EL1, REGISTER)),
     "TID1 REVIDR_EL1": ("TID1", a64.mrs(REGISTER, REVIDR_EL1)),
+    "TID1 AIDR_EL1": ("TID1", 0xD539_00E0 | REGISTER),
     "TTLB VMALLE1": ("TTLB", TLBI.VMALLE1.word(REGISTER)),
     "TTLB VAE1IS": ("TTLB", TLBI.VAE1IS.word(REGISTER)),
     "TTLB ASIDE1": ("TTLB", TLBI.ASIDE1.word(REGISTER)),
@@ -90,6 +95,25 @@ TRAPPED: Final = {
     "TPU IC IALLUIS": ("TPU", IC.IALLUIS.word(REGISTER)),
 }
 """The bit of HCR_EL2 and an instruction that it traps."""
+
+
+NEWER: Final = CORTEX_A72.replace(
+    ID_AA64MMFR2_EL1.build(EVT=2), ID_AA64ISAR0_EL1.build(TLB=2), ID_AA64ISAR1_EL1.build(DPB=2)
+)
+NEWER_TRAPS: Final[dict[str, set[TLBI | IC | DC]]] = {
+    "TTLBIS": {TLBI.VMALLE1IS, TLBI.VAE1IS, TLBI.RVAE1IS},
+    "TTLBOS": {TLBI.VMALLE1OS, TLBI.VAE1OS, TLBI.RVAE1OS},
+    "TTLB": {TLBI.VMALLE1, TLBI.VMALLE1IS, TLBI.VAE1IS, TLBI.RVAE1IS, TLBI.VMALLE1OS,
+             TLBI.VAE1OS, TLBI.RVAE1OS},
+    "TICAB": {IC.IALLUIS},
+    "TOCU": {IC.IALLU, IC.IVAU, DC.CVAU},
+    "TPU": {IC.IALLU, IC.IALLUIS, IC.IVAU, DC.CVAU},
+    "TPCP": {DC.CVAC, DC.CVAP, DC.CVADP},
+}  # fmt: skip
+"""Of these operations, those that a bit traps."""
+NEWER_OPERATIONS: Final = sorted(
+    {operation for trapped in NEWER_TRAPS.values() for operation in trapped}, key=str
+)
 
 
 def sys64(word: int) -> int:
@@ -136,6 +160,34 @@ def test_instruction_runs_without_its_bit(bare: Bare, case: str) -> None:
         register = next(r for r in (*VIRTUAL_MEMORY_CONTROLS, CSSELR_EL1) if a64.msr(r, 5) == word)
         bare.set_x(x5=bare.pe.read(register))
     assert bare.trap(word, a64.hvc(0)).esr == 0x5A00_0000
+
+
+@pytest.mark.parametrize("bit", NEWER_TRAPS)
+@pytest.mark.parametrize("operation", NEWER_OPERATIONS, ids=str)
+def test_traps_of_operations_with_later_features(bit: str, operation: TLBI | IC | DC) -> None:
+    bare = Bare(NEWER)
+    bare.change_hcr(**{bit: 1})
+    bare.map_ipa(DATA)
+    bare.set_x(x5=DATA)
+    word = operation.word(REGISTER)
+    esr = sys64(word) if operation in NEWER_TRAPS[bit] else 0x5A00_0000
+    assert bare.trap(word, a64.hvc(0)).esr == esr
+
+
+@pytest.mark.parametrize("register", [CCSIDR_EL1, CLIDR_EL1, CSSELR_EL1, CTR_EL0])
+def test_tid4_traps_cache_identification_but_ctr(register: type[SystemRegister]) -> None:
+    bare = Bare(NEWER)
+    bare.change_hcr(TID4=1)
+    word = a64.mrs(5, register)
+    esr = 0x5A00_0000 if register is CTR_EL0 else sys64(word)
+    assert bare.trap(word, a64.hvc(0)).esr == esr
+
+
+@pytest.mark.parametrize("bit", ["TTLBIS", "TTLBOS", "TICAB", "TOCU", "TID4"])
+def test_bits_of_a_missing_feature_trap_nothing(bare: Bare, bit: str) -> None:
+    bare.change_hcr(**{bit: 1})
+    words = (TLBI.VMALLE1IS.word(), IC.IALLUIS.word(), IC.IALLU.word(), a64.mrs(5, CLIDR_EL1))
+    assert bare.trap(*words, a64.hvc(0)).esr == 0x5A00_0000
 
 
 @pytest.mark.parametrize("register", NO_MEMORY_CONTROLS)
