@@ -76,6 +76,7 @@ def resolutions(guest: Guest) -> list[Resolution]:
 
 
 @pytest.mark.parametrize("access", [load, store])
+@pytest.mark.kvm_row(2)
 def test_first_touch_maps_one_page_readable_and_writable(guest: Guest, access: object) -> None:
     assert callable(access)
     assert isinstance(guest.run(access(RAM + 0x3008)), Intr)
@@ -94,6 +95,7 @@ def test_the_mapped_page_is_what_the_vmm_sees_at_its_address(guest: Guest) -> No
     assert guest.machine.memory.read(page_of(guest, RAM), 5) == b"below"
 
 
+@pytest.mark.kvm_row(5)
 def test_fetch_maps_executable_and_invalidates_the_icache_before_the_entry_is_made() -> None:
     guest = make_guest()
     guest.run(fetch(RAM))
@@ -102,6 +104,7 @@ def test_fetch_maps_executable_and_invalidates_the_icache_before_the_entry_is_ma
     assert ("IVAU", page_of(guest, RAM), SIZE_4K) in guest.pe.log
 
 
+@pytest.mark.kvm_row(5)
 def test_lazy_execute_takes_a_second_fault_and_keeps_write(guest: Guest) -> None:
     guest.run(store(RAM))
     assert guest.vm.stats.icache_invalidations == 0
@@ -111,6 +114,7 @@ def test_lazy_execute_takes_a_second_fault_and_keeps_write(guest: Guest) -> None
     assert resolutions(guest) == [Resolution.MAPPED, Resolution.RELAXED]
 
 
+@pytest.mark.kvm_row(5)
 def test_with_dic_the_first_access_maps_executable_without_invalidation() -> None:
     guest = make_guest(DIC_CPU)
     guest.run(load(RAM))
@@ -123,6 +127,7 @@ def test_walk_of_an_instruction_fetch_does_not_make_its_tables_executable(guest:
     assert prot_of(guest, RAM) == Prot.R | Prot.W
 
 
+@pytest.mark.kvm_row(8)
 def test_second_fault_on_a_mapped_page_is_retried_without_tlb_invalidation(guest: Guest) -> None:
     guest.run(load(RAM))
     before = guest.vm.pgt.get_leaf(RAM)
@@ -134,6 +139,7 @@ def test_second_fault_on_a_mapped_page_is_retried_without_tlb_invalidation(guest
 
 
 @pytest.mark.parametrize(("features", "cleaned"), [(OLD_CPU, 1), (NEW_CPU, 0)])
+@pytest.mark.kvm_row(52)
 def test_new_mapping_is_cleaned_to_memory_unless_write_back_is_forced(
     features: object, cleaned: int
 ) -> None:
@@ -153,6 +159,7 @@ def test_two_megabyte_pages_are_mapped_as_a_block() -> None:
     assert page_of(guest, RAM) % SIZE_2M == 0
 
 
+@pytest.mark.kvm_row(40)
 def test_gigabyte_page_is_mapped_as_a_block() -> None:
     guest = make_guest(size=SIZE_1G, page_size=SIZE_1G, memory_size=3 << 30)
     guest.run(load(RAM + 0x1234_5000))
@@ -175,6 +182,7 @@ def test_gigabyte_page_under_a_smaller_slot_is_mapped_by_two_megabytes() -> None
         (0x8000_0000, SIZE_4K, 0x8000_0000),  # the block reaches beyond the slot's end
     ],
 )
+@pytest.mark.kvm_row(38)
 def test_block_that_does_not_fit_the_slot_is_mapped_by_pages(
     ipa: int, size: int, touch: int
 ) -> None:
@@ -186,6 +194,7 @@ def test_block_that_does_not_fit_the_slot_is_mapped_by_pages(
     assert prot_of(guest, touch) is not None
 
 
+@pytest.mark.kvm_row(38)
 def test_block_that_begins_before_the_slot_is_mapped_by_pages() -> None:
     guest = make_guest()
     hva = guest.vm.host.mmap(8 << 20, SIZE_2M)
@@ -202,6 +211,7 @@ def dirty(guest: Guest) -> list[int]:
     return [n for n in range(len(bitmap) * 8) if bitmap[n // 8] >> n % 8 & 1]
 
 
+@pytest.mark.kvm_row(21)
 def test_read_under_logging_maps_read_only_and_only_the_write_is_dirty() -> None:
     guest = make_guest(flags=LOG)
     guest.run(load(RAM + 0x5000))
@@ -212,6 +222,7 @@ def test_read_under_logging_maps_read_only_and_only_the_write_is_dirty() -> None
     assert dirty(guest) == [5]
 
 
+@pytest.mark.kvm_row(6)
 def test_write_permission_fault_keeps_execute() -> None:
     guest = make_guest(flags=LOG)
     guest.run(fetch(RAM))
@@ -219,6 +230,7 @@ def test_write_permission_fault_keeps_execute() -> None:
     assert prot_of(guest, RAM) == Prot.R | Prot.W | Prot.X
 
 
+@pytest.mark.kvm_row(12)
 def test_write_to_a_block_under_logging_leaves_one_page_of_it() -> None:
     guest = make_guest(page_size=SIZE_2M)
     guest.run(load(RAM))
@@ -233,6 +245,7 @@ def test_write_to_a_block_under_logging_leaves_one_page_of_it() -> None:
     assert dirty(guest) == [3]
 
 
+@pytest.mark.kvm_row(11)
 def test_pages_become_a_block_again_once_logging_is_off() -> None:
     guest = make_guest(page_size=SIZE_2M, flags=LOG)
     guest.run(store(RAM), store(RAM + 0x1000))
@@ -243,6 +256,7 @@ def test_pages_become_a_block_again_once_logging_is_off() -> None:
     assert guest.vm.stats.table_pages == tables - 1
 
 
+@pytest.mark.kvm_row(23)
 def test_a_walk_that_sets_the_access_flag_dirties_the_table_page() -> None:
     guest = make_guest(flags=LOG)
     guest.run(store(RAM + 0x7000, S1PTW=True))
@@ -264,6 +278,7 @@ def test_permission_fault_finds_the_page_by_translating_the_address(guest: Guest
     assert guest.pe.read(PAR_EL1) == 0x1234, "the guest's own PAR_EL1 survives"
 
 
+@pytest.mark.kvm_row(73)
 def test_permission_fault_is_retried_when_the_guest_has_changed_its_tables(guest: Guest) -> None:
     guest.pe.stage1 = lambda _va: None
     guest.pe.write(PAR_EL1(0x1234))
@@ -284,6 +299,7 @@ def test_permission_fault_of_a_walk_uses_hpfar() -> None:
 # --- access flag -------------------------------------------------------------------------
 
 
+@pytest.mark.kvm_row(42)
 def test_access_flag_fault_sets_the_flag_and_nothing_else(guest: Guest) -> None:
     guest.run(load(RAM))
     leaf = guest.vm.pgt.get_leaf(RAM)
@@ -305,6 +321,7 @@ def test_access_flag_fault_sets_the_flag_and_nothing_else(guest: Guest) -> None:
 # --- holes and read-only slots -----------------------------------------------------------
 
 
+@pytest.mark.kvm_row(29)
 def test_fetch_from_a_hole_gives_the_guest_an_instruction_abort(guest: Guest) -> None:
     guest.run(Trap(fetch(HOLE).esr, HOLE, HOLE, pc=HOLE))
     esr = injected(guest)
@@ -330,6 +347,7 @@ def set_up_walk(guest: Guest) -> None:
 
 
 @pytest.mark.parametrize("access", [load, store, fetch])
+@pytest.mark.kvm_row(30)
 def test_walk_through_a_hole_gives_the_guest_an_external_abort_on_its_walk(
     guest: Guest, access: object
 ) -> None:
@@ -350,6 +368,7 @@ def test_walk_through_a_hole_that_is_no_longer_there_just_restarts(guest: Guest)
     assert guest.vcpu.pc == 0
 
 
+@pytest.mark.kvm_row(30)
 def test_walk_that_writes_to_a_read_only_slot_is_an_external_abort() -> None:
     guest = make_guest(flags=READONLY)
     guest.pe.write(TCR_EL1.build(T0SZ=25))
@@ -360,12 +379,14 @@ def test_walk_that_writes_to_a_read_only_slot_is_an_external_abort() -> None:
     assert injected(guest).ISS == FaultStatusCode.EXTERNAL_ON_WALK_L1
 
 
+@pytest.mark.kvm_row(31)
 def test_cache_maintenance_in_a_hole_is_skipped(guest: Guest) -> None:
     assert isinstance(guest.run(Trap(load(HOLE, CM=True, instruction=0).esr, 0, HOLE, 0x80)), Intr)
     assert guest.vcpu.pc == 0x84
     assert resolutions(guest) == [Resolution.SKIPPED]
 
 
+@pytest.mark.kvm_row(31)
 def test_cache_maintenance_on_a_read_only_slot_is_not_skipped() -> None:
     guest = make_guest(flags=READONLY)
     exit_ = guest.run(load(RAM, CM=True, instruction=0))
@@ -374,12 +395,14 @@ def test_cache_maintenance_on_a_read_only_slot_is_not_skipped() -> None:
     assert guest.vcpu.pc == 0
 
 
+@pytest.mark.kvm_row(34)
 def test_read_only_slot_is_mapped_read_only() -> None:
     guest = make_guest(flags=READONLY)
     guest.run(load(RAM))
     assert prot_of(guest, RAM) == Prot.R
 
 
+@pytest.mark.kvm_row(34)
 def test_write_to_a_read_only_slot_is_mmio_at_its_address() -> None:
     guest = make_guest(flags=READONLY)
     guest.pe.x[5] = 0x1122_3344_5566_7788
@@ -388,11 +411,13 @@ def test_write_to_a_read_only_slot_is_mmio_at_its_address() -> None:
     assert resolutions(guest) == [Resolution.MMIO]
 
 
+@pytest.mark.kvm_row(24)
 def test_access_to_a_hole_is_mmio_with_the_page_offset_of_the_address(guest: Guest) -> None:
     exit_ = guest.run(load(HOLE, far=0xFFFF_0000_0000_0ABC))
     assert exit_ == Mmio(IPA(HOLE + 0xABC), bytes(8), 8, False)
 
 
+@pytest.mark.kvm_row(26)
 def test_access_without_syndrome_in_a_hole_fails_the_run_and_changes_nothing(
     guest: Guest,
 ) -> None:
@@ -405,6 +430,7 @@ def test_access_without_syndrome_in_a_hole_fails_the_run_and_changes_nothing(
     assert "kvm_mmio_nisv" in guest.event_names()
 
 
+@pytest.mark.kvm_row(26)
 def test_access_without_syndrome_goes_to_user_space_if_it_wants_it(guest: Guest) -> None:
     guest.vm.enable_cap(Cap.ARM_NISV_TO_USER)
     exit_ = guest.run(store(HOLE, instruction=0, far=0x18))
@@ -415,6 +441,7 @@ def test_access_without_syndrome_goes_to_user_space_if_it_wants_it(guest: Guest)
 # --- addresses beyond the machine --------------------------------------------------------
 
 
+@pytest.mark.kvm_row(32)
 def test_ipa_beyond_the_vm_is_an_external_abort_with_the_ipa_as_address() -> None:
     guest = make_guest(ipa_bits=36)
     guest.run(load(1 << 36, level=0, far=0x123))
@@ -424,6 +451,7 @@ def test_ipa_beyond_the_vm_is_an_external_abort_with_the_ipa_as_address() -> Non
 
 
 @pytest.mark.parametrize(("access", "ec"), [(load, 0x25), (fetch, 0x21)])
+@pytest.mark.kvm_row(32)
 def test_ipa_beyond_the_machine_is_an_address_size_fault_at_level_0(
     access: object, ec: int
 ) -> None:
@@ -485,6 +513,7 @@ def test_running_out_of_memory_for_tables_is_an_error_exit(guest: Guest) -> None
     assert "tables" in exit_.message
 
 
+@pytest.mark.kvm_row(49)
 def test_permission_fault_without_logging_needs_no_spare_tables(guest: Guest) -> None:
     guest.run(load(RAM))
     guest.vcpu.memcache.free()
@@ -503,6 +532,7 @@ def test_unsupported_exclusive_is_given_to_the_guest(guest: Guest) -> None:
 
 
 @pytest.mark.parametrize("status", [FaultStatusCode.ALIGNMENT, FaultStatusCode.TLB_CONFLICT, 0x3F])
+@pytest.mark.kvm_row(1)
 def test_unknown_status_code_fails_the_run_and_names_it(guest: Guest, status: int) -> None:
     exit_ = guest.run(Trap(load(RAM).esr & ~0x3F | status, RAM, RAM))
     assert isinstance(exit_, Error)
@@ -528,6 +558,7 @@ def test_external_abort_becomes_an_serror_of_the_guest(guest: Guest) -> None:
     assert resolutions(guest) == [Resolution.SEA]
 
 
+@pytest.mark.kvm_row(28)
 def test_external_abort_goes_to_user_space_if_it_wants_it(guest: Guest) -> None:
     guest.vm.enable_cap(Cap.ARM_SEA_TO_USER)
     exit_ = guest.run(external())

@@ -55,12 +55,14 @@ def guest() -> Guest:
     return make_guest(flags=LOG)
 
 
+@pytest.mark.kvm_row(17)
 def test_get_returns_each_write_once(guest: Guest) -> None:
     write(guest, 3, 70, 1024)
     assert list(dirty_pages(guest.vm.get_dirty_log(0))) == [3, 70, 1024]
     assert list(dirty_pages(guest.vm.get_dirty_log(0))) == []
 
 
+@pytest.mark.kvm_row(17)
 def test_get_protects_the_pages_again_so_that_the_next_write_is_seen(guest: Guest) -> None:
     write(guest, 3)
     guest.vm.get_dirty_log(0)

@@ -51,6 +51,7 @@ def guest() -> Guest:
         (Mode.EL0t, 0x400, ExceptionClass.DABT_LOW),
     ],
 )
+@pytest.mark.kvm_row(74)
 def test_abort_goes_to_the_vector_of_the_mode(
     guest: Guest, mode: Mode, vector: int, ec: ExceptionClass
 ) -> None:
@@ -104,6 +105,7 @@ def test_nothing_happens_until_it_is_applied(guest: Guest) -> None:
     assert guest.pe.read(ELR_EL1) == PC, "once"
 
 
+@pytest.mark.kvm_row(75)
 def test_exception_beats_the_step(guest: Guest) -> None:
     kvm_incr_pc(guest.vcpu)
     kvm_inject_undefined(guest.vcpu)

@@ -25,6 +25,7 @@ def test_topup_fills_to_capacity() -> None:
     assert len(cache) == CAPACITY == 40
 
 
+@pytest.mark.kvm_row(49)
 def test_topup_does_nothing_while_the_minimum_is_there() -> None:
     frames, cache = make(128)
     cache.topup(2)

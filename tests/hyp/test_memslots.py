@@ -99,6 +99,7 @@ ERRORS = [
     [row[1:] for row in ERRORS],
     ids=[row[0] for row in ERRORS],
 )
+@pytest.mark.kvm_row(35)
 def test_refusals(guest: Guest, changes: dict[str, int], errno: Errno, text: str) -> None:
     error = refused(guest, **changes)
     assert error.errno is errno
@@ -111,6 +112,7 @@ def test_readonly_cannot_be_cleared_either(guest: Guest) -> None:
         guest.add_slot(2, 0x9000_0000, SIZE, hva=hva_of(guest, 2))
 
 
+@pytest.mark.kvm_row(35)
 def test_same_again_does_nothing(guest: Guest) -> None:
     before = guest.vm.memslots.by_id(1)
     guest.add_slot(1, BASE, SIZE, hva=hva_of(guest))
@@ -128,6 +130,7 @@ def test_neighbours_may_touch(guest: Guest) -> None:
     assert [slot.id for slot in guest.vm.memslots] == [0, 3, 1, 2]
 
 
+@pytest.mark.kvm_row(35)
 def test_deleted_slot_is_a_hole_and_its_pages_are_unmapped(guest: Guest) -> None:
     guest.run(load(BASE))
     guest.vm.set_user_memory_region(MemoryRegion(1, 0, IPA(BASE), 0, HVA(0)))
@@ -136,6 +139,7 @@ def test_deleted_slot_is_a_hole_and_its_pages_are_unmapped(guest: Guest) -> None
     assert not pte_valid(guest.vm.pgt.get_leaf(IPA(BASE)).pte)
 
 
+@pytest.mark.kvm_row(35)
 def test_moved_slot_takes_its_memory_along(guest: Guest) -> None:
     guest.run(store(BASE))
     page = guest.vm.pgt.get_leaf(IPA(BASE)).pte
@@ -150,6 +154,7 @@ def test_slot_may_move_onto_itself(guest: Guest) -> None:
     assert guest.vm.memslots.find(BASE >> PAGE_SHIFT) is None
 
 
+@pytest.mark.kvm_row(15)
 def test_logging_protects_what_is_mapped_and_flushes() -> None:
     guest = make_guest()
     guest.run(store(RAM))

@@ -67,6 +67,7 @@ EXTENSIONS = [
 
 @pytest.mark.parametrize("user", [True, False], ids=["user space", "in process"])
 @pytest.mark.parametrize(("size", "signed", "x", "answer", "register"), EXTENSIONS)
+@pytest.mark.kvm_row(24)
 def test_read_is_extended_as_the_instruction_says(  # a table
     guest: Guest, size: int, signed: bool, x: bool, answer: int, register: int, user: bool
 ) -> None:
@@ -95,6 +96,7 @@ def test_read_is_extended_as_the_instruction_says(  # a table
 @pytest.mark.parametrize(
     ("mode", "sctlr"), [(Mode.EL1h, SCTLR_EL1.build(EE=1)), (Mode.EL0t, SCTLR_EL1.build(E0E=1))]
 )
+@pytest.mark.kvm_row(25)
 def test_big_endian_read_is_swapped_before_its_sign_is_looked_at(  # a table
     guest: Guest,
     size: int,
@@ -114,6 +116,7 @@ def test_big_endian_read_is_swapped_before_its_sign_is_looked_at(  # a table
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, 8])
+@pytest.mark.kvm_row(24)
 def test_write_shows_the_low_bytes_of_the_register(guest: Guest, size: int) -> None:
     guest.pe.x[5] = 0x8877_6655_4433_2211
     exit_ = guest.run(store(HOLE, instruction=instruction(size), far=0x10))
@@ -163,6 +166,7 @@ def test_immediate_exit_completes_the_access_and_returns(guest: Guest) -> None:
     assert guest.vcpu.pc == 0x4000_0104
 
 
+@pytest.mark.kvm_row(27, 75)
 def test_external_abort_from_user_space_replaces_the_access(guest: Guest) -> None:
     guest.pe.x[5] = 7
     guest.run(load(HOLE, far=0xFFFF_0000_0000_0010))

@@ -102,6 +102,7 @@ def is_off(exit_: Exit) -> bool:
     return isinstance(exit_, SystemEvent) and exit_.type is SystemEventType.SHUTDOWN
 
 
+@pytest.mark.kvm_row(2)
 def test_first_touch_is_invisible_to_the_guest() -> None:
     box = Box(a64.movz(0, 42), a64.str_(0, 1), a64.ldr(6, 1), *SYSTEM_OFF)
     assert is_off(box.run())
@@ -120,6 +121,7 @@ def test_store_to_a_user_space_device_and_load_from_it() -> None:
     assert box.x(6) == 0xFFFF_FFFF_FFFF_8001
 
 
+@pytest.mark.kvm_row(27)
 def test_abort_from_user_space_reaches_the_guests_vector() -> None:
     box = Box(a64.ldr(6, 2))
     box.machine.pes[0].write(VBAR_EL1(RAM + 0x800))
@@ -135,6 +137,7 @@ def test_abort_from_user_space_reaches_the_guests_vector() -> None:
     assert box.x(6) == 0
 
 
+@pytest.mark.kvm_row(29)
 def test_fetch_from_a_hole_reaches_the_guests_vector() -> None:
     box = Box(a64.br(2))
     box.machine.pes[0].write(VBAR_EL1(RAM + 0x800))
@@ -173,6 +176,7 @@ def test_write_to_a_read_only_slot_exits_once_with_the_slots_address() -> None:
     assert (box.x(4), box.x(6)) == (7, 8)
 
 
+@pytest.mark.kvm_row(5)
 def test_lazy_execute_takes_two_faults_unless_the_icache_is_coherent() -> None:
     for features, faults in ((CORTEX_A72, 1), (_dic(), 0)):
         box = Box(a64.str_(0, 1), a64.br(1), features=features)
@@ -227,6 +231,7 @@ def test_two_megabyte_pages_take_one_fault_each(fwb: int) -> None:
     assert box.vm.stats.pages_mapped == {SIZE_2M: 2}
 
 
+@pytest.mark.kvm_row(12)
 def test_logging_splits_a_block_that_the_guest_is_using() -> None:
     box = Box(a64.str_(1, 1), a64.str_(0, 2), a64.str_(1, 1), *SYSTEM_OFF, page_size=SIZE_2M)
     assert isinstance(box.run(), Mmio)
@@ -283,6 +288,7 @@ RANGE_OPERATIONS = CORTEX_A72.replace(
 
 @pytest.mark.parametrize("features", [CORTEX_A72, RANGE_OPERATIONS], ids=["by leaf", "by range"])
 @pytest.mark.parametrize("unmapped", [0, 5, 511])
+@pytest.mark.kvm_row(50)
 def test_no_page_of_a_block_is_used_after_part_of_it_was_unmapped(
     features: CpuFeatures, unmapped: int
 ) -> None:

@@ -114,6 +114,7 @@ def test_map_without_spare_pages_fails_and_leaves_no_locked_entry(s2: Stage2) ->
 
 
 @pytest.mark.parametrize("prot", [RW, Prot.R, RWX])
+@pytest.mark.kvm_row(8)
 def test_map_of_what_is_there_is_eagain_even_with_other_permissions(s2: Stage2, prot: Prot) -> None:
     s2.map(ADDR, SIZE_4K, OUTPUT, RW)
     stores = len(s2.memory.stores)
@@ -123,6 +124,7 @@ def test_map_of_what_is_there_is_eagain_even_with_other_permissions(s2: Stage2, 
     assert s2.pe.log == []
 
 
+@pytest.mark.kvm_row(10)
 def test_another_output_breaks_the_entry_before_it_is_made(s2: Stage2) -> None:
     s2.map(ADDR, SIZE_4K, OUTPUT, RW)
     s2.memory.stores.clear()
@@ -188,6 +190,7 @@ def test_a_leaf_that_does_not_fit_at_level_3_is_refused(s2: Stage2) -> None:
 
 
 @pytest.mark.parametrize("features", [OLD_CPU, NEW_CPU])
+@pytest.mark.kvm_row(11)
 def test_a_block_replaces_a_table_and_frees_it(features: CpuFeatures) -> None:
     s2 = make_stage2(features)
     s2.map(ADDR, SIZE_4K, OUTPUT, RW)
@@ -241,12 +244,14 @@ def test_unmap_frees_the_tables_that_become_empty(s2: Stage2) -> None:
     assert s2.pgt.get_leaf(IPA(ADDR)) == (0, 1)
 
 
+@pytest.mark.kvm_row(50)
 def test_unmap_of_part_of_a_block_removes_all_of_it(s2: Stage2) -> None:
     s2.map(ADDR, SIZE_2M, OUTPUT, RW)
     s2.pgt.unmap(IPA(ADDR + SIZE_4K), SIZE_4K)
     assert not pte_valid(s2.pgt.get_leaf(IPA(ADDR)).pte)
 
 
+@pytest.mark.kvm_row(52)
 def test_unmap_cleans_what_it_removes_unless_write_back_is_forced() -> None:
     for features, cleaned in ((OLD_CPU, 1), (NEW_CPU, 0)):
         s2 = make_stage2(features)
@@ -262,6 +267,7 @@ def test_device_memory_is_not_cleaned(s2: Stage2) -> None:
     assert "CIVAC" not in s2.pe.names()
 
 
+@pytest.mark.kvm_row(51)
 def test_unmap_invalidates_once_for_the_range_where_the_machine_can() -> None:
     s2 = make_stage2(NEW_CPU)
     for n in range(8):
@@ -272,6 +278,7 @@ def test_unmap_invalidates_once_for_the_range_where_the_machine_can() -> None:
     assert s2.pe.names() == ["RIPAS2E1IS", "VMALLE1IS"]
 
 
+@pytest.mark.kvm_row(51)
 def test_unmap_invalidates_each_leaf_where_the_machine_cannot(s2: Stage2) -> None:
     for n in range(3):
         s2.map(ADDR + n * SIZE_4K, SIZE_4K, OUTPUT, RW)
@@ -301,6 +308,7 @@ def test_wrprotect_takes_write_only_and_flushes_nothing(s2: Stage2) -> None:
     assert s2.pe.log == []
 
 
+@pytest.mark.kvm_row(7)
 def test_relax_perms_adds_and_never_removes(s2: Stage2) -> None:
     s2.map(ADDR, SIZE_4K, OUTPUT, Prot.R | Prot.X)
     s2.pe.log.clear()
@@ -309,6 +317,7 @@ def test_relax_perms_adds_and_never_removes(s2: Stage2) -> None:
     assert s2.pe.names() == ["IPAS2E1", "VMALLE1"]
 
 
+@pytest.mark.kvm_row(7)
 def test_relax_perms_changes_nothing_but_permissions(s2: Stage2) -> None:
     s2.map(ADDR, SIZE_2M, OUTPUT, Prot.R)
     before = s2.pgt.get_leaf(IPA(ADDR)).pte
@@ -373,6 +382,7 @@ def test_flush_is_nothing_where_write_back_is_forced() -> None:
 # --- end of life -------------------------------------------------------------------------
 
 
+@pytest.mark.kvm_row(57)
 def test_destroy_gives_every_page_back_without_tlb_invalidation(s2: Stage2) -> None:
     s2.map(ADDR, SIZE_4K, OUTPUT, RW)
     s2.map(ADDR + SIZE_2M, SIZE_2M, OUTPUT, RW)

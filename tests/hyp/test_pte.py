@@ -37,6 +37,7 @@ RW = Prot.R | Prot.W
         (RW | Prot.NORMAL_NC, True, MemAttrFWB.NORMAL_NC),
     ],
 )
+@pytest.mark.kvm_row(52)
 def test_memory_type_by_kind_and_fwb(prot: Prot, fwb: bool, memattr: int) -> None:
     attr = stage2_attr(prot, fwb=fwb)
     assert attr is not None

@@ -241,6 +241,7 @@ def cleaned(log: Iterable[tuple[object, ...]]) -> int:
     return sum(1 for entry in log if entry[0] == "CIVAC")
 
 
+@pytest.mark.kvm_row(55)
 def test_turning_the_caches_on_cleans_memory_and_ends_the_trapping(guest: Guest) -> None:
     guest.run(load(RAM))
     guest.pe.log.clear()
@@ -266,6 +267,7 @@ def test_register_that_tvm_traps_can_be_read(guest: Guest) -> None:
 
 
 @pytest.mark.parametrize("operation", [DC.ISW, DC.CSW, DC.CISW])
+@pytest.mark.kvm_row(55)
 def test_set_way_operation_cleans_everything_once(guest: Guest, operation: DC) -> None:
     guest.run(load(RAM))
     guest.pe.write(guest.pe.read(HCR_EL2).replace(TVM=0))

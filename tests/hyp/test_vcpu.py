@@ -170,6 +170,7 @@ def test_failed_run_is_an_error_with_its_errno_in_the_trace(guest: Guest) -> Non
     assert guest.vm.stats.exits == {"ERROR": 1}
 
 
+@pytest.mark.kvm_row(1)
 def test_events_of_a_memory_abort_come_in_kvms_order(guest: Guest) -> None:
     guest.pe.write(ELR_EL2(0x4000_0000))
     guest.run(load(RAM))
@@ -204,6 +205,7 @@ def test_unknown_capability_is_refused(guest: Guest) -> None:
     assert guest.vm.nisv_to_user
 
 
+@pytest.mark.kvm_row(57)
 def test_destroyed_vm_gives_all_tables_back(guest: Guest) -> None:
     guest.run(load(RAM), load(RAM + 0x20_0000))
     pages = 2
