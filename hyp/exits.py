@@ -6,9 +6,9 @@ A guest that misbehaves ends in one of these, never in a Python exception.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum, IntEnum, IntFlag
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 if TYPE_CHECKING:
     from emu.arch.address import IPA, VA
@@ -64,20 +64,32 @@ class IntrCause(Enum):
     block; with no other thread to wake the vCPU, that would be for ever."""
 
 
+_HEXADECIMAL: Final = frozenset({"phys_addr", "fault_ipa", "gva", "gpa", "esr", "esr_iss"})
+
+
 class SeaFlags(IntFlag):
     """The flags of KVM_EXIT_ARM_SEA."""
 
     GPA_VALID = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Exit:
     """The common base of all exits."""
 
     reason: ClassVar[ExitReason]
 
+    def __repr__(self) -> str:
+        """Return the exit with its addresses and syndromes in hexadecimal."""
+        shown = (f"{field.name}={self._shown(field.name)}" for field in fields(self))
+        return f"{type(self).__name__}({', '.join(shown)})"
 
-@dataclass(frozen=True, slots=True)
+    def _shown(self, name: str) -> str:
+        value = getattr(self, name)
+        return f"{value:#x}" if name in _HEXADECIMAL else repr(value)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Mmio(Exit):
     """The guest accessed an address that no slot and no device in process claims.
 
@@ -107,7 +119,7 @@ class Mmio(Exit):
         return int.from_bytes(self.data, "little")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class SystemEvent(Exit):
     """The guest asked the firmware to stop or reset the machine."""
 
@@ -117,7 +129,7 @@ class SystemEvent(Exit):
     data: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Intr(Exit):
     """The run ended before the guest did: EINTR in KVM."""
 
@@ -126,7 +138,7 @@ class Intr(Exit):
     cause: IntrCause = IntrCause.BUDGET
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ArmNisv(Exit):
     """An access outside the slots whose syndrome does not describe the instruction.
 
@@ -144,7 +156,7 @@ class ArmNisv(Exit):
     fault_ipa: IPA
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ArmSea(Exit):
     """The guest consumed a synchronous external abort (KVM_CAP_ARM_SEA_TO_USER)."""
 
@@ -156,7 +168,7 @@ class ArmSea(Exit):
     gpa: IPA
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class MemoryFault(Exit):
     """The host could not provide the page behind ``gpa``."""
 
@@ -167,7 +179,7 @@ class MemoryFault(Exit):
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class FailEntry(Exit):
     """The guest could not be entered."""
 
@@ -177,7 +189,7 @@ class FailEntry(Exit):
     cpu: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class InternalError(Exit):
     """The hypervisor met something it cannot go on from."""
 
@@ -187,7 +199,7 @@ class InternalError(Exit):
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Error(Exit):
     """KVM_RUN would have returned -1 with this errno.
 

@@ -27,7 +27,7 @@ from emu.cpu.engine import Engine, Interrupt
 from emu.cpu.exception import ArmException
 from emu.cpu.internals import EngineError
 from emu.cpu.refill import Refill
-from emu.cpu.registers import TRANSLATION_CONTROLS, RegisterFile
+from emu.cpu.registers import TRANSLATION_CONTROLS, ZERO_REGISTER, RegisterFile
 from emu.cpu.watch import Watch
 from emu.mmu.at import address_translate, fault_report
 from emu.mmu.fault import Fault
@@ -158,7 +158,11 @@ class ProcessingElement:
         return self.registers.read(register)
 
     def write(self, value: SystemRegister) -> None:
-        """Write a system register of EL1 or EL2."""
+        """Write a system register of EL1 or EL2: ``pe.write(TCR_EL1.build(T0SZ=25))``."""
+        if not isinstance(value, SystemRegister):
+            raise TypeError(
+                f"{value!r} does not say which register it is for; write SCTLR_EL1({value!r}) or so"
+            )
         old = self.registers.el2(HCR_EL2)
         self.registers.write(value)
         if (self.registers.el2(HCR_EL2) ^ old) & system.TDZ:
@@ -168,18 +172,22 @@ class ProcessingElement:
 
     def read_x(self, number: int) -> int:
         """Read general register 0 to 30; 31 is zero."""
+        _check_number(number)
         return self.registers.x(number)
 
     def write_x(self, number: int, value: int) -> None:
         """Write general register 0 to 30; 31 is ignored."""
+        _check_number(number)
         self.registers.set_x(number, value)
 
     def read_q(self, number: int) -> int:
         """Read SIMD&FP register 0 to 31: 128 bits."""
+        _check_number(number)
         return self.registers.q(number)
 
     def write_q(self, number: int, value: int) -> None:
         """Write SIMD&FP register 0 to 31."""
+        _check_number(number)
         self.registers.set_q(number, value)
 
     def tlbi(self, operation: TLBI, argument: int = 0) -> int:
@@ -570,3 +578,8 @@ class ProcessingElement:
                     return None
             return instructions.undefined_word(word, pc, el, hcr, self.read(CPACR_EL1))
         raise EngineError(f"exception {number} of the engine at PC {pc:#x} has no AArch64 meaning")
+
+
+def _check_number(number: int) -> None:
+    if not 0 <= number <= ZERO_REGISTER:
+        raise ValueError(f"there is no register {number}; use 0 to {ZERO_REGISTER}")

@@ -48,7 +48,7 @@ WORDS = st.integers(0, (1 << 64) - 1)
         # other aborts
         (
             0x9200_0087,
-            "A guest at EL1 or EL0 tried to read from memory",
+            "A guest at EL1 or EL0 tried to access memory",
             "stage 2 translation fault at level 3 on the stage 1 table walk",
         ),
         (
@@ -351,3 +351,8 @@ def test_exceptions_are_taken_to_el1_el2_or_el3(level: int) -> None:
 def test_hpfar_belongs_to_el2() -> None:
     with pytest.raises(ValueError, match="HPFAR_EL2 belongs to exceptions taken to EL2"):
         explain(0, hpfar=0, taken_to=1)
+
+
+def test_a_fault_on_a_table_walk_does_not_tell_what_the_instruction_wanted() -> None:
+    for esr in (0x9200_008F, 0x9200_00CF):
+        assert "tried to access memory" in explain(esr).sentence

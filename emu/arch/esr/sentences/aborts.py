@@ -41,6 +41,8 @@ def _attempt(report: Report) -> str:
         return "fetch an instruction"
     if abort.ISV:
         return _described_access(abort)
+    if abort.S1PTW:
+        return "access memory"  # WnR is the walk's: it tells nothing about the instruction
     if abort.CM:
         return "maintain a cache or translate an address"
     if report.status is not None and report.status.fault in UNKNOWN_DIRECTION:
