@@ -82,9 +82,11 @@ class CpuFeatures:
         """The stage-2 granules, each with whether it has FEAT_LPA2. A field of 0 is stage 1's."""
         mmfr0 = self.read(ID_AA64MMFR0_EL1)
         fields = {KB4: mmfr0.TGran4_2, KB16: mmfr0.TGran16_2, KB64: mmfr0.TGran64_2}
-        granules = {granule: field == 3 for granule, field in fields.items() if field > 1}
-        same = {granule for granule, field in fields.items() if field == 0}
-        return granules | {g: lpa2 for g, lpa2 in self.granules.items() if g in same}
+        return {
+            granule: self.granules[granule] if field == 0 else field == 3
+            for granule, field in fields.items()
+            if field > 1 or (field == 0 and granule in self.granules)
+        }
 
     @cached_property
     def lva(self) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from emu.arch.address import IPA, PA, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, VA
 from emu.arch.esr.fsc import FaultType
 from emu.mmu import stage1, stage2
-from emu.mmu.attributes import combined_is_device, is_device_attribute
+from emu.mmu.attributes import NORMAL_WRITE_BACK, combined_is_device, is_device_attribute
 from emu.mmu.fault import Fault
 from emu.mmu.permissions import ALL, EL0, EL1, READ, WRITE
 from emu.mmu.regime import ControlRegisters, TranslationRegime, decode_regime
@@ -250,7 +250,8 @@ class Mmu:
         s2 = self.stage2(ipa, need, EL1)
         if isinstance(s2, Fault):
             return s2._replace(s1ptw=True)
-        if s2.is_device and self.regime.stage2.ptw:
+        controls = self.regime.stage2
+        if controls.ptw and combined_is_device(NORMAL_WRITE_BACK, s2.memattr, fwb=controls.fwb):
             return Fault(FaultType.PERMISSION, s2.level, stage2.STAGE, ipa, s1ptw=True)
         return s2
 

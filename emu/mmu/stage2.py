@@ -45,11 +45,6 @@ class Stage2Mapping(NamedTuple):
     descriptor: int
     """The leaf descriptor, as it was read."""
 
-    @property
-    def is_device(self) -> bool:
-        """Whether stage 2 makes this Device memory (MemAttr[3:2] is 0)."""
-        return not self.memattr >> 2
-
 
 NORMAL_WRITE_BACK: Final = 0b1111
 

@@ -10,7 +10,7 @@ from emu.arch.a64.maintenance import AT
 from emu.arch.address import PA
 from emu.arch.features import CORTEX_A72
 from emu.arch.registers.exceptions import HPFAR_EL2
-from emu.arch.registers.identification import ID_AA64PFR0_EL1
+from emu.arch.registers.identification import ID_AA64MMFR2_EL1, ID_AA64PFR0_EL1
 from tests.emu.cpu import a64, tables
 from tests.emu.cpu.bare import CODE, DATA, EL0T, EL1H, S2_NORMAL, S2_RW, Bare, Taken, Trap
 
@@ -98,6 +98,21 @@ def test_protected_table_walk_refuses_device_memory(bare: Bare) -> None:
     assert (trap.esr, trap.hpfar) == (0x9200_008F, descriptor >> 12 << 4)
     bare.change_hcr(PTW=0)
     assert bare.trap().esr == 0x5A00_0000
+
+
+@pytest.mark.parametrize(("memattr", "refused"), [(0b1001, True), (0b0110, False), (0b0111, False)])
+def test_with_fwb_one_bit_of_memattr_decides_what_a_protected_walk_refuses(
+    memattr: int, *, refused: bool
+) -> None:
+    bare = Bare(CORTEX_A72.replace(ID_AA64MMFR2_EL1.build(FWB=1)))
+    walk_to(bare, FAR_AWAY, a64.ldr(1, 2))
+    descriptor = bare.s1.address_of(FAR_AWAY, 3)
+    entry = bare.s2.read(descriptor) & ~tables.S2_NORMAL
+    bare.s2.write(descriptor, entry | memattr << 2)
+    bare.map_ipa(DATA)
+    bare.change_hcr(PTW=1, FWB=1)
+    trap = bare.trap(a64.ldr(1, 2), a64.hvc(0))
+    assert trap.esr == (0x9200_008F if refused else 0x5A00_0000)
 
 
 def test_address_translation_by_el1_traps_when_its_walk_is_refused(bare: Bare) -> None:

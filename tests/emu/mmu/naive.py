@@ -10,18 +10,33 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from tests.emu.mmu.naive_format import Cpu, Registers, Tree, bits, stage1_tree, stage2_tree
+from tests.emu.mmu.naive_memory import CACHED, Device, Memory, combine, of_mair
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+class Fault(NamedTuple):
+    """Why a translation was refused."""
+
+    name: str
+    level: int | None
+    stage: int
+    ipa: int = 0
+    """What stage 2 was asked to translate."""
+    s1ptw: bool = False
+    """Stage 2 refused an access that a stage-1 walk made,"""
+    update: bool = False
+    """and that was a write of a descriptor."""
+
+
 class Refused(Exception):  # noqa: N818  # a refusal is no error here
-    """A fault: its name, level, stage, IPA, and whether a stage-1 walk met it."""
+    """Carries a fault."""
 
 
 def refuse(name: str, level: int | None, stage: int, ipa: int = 0) -> NoReturn:
     """Raise a fault."""
-    raise Refused(name, level, stage, ipa if stage == 2 else 0, False)
+    raise Refused(Fault(name, level, stage, ipa if stage == 2 else 0))
 
 
 class Naive(NamedTuple):
@@ -31,20 +46,23 @@ class Naive(NamedTuple):
     r: Registers
     read: Callable[[int], int | None]
     write: Callable[[int, int], None]
+    unaligned: bool = False
+    """Whether the access is one that Device memory refuses for its alignment."""
 
-    def translate(self, va: int, need: str, privilege: str) -> int:
-        """Return the PA of a VA for an access (r, w or x; EL0, EL1 or PAN), or raise."""
-        return self.stage2(self.stage1(va, need, privilege), need, privilege)
+    def translate(self, va: int, need: str, privilege: str) -> tuple[int, Memory]:
+        """Return PA and memory type for an access (r, w or x; EL0, EL1 or PAN), or raise."""
+        ipa, first = self.stage1(va, need, privilege)
+        return self.stage2(ipa, need, privilege, first)
 
     def walk(
-        self, tree: Tree, at: int, ha: int, stage: int, fetch: Callable[[int, int], int | None]
+        self, tree: Tree, at: int, ha: int, stage: int, fetch: Callable[[int], int | None]
     ) -> tuple[int, int, int, int]:
         """Return the leaf descriptor, its level, its address, and all table descriptors ORed."""
         table, level, index, tables = tree.base(), tree.start, tree.first_index(at), 0
         if table >> tree.output_bits:
             refuse("address size", 0, stage, at)
         while True:
-            word = fetch(table + 8 * index, level)
+            word = fetch(table + 8 * index)
             if word is None:
                 refuse("external on walk", level, stage, at)
             is_leaf: bool = word & 3 == (3 if level == 3 else 1)
@@ -63,25 +81,34 @@ class Naive(NamedTuple):
             refuse("access flag", level, stage, at)
         return word, level, table + 8 * index, tables
 
-    def stage2(self, ipa: int, need: str, privilege: str, *, walk: bool = False) -> int:
-        """Return the PA of an IPA, for a stage-1 walk or for the access itself."""
-        if not self.r.hcr & 1 and not self.r.hcr >> 12 & 1:
-            return ipa
-        try:
-            word, pa = self.stage2_leaf(ipa, need, privilege)
-            if walk and self.r.hcr >> 2 & 1 and not bits(word, 5, 4):
-                refuse("permission", self.stage2_level(ipa), 2, ipa)
-        except Refused as refused:
-            raise Refused(*refused.args[:4], walk) from None
-        return pa
+    def check_alignment(self, memory: Memory, need: str, stage: int, ipa: int = 0) -> None:
+        """Refuse an unaligned data access to Device memory."""
+        if self.unaligned and need != "x" and isinstance(memory, Device):
+            refuse("alignment", None, stage, ipa)
 
-    def stage2_leaf(self, ipa: int, need: str, privilege: str) -> tuple[int, int]:
-        """Return the leaf descriptor and the PA, setting the access flag and dirty state."""
+    def stage2_for_walk(self, ipa: int, need: str) -> int:
+        """Return the PA of a stage-1 descriptor that is read or written."""
+        try:
+            return self.stage2(ipa, need, "EL1", CACHED, walk=True)[0]
+        except Refused as refused:
+            fault: Fault = refused.args[0]
+            raise Refused(fault._replace(s1ptw=True, update=need == "w")) from None
+
+    def stage2(
+        self, ipa: int, need: str, privilege: str, first: Memory, *, walk: bool = False
+    ) -> tuple[int, Memory]:
+        """Return PA and memory type of an IPA, setting the access flag and dirty state."""
+        if not self.r.hcr & 1 and not self.r.hcr >> 12 & 1:
+            return ipa, first
         tree, vtcr = stage2_tree(self.cpu, self.r), self.r.vtcr
         if tree is None or ipa >> tree.input_bits:
             refuse("translation", 0, 2, ipa)
         ha = self.cpu.hafdbs >= 1 and bits(vtcr, 21, 21)
-        word, level, at, _ = self.walk(tree, ipa, ha, 2, lambda pa, _: self.read(pa))
+        word, level, at, _ = self.walk(tree, ipa, ha, 2, self.read)
+        fwb = self.cpu.fwb and self.r.hcr >> 46 & 1
+        memory = combine(first, bits(word, 5, 2), fwb=bool(fwb))
+        if not walk:
+            self.check_alignment(memory, need, 2, ipa)
         hd = ha and self.cpu.hafdbs >= 2 and vtcr >> 22 & 1 and word >> 51 & 1
         dirtied = word | 1 << 7 if hd else word
         xn = bits(word, 54, 53) if self.cpu.xnx else bits(word, 54, 54) << 1
@@ -91,35 +118,33 @@ class Naive(NamedTuple):
         new = (dirtied if need == "w" else word) | 1 << 10
         if new != word:
             self.write(at, new)
+        if walk and self.r.hcr >> 2 & 1 and isinstance(memory, Device):
+            refuse("permission", level, 2, ipa)
         shift = tree.shift(level)
-        return word, tree.output(word) >> shift << shift | bits(ipa, shift - 1, 0)
+        return tree.output(word) >> shift << shift | bits(ipa, shift - 1, 0), memory
 
-    def stage2_level(self, ipa: int) -> int:
-        """Return the level of the leaf that translates an IPA."""
-        tree = stage2_tree(self.cpu, self.r)
-        assert tree is not None
-        return self.walk(tree, ipa, 1, 2, lambda pa, _: self.read(pa))[1]
-
-    def stage1(self, va: int, need: str, privilege: str) -> int:
-        """Return the IPA of a VA, setting the access flag and dirty state."""
+    def stage1(self, va: int, need: str, privilege: str) -> tuple[int, Memory]:
+        """Return IPA and memory type of a VA, setting the access flag and dirty state."""
         cpu, tcr, upper = self.cpu, self.r.tcr, va >> 55 & 1
         last = 55 if tcr >> (38 if upper else 37) & 1 else 63
         if not self.r.sctlr & 1 or self.r.hcr >> 12 & 1 or self.r.hcr >> 27 & 1:
             if bits(va, last, 0) >> cpu.pa_bits:
                 refuse("address size", 0, 1)
-            return bits(va, 55, 0)
+            flat: Memory = CACHED if self.r.hcr >> 12 & 1 else Device(0)
+            self.check_alignment(flat, need, 1)
+            return bits(va, 55, 0), flat
         tree = stage1_tree(cpu, self.r, upper)
         closed = privilege == "EL0" and cpu.e0pd and tcr >> (56 if upper else 55) & 1
         if tree is None or closed:
             refuse("translation", 0, 1)
         if bits(va, last, tree.input_bits) != bits(-upper, last, tree.input_bits):
             refuse("translation", 0, 1)
-
-        def fetch(ipa: int, _level: int) -> int | None:
-            return self.read(self.stage2(ipa, "r", "EL1", walk=True))
-
         ha = cpu.hafdbs >= 1 and bits(tcr, 39, 39)
-        word, level, at, tables = self.walk(tree, va, ha, 1, fetch)
+        word, level, at, tables = self.walk(
+            tree, va, ha, 1, lambda ipa: self.read(self.stage2_for_walk(ipa, "r"))
+        )
+        memory = of_mair(self.r.mair >> 8 * bits(word, 4, 2) & 0xFF)
+        self.check_alignment(memory, need, 1)
         hd = ha and cpu.hafdbs >= 2 and tcr >> 40 & 1 and word >> 51 & 1
         dirtied = word & ~(1 << 7) if hd else word
         if cpu.hpds and tcr >> (42 if upper else 41) & 1:
@@ -128,9 +153,9 @@ class Naive(NamedTuple):
             refuse("permission", level, 1)
         new = (dirtied if need == "w" else word) | 1 << 10
         if new != word:
-            self.write(self.stage2(at, "w", "EL1", walk=True), new)
+            self.write(self.stage2_for_walk(at, "w"), new)
         shift = tree.shift(level)
-        return tree.output(word) >> shift << shift | bits(va, shift - 1, 0)
+        return tree.output(word) >> shift << shift | bits(va, shift - 1, 0), memory
 
     def stage1_allows(self, word: int, tables: int, need: str, privilege: str) -> bool:
         """Whether the permissions of stage 1 allow an access."""

@@ -1,7 +1,7 @@
 """Table formats as registers describe them, written a second time from the Arm ARM alone.
 
-Nothing is shared with the machine: numbers are bit positions of the Arm ARM. Reserved and
-missing granules, which may behave as any other, are not covered.
+Nothing is shared with the machine: numbers are bit positions of the Arm ARM. A reserved or
+missing granule may behave as any that is implemented; here it is the smallest.
 """
 
 from __future__ import annotations
@@ -27,6 +27,11 @@ class Cpu(NamedTuple):
     pan3: bool = False
     e0pd: bool = False
     hpds: bool = False
+    fwb: bool = False
+    granules: tuple[int, ...] = (12, 14, 16)
+    """Stage 1's, as log2 of bytes."""
+    granules2: tuple[int, ...] = (12, 14, 16)
+    """Stage 2's."""
 
 
 class Registers(NamedTuple):
@@ -39,6 +44,7 @@ class Registers(NamedTuple):
     hcr: int
     vtcr: int
     vttbr: int
+    mair: int = 0
 
 
 def bits(value: int, high: int, low: int) -> int:
@@ -94,6 +100,11 @@ def common(cpu: Cpu, ttbr: int, granule: int, ds: int, tsz: int, size: int) -> T
     return Tree(ttbr, granule, wide, 64 - tsz, output_bits)
 
 
+def in_force(selected: int | None, implemented: tuple[int, ...]) -> int:
+    """Return the granule in force for the one that a TG field selects."""
+    return selected if selected in implemented else min(implemented)
+
+
 def is_too_small(cpu: Cpu, tree: Tree) -> bool:
     """Whether TxSZ is beyond its maximum."""
     return tree.input_bits < (64 - (47 if tree.granule == 16 else 48) if cpu.ttst else 25)
@@ -102,7 +113,8 @@ def is_too_small(cpu: Cpu, tree: Tree) -> bool:
 def stage1_tree(cpu: Cpu, r: Registers, upper: int) -> Tree | None:
     """Return one half's tree; None where every translation faults."""
     tcr = r.tcr
-    granule = GRANULES[upper][bits(tcr, 31, 30) if upper else bits(tcr, 15, 14)]
+    field = bits(tcr, 31, 30) if upper else bits(tcr, 15, 14)
+    granule = in_force(GRANULES[upper].get(field), cpu.granules)
     tsz, epd = (bits(tcr, 21, 16), tcr >> 23) if upper else (bits(tcr, 5, 0), tcr >> 7)
     ttbr = r.ttbr1 if upper else r.ttbr0
     tree = common(cpu, ttbr, granule, bits(tcr, 59, 59), tsz, bits(tcr, 34, 32))
@@ -117,7 +129,8 @@ def stage1_tree(cpu: Cpu, r: Registers, upper: int) -> Tree | None:
 def stage2_tree(cpu: Cpu, r: Registers) -> Tree | None:
     """Return stage 2's tree; None where VTCR_EL2 contradicts itself."""
     vtcr = r.vtcr
-    granule, sl0 = GRANULES[0][bits(vtcr, 15, 14)], bits(vtcr, 7, 6)
+    granule = in_force(GRANULES[0].get(bits(vtcr, 15, 14)), cpu.granules2)
+    sl0 = bits(vtcr, 7, 6)
     tree = common(cpu, r.vttbr, granule, bits(vtcr, 32, 32), bits(vtcr, 5, 0), bits(vtcr, 18, 16))
     starts: dict[int, list[int | None]] = {
         12: [2, 1, 0 if cpu.pa_bits >= 44 else None, 3 if cpu.ttst else None],

@@ -143,6 +143,12 @@ def test_output_size_is_what_is_configured_but_no_more_than_there_is(
     assert decode(features, sctlr=M, tcr=tcr).stage1.lower.output_bits == bits
 
 
+def test_reserved_granule_of_stage_2_is_the_smallest_whichever_field_announces_it() -> None:
+    explicit = ID_AA64MMFR0_EL1.build(PARange=5, TGran16=2, TGran16_2=2, TGran4_2=0)
+    features = CpuFeatures("mixed", (explicit,))
+    assert decode(features, hcr=VM, vtcr=VTCR_EL2.build(TG0=3)).stage2.granule is KB4
+
+
 @pytest.mark.parametrize(("tg0", "granule"), [(0, KB4), (1, KB64), (2, KB4), (3, KB4)])
 def test_granule_that_is_reserved_or_missing_is_one_that_is_there(
     tg0: int, granule: Granule
