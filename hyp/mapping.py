@@ -1,10 +1,11 @@
-"""The walk that installs a mapping (``stage2_map_walker``)."""
+"""The walk that installs a mapping, or an annotation (``stage2_map_walker``)."""
 
 from __future__ import annotations
 
+from array import array
 from typing import TYPE_CHECKING
 
-from emu.arch.address import IPA, PA
+from emu.arch.address import IPA, PA, PAGE_SHIFT, PAGE_SIZE
 from hyp.errors import Errno
 from hyp.pte import (
     GRANULE,
@@ -17,7 +18,7 @@ from hyp.pte import (
     PTE_VALID,
     PTE_XN,
 )
-from hyp.walker import Walker
+from hyp.walker import SKIP_CMO, Walker
 
 if TYPE_CHECKING:
     from hyp.memcache import MemoryCache
@@ -37,11 +38,15 @@ class MapWalk(Walker):
         The attribute bits of its leaves.
     memcache
         Where new tables come from.
+    flags
+        Of :class:`hyp.walker.WalkFlags`.
     collapse
         Whether the mapping can be large enough to take the place of a table.
+    force_pte
+        Whether to use pages only.
     """
 
-    __slots__ = ("_attr", "_memcache", "_offset", "_pgt")
+    __slots__ = ("_attr", "_flags", "_force_pte", "_memcache", "_offset", "_pgt")
 
     def __init__(
         self,
@@ -51,19 +56,23 @@ class MapWalk(Walker):
         attr: int,
         memcache: MemoryCache | None,
         *,
+        flags: int,
         collapse: bool,
+        force_pte: bool = False,
     ) -> None:
-        # As in any fault handler, EAGAIN ends the walk.
         super().__init__(
             pgt.descriptors,
             self.leaf,
             table_pre=self.table_pre if collapse else None,
-            ignore_eagain=False,
+            run=self._install_run,
+            flags=flags,
         )
         self._pgt = pgt
         self._offset = phys - addr
         self._attr = attr
         self._memcache = memcache
+        self._flags = flags
+        self._force_pte = force_pte
 
     def leaf(self, ptep: int, old: int, level: int, addr: int, end: int) -> Errno:
         """Install a leaf, or a table on the way to one."""
@@ -77,7 +86,8 @@ class MapWalk(Walker):
             return Errno.OK
         error = self._install_leaf(ptep, old, level, addr)
         if not error:
-            self._pgt.free_unlinked(PA(old & PTE_ADDR), level + 1)
+            pgt, child = self._pgt, PA(old & PTE_ADDR)
+            pgt.rcu.call(lambda: pgt.free_unlinked(child, level + 1))
         return error
 
     def _leaf_fits(self, level: int, addr: int, end: int) -> bool:
@@ -87,24 +97,43 @@ class MapWalk(Walker):
             level >= MIN_BLOCK_LEVEL
             and granule <= end - addr
             and not (addr | (addr + self._offset)) & (granule - 1)
+            and (level == LAST_LEVEL or not self._force_pte)
         )
 
     def _install_leaf(self, ptep: int, old: int, level: int, addr: int) -> Errno:
-        phys = PA(addr + self._offset)
+        phys = addr + self._offset
         new = phys | self._attr | LEAF_TYPE[level]
         if old & PTE_VALID and not (old ^ new) & ~PTE_PERMS:
             return Errno.EAGAIN
         pgt = self._pgt
-        if not pgt.try_break_pte(ptep, old, level, addr):
+        if not pgt.try_break_pte(ptep, old, level, addr, self._flags):
             return Errno.EAGAIN
         # The guest may use the page as soon as the entry is visible: caches first.
-        granule = GRANULE[level]
-        if not pgt.fwb and pgt.cacheable(new):
-            pgt.cmo.dcache_clean_inval_poc(phys, granule)
-        if not new & PTE_XN:
-            pgt.cmo.icache_inval_pou(phys, granule)
+        if not self._flags & SKIP_CMO:
+            granule = GRANULE[level]
+            if not pgt.fwb and pgt.cacheable(new):
+                pgt.cmo.dcache_clean_inval_poc(PA(phys), granule)
+            if not new & PTE_XN:
+                pgt.cmo.icache_inval_pou(PA(phys), granule)
         pgt.make_pte(ptep, new)
         return Errno.OK
+
+    def _install_run(self, ptep: int, count: int, addr: int) -> bool:
+        """Install pages where nothing is, so that there is nothing to break."""
+        pgt, phys = self._pgt, addr + self._offset
+        if phys & (PAGE_SIZE - 1) or any(pgt.descriptors.load_run(ptep, count)):
+            return False
+        first, size = phys | self._attr | LEAF_TYPE[LAST_LEVEL], count << PAGE_SHIFT
+        if not self._flags & SKIP_CMO:
+            cacheable, executable = pgt.cacheable(first), not first & PTE_XN
+            for page in range(phys, phys + size, PAGE_SIZE):
+                if cacheable:
+                    pgt.cmo.dcache_clean_inval_poc(PA(page), PAGE_SIZE)
+                if executable:
+                    pgt.cmo.icache_inval_pou(PA(page), PAGE_SIZE)
+        pgt.descriptors.store_run(ptep, array("Q", range(first, first + size, PAGE_SIZE)))
+        pgt.pages.get_page(ptep, count)
+        return True
 
     def _install_table(self, ptep: int, old: int, level: int, addr: int) -> Errno:
         """Put a table in; whatever a block mapped here faults again."""
@@ -114,8 +143,30 @@ class MapWalk(Walker):
         child = pgt.pages.zalloc_page(self._memcache) if self._memcache is not None else None
         if child is None:
             return Errno.ENOMEM
-        if not pgt.try_break_pte(ptep, old, level, addr):
+        if not pgt.try_break_pte(ptep, old, level, addr, self._flags):
             pgt.pages.put_page(child)
             return Errno.EAGAIN
         pgt.make_pte(ptep, child | PTE_TABLE)
+        return Errno.OK
+
+
+class AnnotateWalk(MapWalk):
+    """Puts an invalid entry that means something in the place of every mapping of a range."""
+
+    __slots__ = ("_annotation",)
+
+    def __init__(
+        self,
+        pgt: Stage2PageTable,
+        annotation: int,
+        memcache: MemoryCache | None,
+    ) -> None:
+        super().__init__(pgt, IPA(0), PA(0), 0, memcache, flags=0, collapse=True)
+        self._run = None
+        self._annotation = annotation
+
+    def _install_leaf(self, ptep: int, old: int, level: int, addr: int) -> Errno:
+        if not self._pgt.try_break_pte(ptep, old, level, addr, self._flags):
+            return Errno.EAGAIN
+        self._pgt.make_pte(ptep, self._annotation)
         return Errno.OK

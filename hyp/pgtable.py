@@ -14,10 +14,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from emu.arch.address import IPA, PA, PAGE_MASK
+from hyp.attributes import AgeWalk, AttributeWalk
 from hyp.descriptors import Descriptors
 from hyp.errors import Errno
-from hyp.mapping import MapWalk
+from hyp.mapping import AnnotateWalk, MapWalk
 from hyp.pte import (
+    ANNOTATION,
     GRANULE,
     GRANULE_SHIFT,
     LAST_LEVEL,
@@ -28,19 +30,21 @@ from hyp.pte import (
     PTE_VALID,
     PTE_W,
     PTE_XN,
+    InvalidPteType,
     Prot,
+    annotation_pte,
     pte_counted,
-    pte_executable,
     pte_table,
     pte_to_phys,
     pte_valid,
     stage2_attr,
 )
-from hyp.walker import Walker
+from hyp.rcu import Rcu
+from hyp.splitting import SplitWalk
+from hyp.unmapping import UnmapWalk
+from hyp.walker import FAULT_WALK, SHARED, SKIP_BBM_TLBI, Walker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from emu.memory import PhysicalMemory
     from hyp.cpufeature import HostFeatures
     from hyp.icache import CacheMaintenance
@@ -90,6 +94,7 @@ class Stage2PageTable:
         "ia_end",
         "pages",
         "pgd",
+        "rcu",
         "tlb",
     )
 
@@ -111,6 +116,7 @@ class Stage2PageTable:
         self.fwb = fwb = features.fwb
         self.deferred_tlbi = fwb and features.tlb_range
         self.ia_end = 1 << geometry.ia_bits
+        self.rcu = Rcu()
         self._attrs = [stage2_attr(Prot(prot), fwb=fwb) for prot in range(32)]
         self._normal = (self._attrs[Prot.R] or 0) & PTE_MEMATTR
         self.pgd: PA | None = pages.zalloc_pages_exact(geometry.pgd_size)
@@ -130,7 +136,14 @@ class Stage2PageTable:
             return Errno.ERANGE
         if self.pgd is None:
             return Errno.EINVAL
-        return walker.walk(self.pgd, self.geometry.start_level, IPA(addr & ~PAGE_MASK), end)
+        start = IPA(addr & ~PAGE_MASK)
+        if not walker.shared:
+            return walker.walk(self.pgd, self.geometry.start_level, start, end)
+        self.rcu.read_lock()
+        try:
+            return walker.walk(self.pgd, self.geometry.start_level, start, end)
+        finally:
+            self.rcu.read_unlock()
 
     def get_leaf(self, addr: IPA) -> Leaf:
         """Return the last entry of the walk for ``addr`` (``kvm_pgtable_get_leaf``)."""
@@ -147,7 +160,14 @@ class Stage2PageTable:
 
     # --- break-before-make ---------------------------------------------------------------
 
-    def try_break_pte(self, ptep: int, old: int, level: int, addr: int) -> bool:
+    def try_set_pte(self, ptep: int, old: int, new: int, flags: int) -> bool:
+        """Change an entry unless somebody was faster (``stage2_try_set_pte``)."""
+        if flags & SHARED:
+            return self.descriptors.cmpxchg(ptep, old, new)
+        self.descriptors.store(ptep, new)
+        return True
+
+    def try_break_pte(self, ptep: int, old: int, level: int, addr: int, flags: int) -> bool:
         """Lock an entry and make sure nobody uses its old value (``stage2_try_break_pte``).
 
         Returns
@@ -155,11 +175,9 @@ class Stage2PageTable:
         bool
             False if somebody else holds the lock or changed the entry.
         """
-        if old == PTE_LOCKED:
+        if old == PTE_LOCKED or not self.try_set_pte(ptep, old, PTE_LOCKED, flags):
             return False
-        if not self.descriptors.cmpxchg(ptep, old, PTE_LOCKED):
-            return False
-        if old & PTE_VALID:
+        if old & PTE_VALID and not flags & SKIP_BBM_TLBI:
             if pte_table(old, level):
                 granule = GRANULE[level]
                 self.tlb.flush_vmid_range(IPA(addr & -granule), granule)
@@ -176,8 +194,18 @@ class Stage2PageTable:
 
     # --- map and unmap -------------------------------------------------------------------
 
+    def attr(self, prot: Prot) -> int | None:
+        """Return the attribute bits of a leaf; ``None`` for impossible ones."""
+        return self._attrs[prot]
+
     def map(
-        self, addr: IPA, size: int, phys: PA, prot: Prot, memcache: MemoryCache | None
+        self,
+        addr: IPA,
+        size: int,
+        phys: PA,
+        prot: Prot,
+        memcache: MemoryCache | None,
+        flags: int = FAULT_WALK,
     ) -> Errno:
         """Map a range (``kvm_pgtable_stage2_map``).
 
@@ -190,6 +218,9 @@ class Stage2PageTable:
             What the mapping allows.
         memcache
             Where new tables come from; ``None`` if none can be needed.
+        flags
+            Of :class:`hyp.walker.WalkFlags`. A fault handler shares the tables with
+            others and gives up on EAGAIN.
 
         Returns
         -------
@@ -201,8 +232,37 @@ class Stage2PageTable:
         if attr is None:
             return Errno.EINVAL
         collapse = size >= GRANULE[LAST_LEVEL - 1]
-        walker = MapWalk(self, addr, phys, attr, memcache, collapse=collapse)
+        walker = MapWalk(self, addr, phys, attr, memcache, flags=flags, collapse=collapse)
         return self.walk(walker, addr, size)
+
+    def annotate(
+        self,
+        addr: IPA,
+        size: int,
+        memcache: MemoryCache | None,
+        kind: InvalidPteType,
+        annotation: int,
+    ) -> Errno:
+        """Replace what a range maps by invalid entries that mean something.
+
+        Parameters
+        ----------
+        addr, size, memcache
+            As for :meth:`map`.
+        kind
+            What the entries mean.
+        annotation
+            More about it, in bits 1 to 59.
+
+        Returns
+        -------
+        Errno
+            EINVAL for a kind that cannot be chosen, or an annotation that does not fit;
+            ENOMEM and ERANGE as for :meth:`map`.
+        """
+        if kind in (InvalidPteType.NONE, InvalidPteType.LOCKED) or annotation & ~ANNOTATION:
+            return Errno.EINVAL
+        return self.walk(AnnotateWalk(self, annotation_pte(kind, annotation), memcache), addr, size)
 
     def unmap(self, addr: IPA, size: int) -> Errno:
         """Remove every mapping in a range (``kvm_pgtable_stage2_unmap``).
@@ -210,37 +270,23 @@ class Stage2PageTable:
         A block that only partly lies in the range goes as a whole; the rest of it
         faults again.
         """
-        walker = Walker(self.descriptors, self._unmap_leaf, table_post=self._unmap_table)
-        error = self.walk(walker, addr, size)
+        error = self.walk(UnmapWalk(self), addr, size)
         if self.deferred_tlbi:
             self.tlb.flush_vmid_range(addr, size)
         return error
 
-    def _unmap_leaf(self, ptep: int, old: int, level: int, addr: int, end: int) -> Errno:
-        del end
-        if not pte_counted(old):
-            return Errno.OK
-        self.descriptors.store(ptep, 0)
-        if pte_valid(old) and not self.deferred_tlbi:
-            self.tlb.flush_vmid_ipa(IPA(addr), level)
-        self.pages.put_page(ptep)
-        if pte_valid(old):
-            self._clean(old, level)
-        return Errno.OK
+    def split(self, addr: IPA, size: int, memcache: MemoryCache) -> Errno:
+        """Turn the blocks of a range into pages (``kvm_pgtable_stage2_split``).
 
-    def _unmap_table(self, ptep: int, old: int, level: int, addr: int, end: int) -> Errno:
-        """Free a table that has become empty. Its leaves are gone already."""
-        del level, end
-        child = pte_to_phys(old)
-        if self.pages.page_count(child) != 1:
-            return Errno.OK
-        self.descriptors.store(ptep, 0)
-        self.tlb.flush_vmid_ipa(IPA(addr), None)
-        self.pages.put_page(ptep)
-        self.pages.put_page(child)
-        return Errno.OK
+        Returns
+        -------
+        Errno
+            ENOMEM when the cache ran empty: top it up and call again, the blocks that are
+            split already cost nothing. EAGAIN from a rival does not end the walk.
+        """
+        return self.walk(SplitWalk(self, memcache), addr, size)
 
-    def _clean(self, pte: int, level: int) -> None:
+    def clean(self, pte: int, level: int) -> None:
         """Write back what the caches hold of a leaf, if it is cacheable memory."""
         if self.cacheable(pte):
             self.cmo.dcache_clean_inval_poc(pte_to_phys(pte), GRANULE[level])
@@ -253,51 +299,31 @@ class Stage2PageTable:
 
     def wrprotect(self, addr: IPA, size: int) -> Errno:
         """Take the right to write from a range; the caller flushes the TLB."""
+        return self.walk(AttributeWalk(self, clear_bits=PTE_W), addr, size)
 
-        def leaf(ptep: int, old: int, level: int, addr: int, end: int) -> Errno:
-            del level, addr, end
-            if not pte_valid(old):
-                return Errno.EAGAIN
-            if old & PTE_W:
-                self.descriptors.store(ptep, old & ~PTE_W)
-            return Errno.OK
-
-        return self.walk(Walker(self.descriptors, leaf), addr, size)
-
-    def mkyoung(self, addr: IPA) -> Errno:
+    def mkyoung(self, addr: IPA, flags: int = FAULT_WALK) -> Errno:
         """Set the access flag of the leaf at ``addr``; no TLB holds a leaf without it."""
-        return self._update_leaf(addr, lambda old: old | PTE_AF)[0]
+        return self.walk(AttributeWalk(self, set_bits=PTE_AF, flags=flags), addr, 1)
 
-    def relax_perms(self, addr: IPA, prot: Prot) -> Errno:
+    def test_clear_young(self, addr: IPA, size: int, mkold: bool) -> bool:
+        """Return whether a range was accessed; with ``mkold`` forget it.
+
+        The TLB is left alone: an entry in it may hide accesses for a while.
+        """
+        walker = AgeWalk(self, mkold=mkold)
+        self.walk(walker, addr, size)
+        return walker.young
+
+    def relax_perms(self, addr: IPA, prot: Prot, flags: int = FAULT_WALK) -> Errno:
         """Add permissions to the leaf at ``addr``; none is ever taken away."""
         set_bits = (PTE_R if prot & Prot.R else 0) | (PTE_W if prot & Prot.W else 0)
         clear_bits = PTE_XN if prot & Prot.X else 0
-        error, level = self._update_leaf(addr, lambda old: (old & ~clear_bits) | set_bits)
+        walker = AttributeWalk(self, set_bits=set_bits, clear_bits=clear_bits, flags=flags)
+        error = self.walk(walker, addr, 1)
         if error in (Errno.OK, Errno.EAGAIN):
             # Also when another PE was faster: it did not invalidate *this* PE's entry.
-            self.tlb.flush_vmid_ipa_nsh(addr, level)
+            self.tlb.flush_vmid_ipa_nsh(addr, walker.level)
         return error
-
-    def _update_leaf(self, addr: IPA, change: Callable[[int], int]) -> tuple[Errno, int]:
-        """Change one leaf in place (``stage2_update_leaf_attrs``); EAGAIN if it is not valid."""
-        level = self.geometry.start_level
-
-        def leaf(ptep: int, old: int, at_level: int, addr: int, end: int) -> Errno:
-            nonlocal level
-            del addr, end
-            level = at_level
-            if not pte_valid(old):
-                return Errno.EAGAIN
-            new = change(old)
-            if new == old:
-                return Errno.OK
-            if pte_executable(new) and not pte_executable(old):
-                self.cmo.icache_inval_pou(pte_to_phys(new), GRANULE[level])
-            return Errno.OK if self.descriptors.cmpxchg(ptep, old, new) else Errno.EAGAIN
-
-        walker = Walker(self.descriptors, leaf, ignore_eagain=False)
-        error = self.walk(walker, addr, 1)
-        return error, level
 
     def flush(self, addr: IPA, size: int) -> Errno:
         """Clean every cacheable mapping in a range to the point of coherency."""
@@ -305,7 +331,7 @@ class Stage2PageTable:
         def leaf(ptep: int, old: int, level: int, addr: int, end: int) -> Errno:
             del ptep, addr, end
             if pte_valid(old):
-                self._clean(old, level)
+                self.clean(old, level)
             return Errno.OK
 
         if self.fwb:
@@ -319,27 +345,38 @@ class Stage2PageTable:
 
         No TLB invalidation: the caller has done it, or the VM is dead.
         """
-        walker = Walker(self.descriptors, self._free_leaf, table_post=self._free_table)
-        walker.walk_detached(table, level)
+        self._freeing_walker().walk_detached(table, level)
         self.pages.put_page(table)
 
     def destroy(self) -> None:
         """Free all tables (``kvm_pgtable_stage2_destroy``)."""
         if self.pgd is None:
             return
-        walker = Walker(self.descriptors, self._free_leaf, table_post=self._free_table)
-        self.walk(walker, IPA(0), self.ia_end)
+        self.walk(self._freeing_walker(), IPA(0), self.ia_end)
         self.pages.free_pages_exact(self.pgd, self.geometry.pgd_size)
         self.pgd = None
 
-    def _free_leaf(self, ptep: int, old: int, level: int, addr: int, end: int) -> Errno:
-        del level, addr, end
-        if pte_counted(old):
-            self.pages.put_page(ptep)
-        return Errno.OK
+    def _freeing_walker(self) -> Walker:
+        """Return a walker that drops the references of all entries and leaves their values."""
+        descriptors, pages = self.descriptors, self.pages
 
-    def _free_table(self, ptep: int, old: int, level: int, addr: int, end: int) -> Errno:
-        del level, addr, end
-        self.pages.put_page(ptep)
-        self.pages.put_page(pte_to_phys(old))
-        return Errno.OK
+        def leaf(ptep: int, old: int, level: int, addr: int, end: int) -> Errno:
+            del level, addr, end
+            if pte_counted(old):
+                pages.put_page(ptep)
+            return Errno.OK
+
+        def run(ptep: int, count: int, addr: int) -> bool:
+            del addr
+            counted = count - descriptors.load_run(ptep, count).count(0)
+            if counted:
+                pages.put_page(ptep, counted)
+            return True
+
+        def table_post(ptep: int, old: int, level: int, addr: int, end: int) -> Errno:
+            del level, addr, end
+            pages.put_page(ptep)
+            pages.put_page(pte_to_phys(old))
+            return Errno.OK
+
+        return Walker(descriptors, leaf, table_post=table_post, run=run)

@@ -18,8 +18,14 @@ from emu.arch.registers.translation import Shareability
 class InvalidPteType(IntEnum):
     """What an invalid descriptor that is not zero stands for."""
 
+    NONE = 0
+    """Nothing: there is no mapping."""
     LOCKED = 1
     """A break is under way: whoever meets it lets the guest fault again."""
+    HOST_DONATION = 2
+    """The host gave the page away."""
+    GUEST_POISONED = 3
+    """The guest's page is gone, and an access to it is an error."""
 
 
 class ExecuteNever(IntEnum):
@@ -73,6 +79,8 @@ PTE_MEMATTR: Final = Stage2Pte.MemAttr.in_place
 PTE_PERMS: Final = PTE_R | PTE_W | PTE_XN
 PTE_LOCKED: Final = int(Stage2Pte.build(INVALID_TYPE=InvalidPteType.LOCKED))
 PTE_TABLE: Final = PTE_VALID | PTE_TYPE
+ANNOTATION: Final = (1 << 64) - 1 & ~(Stage2Pte.INVALID_TYPE.in_place | PTE_VALID)
+"""The bits of an invalid descriptor that its type leaves free."""
 
 LAST_LEVEL: Final = 3
 PTRS_PER_PTE: Final = 512
@@ -98,6 +106,13 @@ class Prot(IntFlag):
     R = 4
     DEVICE = 8
     NORMAL_NC = 16
+
+
+_PROT_OF_MEMATTR: Final = {
+    int(Stage2Pte.build(MemAttr=MemAttr.DEVICE_nGnRE)): Prot.DEVICE,
+    int(Stage2Pte.build(MemAttr=MemAttr.NORMAL_NC)): Prot.NORMAL_NC,
+}
+"""The types whose codes are the same with FEAT_S2FWB and without."""
 
 
 def stage2_attr(prot: Prot, *, fwb: bool) -> int | None:
@@ -161,9 +176,14 @@ def pte_executable(pte: int) -> bool:
     return not pte & PTE_XN
 
 
+def annotation_pte(kind: InvalidPteType, annotation: int) -> int:
+    """Return an invalid descriptor that stands for something."""
+    return int(Stage2Pte.build(INVALID_TYPE=kind)) | annotation
+
+
 def pte_prot(pte: int) -> Prot:
-    """Return what a leaf allows; the memory type is left out."""
-    prot = Prot(0)
+    """Return what a leaf allows, and its memory type (``kvm_pgtable_stage2_pte_prot``)."""
+    prot = _PROT_OF_MEMATTR.get(pte & PTE_MEMATTR, Prot(0))
     if pte & PTE_R:
         prot |= Prot.R
     if pte & PTE_W:

@@ -64,14 +64,14 @@ class TablePages:
         self._stats.table_pages -= size // PAGE_SIZE
         self._frames.free(block, size)
 
-    def get_page(self, address: int) -> None:
-        """Take a reference on the table page that ``address`` lies in."""
-        self.counts[address & ~PAGE_MASK] += 1
+    def get_page(self, address: int, references: int = 1) -> None:
+        """Take references on the table page that ``address`` lies in."""
+        self.counts[address & ~PAGE_MASK] += references
 
-    def put_page(self, address: int) -> None:
-        """Drop a reference on the table page that ``address`` lies in; free it with the last."""
+    def put_page(self, address: int, references: int = 1) -> None:
+        """Drop references on the table page that ``address`` lies in; free it with the last."""
         page = address & ~PAGE_MASK
-        count = self.counts[page] - 1
+        count = self.counts[page] - references
         if count:
             self.counts[page] = count
             return

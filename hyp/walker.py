@@ -3,14 +3,16 @@
 A walker goes through the entries that cover a range of addresses and shows
 them to visitors: a table before its children (``table_pre``) and after them
 (``table_post``), and everything else, invalid entries included, as ``leaf``.
-A table that a leaf visitor installs is descended into.
+A table that a visitor installs is descended into.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from enum import IntFlag
+from typing import TYPE_CHECKING, Final
 
+from emu.arch.address import PAGE_SHIFT
 from hyp.errors import Errno
 from hyp.pte import GRANULE, GRANULE_SHIFT, LAST_LEVEL, PTE_ADDR, PTE_TABLE
 
@@ -18,10 +20,51 @@ if TYPE_CHECKING:
     from emu.arch.address import IPA, PA
     from hyp.descriptors import Descriptors
 
+
+class WalkFlags(IntFlag):
+    """``enum kvm_pgtable_walk_flags``.
+
+    LEAF, TABLE_PRE and TABLE_POST say which visits a walk makes. Here a walker has them
+    if it has the visitor.
+    """
+
+    LEAF = 1
+    TABLE_PRE = 2
+    TABLE_POST = 4
+    SHARED = 8
+    """Others walk and change the tables at the same time. Without it, nobody does."""
+    HANDLE_FAULT = 16
+    """EAGAIN ends the walk: the guest will fault again. Others go on (IGNORE_EAGAIN)."""
+    SKIP_BBM_TLBI = 32
+    """No translation can be cached: what is changed was never in use."""
+    SKIP_CMO = 64
+    """The caches have been seen to."""
+
+
+# Flags as plain integers: a test of an IntFlag costs more than a visit.
+LEAF: Final = int(WalkFlags.LEAF)
+TABLE_PRE: Final = int(WalkFlags.TABLE_PRE)
+TABLE_POST: Final = int(WalkFlags.TABLE_POST)
+SHARED: Final = int(WalkFlags.SHARED)
+HANDLE_FAULT: Final = int(WalkFlags.HANDLE_FAULT)
+SKIP_BBM_TLBI: Final = int(WalkFlags.SKIP_BBM_TLBI)
+SKIP_CMO: Final = int(WalkFlags.SKIP_CMO)
+
+FAULT_WALK: Final = SHARED | HANDLE_FAULT
+"""How a fault handler walks."""
+
 Visitor = Callable[[int, int, int, int, int], Errno]
 """Called with the entry's address, its value, its level, the address walked to and
 the end of the walk; what is not OK ends the walk. Addresses are plain integers
 here, on the way of every fault: naming their type costs a call each time."""
+
+RunVisitor = Callable[[int, int, int], bool]
+"""Called with the address of the first of many neighbouring entries of the last level,
+their number, and the address that the first maps. It does what the leaf visitor would
+have done with each, or returns False and leaves them to it."""
+
+SHORTEST_RUN: Final = 16
+"""From here on a run is faster than as many visits."""
 
 OK = Errno.OK
 EAGAIN = Errno.EAGAIN
@@ -36,12 +79,14 @@ class Walker:
         How entries are read.
     leaf, table_pre, table_post
         The visitors; what is ``None`` is not visited.
-    ignore_eagain
-        Whether EAGAIN from a visitor means to go on. A fault handler stops:
-        the guest will fault again.
+    run
+        A leaf visitor for many entries at once. It is used only where no other walker
+        could tell the difference.
+    flags
+        SHARED and HANDLE_FAULT of :class:`WalkFlags`.
     """
 
-    __slots__ = ("_end", "_ignore_eagain", "_leaf", "_post", "_pre", "_read")
+    __slots__ = ("_end", "_ignore_eagain", "_leaf", "_post", "_pre", "_read", "_run", "shared")
 
     def __init__(
         self,
@@ -50,13 +95,16 @@ class Walker:
         *,
         table_pre: Visitor | None = None,
         table_post: Visitor | None = None,
-        ignore_eagain: bool = True,
+        run: RunVisitor | None = None,
+        flags: int = 0,
     ) -> None:
+        self.shared = flags & SHARED
         self._read = descriptors.read
         self._leaf = leaf
         self._pre = table_pre
         self._post = table_post
-        self._ignore_eagain = ignore_eagain
+        self._run = None if self.shared or descriptors.observed else run
+        self._ignore_eagain = not flags & HANDLE_FAULT
         self._end = 0
 
     def walk(self, table: PA, level: int, addr: IPA, end: IPA) -> Errno:
@@ -80,23 +128,25 @@ class Walker:
 
     def _walk_entries(self, ptep: int, level: int, addr: int, limit: int) -> Errno:
         """Walk the entries of one table, from ``ptep`` on, up to ``limit``."""
+        if level == LAST_LEVEL:
+            return self._walk_last_level(ptep, addr, limit)
         below_granule = GRANULE[level] - 1
         while addr < limit:
             pte = self._read(ptep)
-            is_table = pte & PTE_TABLE == PTE_TABLE and level < LAST_LEVEL
+            is_table = pte & PTE_TABLE == PTE_TABLE
             visitor = self._pre if is_table else self._leaf
-            error = OK
             if visitor is not None:
                 error = visitor(ptep, pte, level, addr, self._end)
-                if level < LAST_LEVEL:
-                    # The visitor may have put a table here, or taken one away.
-                    pte = self._read(ptep)
-                    is_table = pte & PTE_TABLE == PTE_TABLE
+                if error and not (error is EAGAIN and self._ignore_eagain):
+                    return error
+                # The visitor may have put a table here, or taken one away.
+                pte = self._read(ptep)
+                is_table = pte & PTE_TABLE == PTE_TABLE
             after = (addr | below_granule) + 1
-            if is_table and not error:
+            if is_table:
                 error = self._walk_table(ptep, pte, level, addr, min(after, limit))
-            if error and not (error is EAGAIN and self._ignore_eagain):
-                return error
+                if error and not (error is EAGAIN and self._ignore_eagain):
+                    return error
             addr = after
             ptep += 8
         return OK
@@ -108,3 +158,18 @@ class Walker:
         if error or self._post is None:
             return error
         return self._post(ptep, pte, level, addr, self._end)
+
+    def _walk_last_level(self, ptep: int, addr: int, limit: int) -> Errno:
+        """Walk pages: there is nothing below them, and there may be many."""
+        if self._run is not None:
+            count = limit - addr >> PAGE_SHIFT
+            if count >= SHORTEST_RUN and self._run(ptep, count, addr):
+                return OK
+        leaf, end = self._leaf, self._end
+        while addr < limit:
+            error = leaf(ptep, self._read(ptep), LAST_LEVEL, addr, end)
+            if error and not (error is EAGAIN and self._ignore_eagain):
+                return error
+            addr += GRANULE[LAST_LEVEL]
+            ptep += 8
+        return OK

@@ -12,6 +12,7 @@ from hyp.icache import CacheMaintenance
 from hyp.memcache import MemoryCache
 from hyp.percpu import CurrentCpu
 from hyp.pgtable import Stage2PageTable
+from hyp.pte import pte_table, pte_to_phys
 from hyp.stats import Stats
 from hyp.tablepages import TablePages
 from hyp.tlb import Stage2Tlb
@@ -77,3 +78,16 @@ def make_stage2(
     )
     memory.tables = pages.counts
     return Stage2(memory, pe, stats, frames, pages, pgt, MemoryCache(frames))
+
+
+def entry_address(s2: Stage2, addr: int, level: int) -> PA:
+    """Return where the entry of ``addr`` at ``level`` lies."""
+    assert s2.pgt.pgd is not None
+    at = s2.pgt.geometry.start_level
+    ptep = PA(s2.pgt.pgd + (addr >> 39 - 9 * at) * 8)
+    while at < level:
+        pte = s2.memory.read_u64(ptep)
+        assert pte_table(pte, at)
+        at += 1
+        ptep = PA(pte_to_phys(pte) + (addr >> 39 - 9 * at & 511) * 8)
+    return ptep

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from emu.arch.address import IPA, PA
+from hyp.descriptors import Operation
 from hyp.errors import Errno
 from hyp.host import SIZE_1G, SIZE_2M, SIZE_4K
 from hyp.mapping import MapWalk
@@ -16,14 +17,16 @@ from hyp.pte import (
     PTE_PERMS,
     PTE_TABLE,
     PTE_VALID,
+    InvalidPteType,
     Prot,
+    annotation_pte,
     pte_prot,
-    pte_table,
     pte_to_phys,
     pte_valid,
 )
+from hyp.walker import FAULT_WALK
 from tests.hyp.fake_machine import NEW_CPU, OLD_CPU
-from tests.hyp.stage2 import OUTPUT, Stage2, make_stage2
+from tests.hyp.stage2 import OUTPUT, Stage2, entry_address, make_stage2
 
 if TYPE_CHECKING:
     from emu.arch.features import CpuFeatures
@@ -35,19 +38,6 @@ ADDR = 0x4000_0000
 @pytest.fixture
 def s2() -> Stage2:
     return make_stage2()
-
-
-def entry_address(s2: Stage2, addr: int, level: int) -> PA:
-    """Return where the entry of ``addr`` at ``level`` lies."""
-    assert s2.pgt.pgd is not None
-    at = s2.pgt.geometry.start_level
-    ptep = PA(s2.pgt.pgd + (addr >> 39 - 9 * at) * 8)
-    while at < level:
-        pte = s2.memory.read_u64(ptep)
-        assert pte_table(pte, at)
-        at += 1
-        ptep = PA(pte_to_phys(pte) + (addr >> 39 - 9 * at & 511) * 8)
-    return ptep
 
 
 def test_an_empty_table_has_no_leaf(s2: Stage2) -> None:
@@ -169,7 +159,7 @@ def test_an_entry_that_changes_under_our_hands_is_left_alone(s2: Stage2) -> None
     s2.map(ADDR + SIZE_4K, SIZE_4K, OUTPUT, RW)
     ptep = entry_address(s2, ADDR, 3)
     other = OUTPUT + SIZE_2M | PTE_TABLE
-    walk = MapWalk(s2.pgt, IPA(ADDR), OUTPUT, 0, s2.memcache, collapse=True)
+    walk = MapWalk(s2.pgt, IPA(ADDR), OUTPUT, 0, s2.memcache, flags=FAULT_WALK, collapse=True)
     s2.memory.write_u64(ptep, other)
     assert walk.leaf(ptep, 0, 3, IPA(ADDR), IPA(ADDR + SIZE_4K)) is Errno.EAGAIN
     assert s2.memory.read_u64(ptep) == other
@@ -178,7 +168,7 @@ def test_an_entry_that_changes_under_our_hands_is_left_alone(s2: Stage2) -> None
 def test_a_table_that_somebody_else_installed_first_gives_ours_back(s2: Stage2) -> None:
     s2.memcache.topup(1)
     ptep = entry_address(s2, ADDR, 1)
-    walk = MapWalk(s2.pgt, IPA(ADDR), OUTPUT, 0, s2.memcache, collapse=True)
+    walk = MapWalk(s2.pgt, IPA(ADDR), OUTPUT, 0, s2.memcache, flags=FAULT_WALK, collapse=True)
     s2.memory.write_u64(ptep, PTE_LOCKED)
     tables = s2.stats.table_pages
     assert walk.leaf(ptep, 0, 1, IPA(ADDR), IPA(ADDR + SIZE_4K)) is Errno.EAGAIN
@@ -214,7 +204,7 @@ def test_a_gigabyte_block_replaces_tables_of_two_levels(s2: Stage2) -> None:
 
 def test_collapse_meets_a_locked_table_entry(s2: Stage2) -> None:
     s2.map(ADDR, SIZE_4K, OUTPUT, RW)
-    walk = MapWalk(s2.pgt, IPA(ADDR), OUTPUT, 0, s2.memcache, collapse=True)
+    walk = MapWalk(s2.pgt, IPA(ADDR), OUTPUT, 0, s2.memcache, flags=FAULT_WALK, collapse=True)
     ptep = entry_address(s2, ADDR, 2)
     old = s2.memory.read_u64(ptep)
     s2.memory.write_u64(ptep, PTE_LOCKED)
@@ -339,19 +329,17 @@ def test_relax_perms_beyond_the_ipa_size_does_nothing(s2: Stage2) -> None:
 
 def test_update_that_loses_the_race_is_eagain(s2: Stage2) -> None:
     s2.map(ADDR, SIZE_4K, OUTPUT, Prot.R)
-    s2.pgt.descriptors = Racing(s2.pgt.descriptors)  # type: ignore[assignment]  # a fault
+    ptep = entry_address(s2, ADDR, 3)
+    old = s2.memory.read_u64(ptep)
+
+    def change_first(operation: Operation, at: int) -> None:
+        if operation is Operation.CMPXCHG:
+            s2.memory.write_u64(PA(at), old & ~PTE_AF)
+
+    s2.pgt.descriptors.observe(change_first)
     assert s2.pgt.mkyoung(IPA(ADDR)) is Errno.OK, "nothing to store, nothing to lose"
     assert s2.pgt.relax_perms(IPA(ADDR), RW) is Errno.EAGAIN
-
-
-class Racing:
-    """Descriptors that somebody else always changes first."""
-
-    def __init__(self, real: object) -> None:
-        self.read = real.read  # type: ignore[attr-defined]  # Descriptors
-
-    def cmpxchg(self, _ptep: PA, _old: int, _new: int) -> bool:
-        return False
+    assert s2.memory.read_u64(ptep) == old & ~PTE_AF
 
 
 def test_mkyoung_sets_only_the_access_flag(s2: Stage2) -> None:
@@ -377,6 +365,72 @@ def test_flush_is_nothing_where_write_back_is_forced() -> None:
     s2.map(ADDR, SIZE_4K, OUTPUT, RW)
     assert s2.pgt.flush(IPA(ADDR), SIZE_2M) is Errno.OK
     assert "CIVAC" not in s2.pe.names()
+
+
+# --- access flags ------------------------------------------------------------------------
+
+
+@pytest.mark.kvm_row(42)
+@pytest.mark.parametrize("size", [SIZE_4K, SIZE_2M])
+def test_a_page_is_young_until_it_is_made_old(s2: Stage2, size: int) -> None:
+    s2.map(ADDR, size, OUTPUT, RW)
+    before = s2.pgt.get_leaf(IPA(ADDR)).pte
+    s2.pe.log.clear()
+    assert s2.pgt.test_clear_young(IPA(ADDR), SIZE_2M, mkold=False)
+    assert s2.pgt.test_clear_young(IPA(ADDR), SIZE_2M, mkold=True)
+    assert s2.pgt.get_leaf(IPA(ADDR)).pte == before & ~PTE_AF
+    assert not s2.pgt.test_clear_young(IPA(ADDR), SIZE_2M, mkold=True)
+    assert s2.pgt.mkyoung(IPA(ADDR)) is Errno.OK
+    assert s2.pgt.test_clear_young(IPA(ADDR), SIZE_4K, mkold=False)
+    assert s2.pe.log == []
+
+
+def test_nothing_mapped_is_not_young(s2: Stage2) -> None:
+    assert not s2.pgt.test_clear_young(IPA(ADDR), SIZE_1G, mkold=True)
+    s2.map(ADDR + SIZE_2M, SIZE_4K, OUTPUT, RW)
+    assert not s2.pgt.test_clear_young(IPA(ADDR), SIZE_2M, mkold=True)
+    assert s2.pgt.test_clear_young(IPA(ADDR), SIZE_1G, mkold=False)
+
+
+# --- annotations -------------------------------------------------------------------------
+
+
+def test_annotation_takes_the_place_of_what_is_mapped(s2: Stage2) -> None:
+    s2.map(ADDR, SIZE_2M, OUTPUT, RW)
+    s2.memcache.topup(1)
+    s2.pe.log.clear()
+    kind = InvalidPteType.HOST_DONATION
+    assert s2.pgt.annotate(IPA(ADDR), SIZE_4K, s2.memcache, kind, 1 << 2) is Errno.OK
+    pte, level = s2.pgt.get_leaf(IPA(ADDR))
+    assert (pte, level) == (annotation_pte(kind, 1 << 2), 3)
+    assert not pte_valid(pte)
+    assert s2.pe.names()[:2] == ["IPAS2E1IS", "VMALLE1IS"]
+    assert s2.pages.page_count(entry_address(s2, ADDR, 3)) == 1 + 1
+    assert s2.map(ADDR, SIZE_4K, OUTPUT, RW) is Errno.OK, "and a mapping takes its place"
+
+
+def test_annotation_of_a_block_needs_no_table(s2: Stage2) -> None:
+    s2.map(ADDR, SIZE_4K, OUTPUT, RW)
+    kind = InvalidPteType.GUEST_POISONED
+    assert s2.pgt.annotate(IPA(ADDR), SIZE_1G, None, kind, 2) is Errno.OK
+    assert s2.pgt.get_leaf(IPA(ADDR + SIZE_2M)) == (annotation_pte(kind, 2), 1)
+    assert s2.stats.table_pages == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "annotation"),
+    [
+        (InvalidPteType.NONE, 2),
+        (InvalidPteType.LOCKED, 2),
+        (InvalidPteType.HOST_DONATION, 1),
+        (InvalidPteType.HOST_DONATION, 1 << 60),
+    ],
+)
+def test_annotation_that_would_mean_something_else_is_refused(
+    s2: Stage2, kind: InvalidPteType, annotation: int
+) -> None:
+    assert s2.pgt.annotate(IPA(ADDR), SIZE_4K, s2.memcache, kind, annotation) is Errno.EINVAL
+    assert s2.memory.stores == []
 
 
 # --- end of life -------------------------------------------------------------------------

@@ -47,6 +47,16 @@ class WatchedMemory(PhysicalMemory):
             self._check(pa, self.read_u64(pa), value)
         super().write_u64(pa, value)
 
+    def write(self, pa: PA, data: bytes | bytearray | memoryview) -> None:
+        """Write, and check it as so many entries if it goes to a table."""
+        if pa & ~PAGE_MASK in self.tables:
+            for offset in range(0, len(data), 8):
+                new = int.from_bytes(data[offset : offset + 8], "little")
+                old = self.read_u64(PA(pa + offset))
+                if new != old:
+                    self._check(PA(pa + offset), old, new)
+        super().write(pa, data)
+
     def _check(self, pa: PA, old: int, new: int) -> None:
         self.stores.append((pa, old, new))
         if old & PTE_VALID and new & PTE_VALID and (old ^ new) & ~_MAY_CHANGE_IN_PLACE:
