@@ -18,6 +18,11 @@ class Descriptor(Layout):
     VALID = bit(0)
 
 
+def swapped(word: int) -> int:
+    """Return a descriptor in the other byte order (SCTLR_EL1.EE, SCTLR_EL2.EE)."""
+    return int.from_bytes(word.to_bytes(8, "little"), "big")
+
+
 class Stage1Table(Descriptor):
     """A stage-1 table descriptor. The hierarchical bits restrict all that lies below."""
 

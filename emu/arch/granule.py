@@ -30,6 +30,18 @@ class HighAddress(NamedTuple):
 NO_HIGH_ADDRESS = HighAddress(0, 0, 0)
 
 
+class Step(NamedTuple):
+    """One lookup of a walk."""
+
+    level: int
+    shift: int
+    """log2 of the bytes that one entry maps."""
+    index_mask: int
+    """Which bits of the address, shifted, choose the entry."""
+    has_blocks: bool
+    """Whether a block descriptor is allowed."""
+
+
 class Granule(NamedTuple):
     """One translation granule, with 48-bit or with 52-bit addresses."""
 
@@ -58,6 +70,20 @@ class Granule(NamedTuple):
         """
         levels = -(-(input_bits - self.shift) // self.stride)
         return LAST_LEVEL + 1 - levels
+
+    def steps(self, start_level: int, input_bits: int) -> tuple[Step, ...]:
+        """Return the lookups of a walk from ``start_level`` to the last level.
+
+        The first index runs over all that is left of the input address: over all concatenated
+        tables, too.
+        """
+        index_bits = max(input_bits - self.level_shift(start_level), 0)
+        found = []
+        for level in range(start_level, LAST_LEVEL + 1):
+            has_blocks = level in self.block_levels
+            found.append(Step(level, self.level_shift(level), (1 << index_bits) - 1, has_blocks))
+            index_bits = self.stride
+        return tuple(found)
 
     def address(self, descriptor: int) -> int:
         """Return the output or next-table address in a descriptor."""

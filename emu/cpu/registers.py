@@ -37,7 +37,7 @@ from emu.arch.registers.translation import (
     TTBR0_EL1,
     TTBR1_EL1,
 )
-from emu.arch.registers.virtualization import HCR_EL2, VTCR_EL2, VTTBR_EL2
+from emu.arch.registers.virtualization import HCR_EL2, SCTLR_EL2, VTCR_EL2, VTTBR_EL2
 from emu.cpu.engine import X_IDS
 from emu.mmu.regime import ControlRegisters
 
@@ -50,7 +50,17 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=SystemRegister)
 
 TRANSLATION_CONTROLS: Final = frozenset(
-    {SCTLR_EL1, TCR_EL1, TTBR0_EL1, TTBR1_EL1, MAIR_EL1, HCR_EL2, VTCR_EL2, VTTBR_EL2}
+    {
+        SCTLR_EL1,
+        TCR_EL1,
+        TTBR0_EL1,
+        TTBR1_EL1,
+        MAIR_EL1,
+        HCR_EL2,
+        VTCR_EL2,
+        VTTBR_EL2,
+        SCTLR_EL2,
+    }
 )
 """Registers from which the translation regime is decoded."""
 
@@ -156,6 +166,7 @@ class RegisterFile:
             self._el2.get(VTCR_EL2, 0),
             self._el2.get(VTTBR_EL2, 0),
             read(MAIR_EL1.encoding),
+            self._el2.get(SCTLR_EL2, 0),
         )
 
     # Exceptions

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from emu.arch.address import IPA, PA, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, VA
+from emu.arch.descriptors import swapped
 from emu.arch.esr.fsc import FaultType
 from emu.mmu import stage1, stage2
 from emu.mmu.attributes import NORMAL_WRITE_BACK, combined_is_device, is_device_attribute
@@ -136,10 +137,11 @@ class Mmu:
             return refused
         ipa = IPA(va + s1.offset & stage1.ADDRESS_BITS)
         fwb = self.regime.stage2.fwb
+        refuses = None
+        if is_unaligned is not None:
 
-        def refuses(leaf: Stage2Mapping) -> bool:
-            device = combined_is_device(s1.attribute, leaf.memattr, fwb=fwb)
-            return device and is_unaligned is not None and is_unaligned()
+            def refuses(leaf: Stage2Mapping) -> bool:
+                return combined_is_device(s1.attribute, leaf.memattr, fwb=fwb) and is_unaligned()
 
         s2 = self.stage2(ipa, need, privilege, refuses)
         if isinstance(s2, Fault):
@@ -198,23 +200,22 @@ class Mmu:
             return IDENTITY
         write = bool(need & WRITE)
         known = self._stage2_entries.lookup(ipa)
-        usable = (
-            known is not None
-            and known.allowed[privilege] & need == need
-            and not (write and known.clean)
-        )
-        found = known if known is not None and usable else self._leaf(ipa)
-        if isinstance(found, Fault):
-            return found
+        if known is None or known.allowed[privilege] & need != need or (write and known.clean):
+            found = stage2.walk(self.memory, controls, ipa)
+            if isinstance(found, Fault):
+                return found
+        else:
+            found = known
         if refuses is not None and refuses(found):
             return Fault(FaultType.ALIGNMENT, None, stage2.STAGE, ipa)
-        if usable:
+        if found is known:
             return found
         if found.allowed[privilege] & need != need:
             return Fault(FaultType.PERMISSION, found.level, stage2.STAGE, ipa)
         descriptor = stage2.updated(found, write=write)
         if descriptor != found.descriptor:
-            self.memory.write_u64(found.address, descriptor)
+            stored = swapped(descriptor) if controls.big_endian else descriptor
+            self.memory.write_u64(found.address, stored)
             found = found._replace(descriptor=descriptor, clean=found.clean and not write)
         self._stage2_entries.insert(ipa, found)
         return found
@@ -242,7 +243,8 @@ class Mmu:
         s2 = self._stage2_for_walk(mapping.address, WRITE)
         if isinstance(s2, Fault):
             return s2._replace(update=True)
-        self.memory.write_u64(PA(mapping.address + s2.offset), descriptor)
+        stored = swapped(descriptor) if self.regime.stage1.big_endian else descriptor
+        self.memory.write_u64(PA(mapping.address + s2.offset), stored)
         return None
 
     def _stage2_for_walk(self, ipa: IPA, need: int) -> Stage2Mapping | Fault:

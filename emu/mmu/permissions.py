@@ -82,5 +82,12 @@ def stage2_permissions(s2ap: int, xn: int, *, xnx: bool) -> Permissions:
     xnx
         Whether FEAT_XNX gives bit [53] a meaning.
     """
-    execute0, execute1 = _STAGE2_EXECUTE[xn if xnx else xn & 0b10]
+    return _STAGE2[s2ap << 2 | (xn if xnx else xn & 0b10)]
+
+
+def _stage2(s2ap: int, xn: int) -> Permissions:
+    execute0, execute1 = _STAGE2_EXECUTE[xn]
     return s2ap | execute0, s2ap | execute1, s2ap | execute1
+
+
+_STAGE2: Final = tuple(_stage2(*bits) for bits in product(range(4), range(4)))

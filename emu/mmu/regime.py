@@ -28,10 +28,11 @@ from emu.arch.granule import (
     START_LEVEL_NEEDS_PA_BITS,
     WITH_52_BITS,
     Granule,
+    Step,
     table_base,
 )
 from emu.arch.registers.translation import SCTLR_EL1, TCR_EL1, TTBR0_EL1
-from emu.arch.registers.virtualization import HCR_EL2, VTCR_EL2, VTTBR_EL2
+from emu.arch.registers.virtualization import HCR_EL2, SCTLR_EL2, VTCR_EL2, VTTBR_EL2
 from emu.mmu.attributes import NORMAL_WRITE_BACK, DEVICE_nGnRnE
 
 if TYPE_CHECKING:
@@ -50,13 +51,19 @@ class Stage1Half(NamedTuple):
     granule: Granule
     input_bits: int
     output_bits: int
-    start_level: int
+    steps: tuple[Step, ...]
+    """The lookups of a walk, the start level's first."""
     tbi: bool
     """Whether the address's top byte is ignored."""
     e0pd: bool
     """Whether EL0 may not use this half at all."""
     hpd: bool
     """Whether the permissions in table descriptors are ignored."""
+
+    @property
+    def start_level(self) -> int:
+        """The level of the first lookup."""
+        return self.steps[0].level
 
 
 class Stage1(NamedTuple):
@@ -80,6 +87,8 @@ class Stage1(NamedTuple):
     """SCTLR_EL1.A: every access must be aligned."""
     nAA: bool
     """SCTLR_EL1.nAA: ordered accesses need not be."""
+    big_endian: bool
+    """SCTLR_EL1.EE: the byte order of descriptors."""
 
     @property
     def is_strict(self) -> bool:
@@ -94,7 +103,7 @@ class Stage2(NamedTuple):
     base: PA
     granule: Granule
     input_bits: int
-    start_level: int
+    steps: tuple[Step, ...]
     consistent: bool
     """Whether T0SZ and SL0 fit together; if not, every translation faults at level 0."""
     output_bits: int
@@ -104,6 +113,13 @@ class Stage2(NamedTuple):
     ha: bool
     hd: bool
     fwb: bool
+    big_endian: bool
+    """SCTLR_EL2.EE: the byte order of descriptors."""
+
+    @property
+    def start_level(self) -> int:
+        """The level of the first lookup."""
+        return self.steps[0].level
 
 
 class TranslationRegime(NamedTuple):
@@ -129,6 +145,7 @@ class ControlRegisters(NamedTuple):
     vtcr: int
     vttbr: int
     mair: int = 0
+    sctlr_el2: int = 0
 
 
 @lru_cache(maxsize=256)
@@ -169,6 +186,7 @@ def decode_regime(registers: ControlRegisters, features: CpuFeatures) -> Transla
         NORMAL_WRITE_BACK if hcr.DC else DEVICE_nGnRnE,
         bool(sctlr.A),
         bool(sctlr.nAA),
+        bool(sctlr.EE),
     )
     stage2 = _stage2(registers, hcr, vtcr, features)
     return TranslationRegime(
@@ -205,7 +223,7 @@ def _half(fields: _TcrHalf, tcr: TCR_EL1, features: CpuFeatures) -> Stage1Half:
         granule,
         input_bits,
         _output_bits(tcr.IPS, granule, features),
-        level,
+        granule.steps(level, input_bits),
         bool(fields.tbi),
         bool(fields.e0pd and features.e0pd),
         bool(fields.hpd and features.hpds),
@@ -230,7 +248,7 @@ def _stage2(
         PA(table_base(registers.vttbr, max(index_bits, 0) + 3, granule)),
         granule,
         input_bits,
-        LAST_LEVEL if level is None else level,
+        granule.steps(LAST_LEVEL if level is None else level, input_bits),
         consistent,
         _output_bits(vtcr.PS, granule, features),
         features.xnx,
@@ -238,6 +256,7 @@ def _stage2(
         ha,
         bool(ha and vtcr.HD and features.hardware_dirty_state),
         bool(hcr.FWB and features.fwb),
+        bool(SCTLR_EL2(registers.sctlr_el2).EE),
     )
 
 

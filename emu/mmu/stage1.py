@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from emu.arch.address import IPA, PAGE_SHIFT, VA
-from emu.arch.descriptors import Descriptor, Stage1Leaf, Stage1Table
+from emu.arch.descriptors import Descriptor, Stage1Leaf, Stage1Table, swapped
 from emu.arch.esr.fsc import FaultType
 from emu.arch.granule import LAST_LEVEL
 from emu.mmu.fault import Fault
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 STAGE: Final = 1
 VALID: Final = Descriptor.VALID.in_place
 TYPE: Final = Descriptor.TYPE.in_place
+NEXT: Final = TYPE | VALID
+"""A table, or at the last level a page."""
 AF: Final = Stage1Leaf.AF.in_place
 NG: Final = Stage1Leaf.nG.in_place
 DBM: Final = Stage1Leaf.DBM.in_place
@@ -93,40 +95,30 @@ def walk(stage1: Stage1, va: VA, fetch: Callable[[IPA, int], int | Fault]) -> St
     half = half_of(stage1, va)
     if not half.walks or not _in_range(va, half):
         return Fault(FaultType.TRANSLATION, 0, STAGE)
-    granule, output_bits = half.granule, half.output_bits
-    if half.base >> output_bits:
+    output: int = half.base
+    limit = 1 << half.output_bits
+    if output >= limit:
         return Fault(FaultType.ADDRESS_SIZE, 0, STAGE)
-    level = half.start_level
-    shift = granule.level_shift(level)
-    table = half.base
-    index = (va & (1 << half.input_bits) - 1) >> shift
-    hierarchical = 0
-    while True:
-        address = IPA(table + (index << 3))
-        word = fetch(address, level)
-        if isinstance(word, Fault):
-            return word
-        if not word & VALID:
-            return Fault(FaultType.TRANSLATION, level, STAGE)
-        output = granule.address(word)
-        if level == LAST_LEVEL:
-            if not word & TYPE:
-                return Fault(FaultType.TRANSLATION, level, STAGE)
-            break
-        if not word & TYPE:
-            if level not in granule.block_levels:
+    granule = half.granule
+    address_mask, is_split, big_endian = granule.address_mask, granule.high.mask, stage1.big_endian
+    read = cast("Callable[[int, int], int | Fault]", fetch)  # PA + int is an int: cast once
+    word = hierarchical = 0
+    for level, shift, index_mask, has_blocks in half.steps:
+        hierarchical |= word
+        address = output + ((va >> shift & index_mask) << 3)
+        found = read(address, level)
+        if isinstance(found, Fault):
+            return found
+        word = swapped(found) if big_endian else found
+        output = granule.address(word) if is_split else word & address_mask
+        if word & NEXT != NEXT:
+            if not (word & VALID and has_blocks):
                 return Fault(FaultType.TRANSLATION, level, STAGE)
             output &= -(1 << shift)
-            break
-        if output >> output_bits:
+        if output >= limit:
             return Fault(FaultType.ADDRESS_SIZE, level, STAGE)
-        hierarchical |= word
-        table = IPA(output)
-        level += 1
-        shift -= granule.stride
-        index = va >> shift & (1 << granule.stride) - 1
-    if output >> output_bits:
-        return Fault(FaultType.ADDRESS_SIZE, level, STAGE)
+        if not word & TYPE:
+            break
     if not word & AF and not stage1.ha:
         return Fault(FaultType.ACCESS_FLAG, level, STAGE)
     clean = bool(stage1.hd and word & DBM and word & AP_READ_ONLY_BIT)
@@ -138,7 +130,7 @@ def walk(stage1: Stage1, va: VA, fetch: Callable[[IPA, int], int | Fault]) -> St
         is_global=not word & NG,
         attribute=stage1.mair >> 8 * (word >> ATTR_SHIFT & 7) & 0xFF,
         clean=clean,
-        address=address,
+        address=IPA(address),
         descriptor=word,
     )
 

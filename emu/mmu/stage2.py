@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from emu.arch.address import IPA, PA
-from emu.arch.descriptors import Descriptor, Stage2Leaf
+from emu.arch.descriptors import Descriptor, Stage2Leaf, swapped
 from emu.arch.esr.fsc import FaultType
-from emu.arch.granule import LAST_LEVEL
 from emu.mmu.fault import Fault
 from emu.mmu.permissions import EVERYTHING, WRITE, Permissions, stage2_permissions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from emu.memory import PhysicalMemory
     from emu.mmu.regime import Stage2
 
 STAGE: Final = 2
 VALID: Final = Descriptor.VALID.in_place
 TYPE: Final = Descriptor.TYPE.in_place
+NEXT: Final = TYPE | VALID
+"""A table, or at the last level a page."""
 AF: Final = Stage2Leaf.AF.in_place
 DBM: Final = Stage2Leaf.DBM.in_place
 XN_SHIFT: Final = Stage2Leaf.XN.lsb
@@ -74,40 +77,28 @@ def walk(memory: PhysicalMemory, stage2: Stage2, ipa: IPA) -> Stage2Mapping | Fa
     """
     if not stage2.consistent or ipa >> stage2.input_bits:
         return Fault(FaultType.TRANSLATION, 0, STAGE, ipa)
-    output_bits = stage2.output_bits
-    if stage2.base >> output_bits:
+    output: int = stage2.base
+    limit = 1 << stage2.output_bits
+    if output >= limit:
         return Fault(FaultType.ADDRESS_SIZE, 0, STAGE, ipa)
     granule = stage2.granule
-    fetch, stride, address_of = memory.fetch_u64, granule.stride, granule.address
-    level = stage2.start_level
-    shift = granule.level_shift(level)
-    table = stage2.base
-    index = ipa >> shift  # at the start level this runs over all concatenated tables
-    while True:
-        address = PA(table + (index << 3))
-        word = fetch(address)
-        if word is None:
+    address_mask, is_split, big_endian = granule.address_mask, granule.high.mask, stage2.big_endian
+    fetch = cast("Callable[[int], int | None]", memory.fetch_u64)  # PA + int is an int: cast once
+    for level, shift, index_mask, has_blocks in stage2.steps:
+        address = output + ((ipa >> shift & index_mask) << 3)
+        found = fetch(address)
+        if found is None:
             return Fault(FaultType.EXTERNAL_ON_WALK, level, STAGE, ipa)
-        if not word & VALID:
-            return Fault(FaultType.TRANSLATION, level, STAGE, ipa)
-        output = address_of(word)
-        if level == LAST_LEVEL:
-            if not word & TYPE:
-                return Fault(FaultType.TRANSLATION, level, STAGE, ipa)
-            break
-        if not word & TYPE:
-            if level not in granule.block_levels:
+        word = swapped(found) if big_endian else found
+        output = granule.address(word) if is_split else word & address_mask
+        if word & NEXT != NEXT:
+            if not (word & VALID and has_blocks):
                 return Fault(FaultType.TRANSLATION, level, STAGE, ipa)
             output &= -(1 << shift)
-            break
-        if output >> output_bits:
+        if output >= limit:
             return Fault(FaultType.ADDRESS_SIZE, level, STAGE, ipa)
-        table = PA(output)
-        level += 1
-        shift -= stride
-        index = ipa >> shift & (1 << stride) - 1
-    if output >> output_bits:
-        return Fault(FaultType.ADDRESS_SIZE, level, STAGE, ipa)
+        if not word & TYPE:
+            break
     if not word & AF and not stage2.ha:
         return Fault(FaultType.ACCESS_FLAG, level, STAGE, ipa)
     s2ap = word >> S2AP_SHIFT & 3
@@ -121,7 +112,7 @@ def walk(memory: PhysicalMemory, stage2: Stage2, ipa: IPA) -> Stage2Mapping | Fa
         stage2_permissions(s2ap, word >> XN_SHIFT & 3, xnx=stage2.xnx),
         word >> MEMATTR_SHIFT & 0xF,
         clean,
-        address,
+        PA(address),
         word,
     )
 

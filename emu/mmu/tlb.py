@@ -122,54 +122,62 @@ class TlbContext:
 class Stage2Entries:
     """The stage-2 entries of one VMID, one for each block or page."""
 
-    __slots__ = ("_entries", "_shifts")
+    __slots__ = ("_by_shift",)
 
     def __init__(self) -> None:
-        self._entries: dict[tuple[int, int], Stage2Mapping] = {}
-        self._shifts: tuple[int, ...] = ()
+        self._by_shift: dict[int, dict[int, Stage2Mapping]] = {}
+        """By log2 of the size, then by IPA >> that."""
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return sum(map(len, self._by_shift.values()))
 
     def lookup(self, ipa: IPA) -> Stage2Mapping | None:
         """Return the entry that translates ``ipa``."""
-        for shift in self._shifts:
-            entry = self._entries.get((shift, ipa >> shift))
+        for shift, entries in self._by_shift.items():
+            entry = entries.get(ipa >> shift)
             if entry is not None:
                 return entry
         return None
 
     def insert(self, ipa: IPA, mapping: Stage2Mapping) -> None:
         """Add an entry."""
-        if mapping.shift not in self._shifts:
-            self._shifts = tuple(sorted((*self._shifts, mapping.shift)))
-        self._entries[mapping.shift, ipa >> mapping.shift] = mapping
+        shift = mapping.shift
+        entries = self._by_shift.get(shift)
+        if entries is None:
+            # The smallest first: where entries overlap, that one is found.
+            entries = {}
+            self._by_shift = dict(sorted([*self._by_shift.items(), (shift, entries)]))
+        entries[ipa >> shift] = mapping
 
     def remove(self, ipa: IPA, levels: range) -> int:
         """Remove what translates ``ipa`` from a leaf at one of ``levels``; return how many."""
         hits = 0
-        for shift in self._shifts:
-            entry = self._entries.get((shift, ipa >> shift))
+        for shift, entries in self._by_shift.items():
+            entry = entries.get(ipa >> shift)
             if entry is not None and entry.level in levels:
-                del self._entries[shift, ipa >> shift]
+                del entries[ipa >> shift]
                 hits += 1
         return hits
 
     def remove_range(self, first: int, size: int, levels: range) -> int:
         """Remove what translates any of ``size`` bytes; for sizes beyond the entries there are."""
-        gone = [
-            (shift, block)
-            for (shift, block), entry in self._entries.items()
-            if entry.level in levels and _overlaps(block << shift, shift, first, size)
-        ]
-        for key in gone:
-            del self._entries[key]
-        return len(gone)
+        hits = 0
+        for shift, entries in self._by_shift.items():
+            gone = [
+                block
+                for block, entry in entries.items()
+                if entry.level in levels and _overlaps(block << shift, shift, first, size)
+            ]
+            for block in gone:
+                del entries[block]
+            hits += len(gone)
+        return hits
 
     def clear(self) -> int:
         """Remove everything; return how many entries went."""
-        hits = len(self._entries)
-        self._entries.clear()
+        hits = len(self)
+        for entries in self._by_shift.values():
+            entries.clear()
         return hits
 
 

@@ -172,13 +172,6 @@ def test_deviation_no_pmu() -> None:
     assert ID_AA64DFR0_EL1(VM(Machine(1 << 20)).id_registers[ID_AA64DFR0_EL1.encoding]).PMUVer == 0
 
 
-def test_deviation_walks_are_little_endian() -> None:
-    bare = with_stage1(a64.ldr(1, 2), EE=1)
-    bare.memory.write_u64(bare.map_ipa(DATA), 0x0102_0304_0506_0708)
-    assert bare.trap().esr == HVC_1
-    assert bare.x(1) == 0x0807_0605_0403_0201
-
-
 def test_deviation_contiguous_hint() -> None:
     bare = Bare()
     contiguous = S2_RW | Stage2Leaf.Contiguous.in_place

@@ -17,6 +17,13 @@ class BarrierShareability(IntEnum):
     FULL_SYSTEM = 3
 
 
+class SCTLR_EL2(SystemRegister, encoding=(3, 4, 1, 0, 0)):
+    """System Control Register of EL2, as far as it concerns the EL1&0 regime."""
+
+    EE = bit(25)
+    """The byte order of EL2's data accesses and of stage-2 walks."""
+
+
 class HCR_EL2(SystemRegister, encoding=(3, 4, 1, 1, 0)):
     """Hypervisor Configuration Register: what traps to EL2, what is virtual."""
 

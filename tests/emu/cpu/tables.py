@@ -106,6 +106,12 @@ class Tables:
         kind = TABLE if level == 3 else VALID
         self.write(address, output | attributes | kind, level)
 
+    def swap(self) -> None:
+        """Turn all descriptors into the other byte order."""
+        for table in self._pa_of.values():
+            for entry in range(table, table + 0x1000, 8):
+                self._memory.write(PA(entry), self._memory.read(PA(entry), 8)[::-1])
+
     def unmap(self, address: int, level: int = 3) -> None:
         """Write zero over one page or block descriptor."""
         self.write(address, 0, level)

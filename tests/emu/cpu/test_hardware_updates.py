@@ -11,6 +11,8 @@ from emu.arch.a64.tlbi import TLBI
 from emu.arch.address import PA, VA
 from emu.arch.features import CORTEX_A72
 from emu.arch.registers.identification import ID_AA64ISAR0_EL1, ID_AA64MMFR1_EL1
+from emu.arch.registers.translation import SCTLR_EL1
+from emu.arch.registers.virtualization import SCTLR_EL2
 from tests.emu.cpu import a64, tables
 from tests.emu.cpu.bare import (
     CODE,
@@ -139,6 +141,18 @@ def test_block_is_marked_as_a_whole(level: int, ipa: int) -> None:
     assert bare.s2.read(ipa, level) & (AF | tables.S2_WRITE) == AF | tables.S2_WRITE
 
 
+def test_big_endian_descriptors_of_stage_2_stay_big_endian() -> None:
+    bare = second_stage(S2_RW & ~AF, HA=1)
+    bare.code(a64.str_(1, 2), a64.hvc(1))
+    before = bare.s2.read(DATA)
+    bare.s2.swap()
+    bare.pe.write(SCTLR_EL2.build(EE=1))
+    bare.start()
+    assert bare.trap().esr == 0x5A00_0001
+    bare.s2.swap()
+    assert bare.s2.read(DATA) == before | AF
+
+
 # Stage 1
 
 
@@ -148,6 +162,16 @@ def test_stage_1_access_flag_and_dirty_state() -> None:
     bare.trap(a64.ldr(1, 2), a64.hvc(1))
     assert bare.s1.read(DATA) == before | AF
     bare.trap(a64.str_(1, 2), a64.hvc(1))
+    assert bare.s1.read(DATA) == (before | AF) & ~tables.S1_READ_ONLY
+
+
+def test_big_endian_descriptors_of_stage_1_stay_big_endian() -> None:
+    bare = first_stage((S1_RW | tables.S1_READ_ONLY | DBM) & ~AF, HA=1, HD=1)
+    bare.pe.write(bare.pe.read(SCTLR_EL1).replace(EE=1))
+    before = bare.s1.read(DATA)
+    bare.s1.swap()
+    assert bare.trap(a64.str_(1, 2), a64.hvc(1)).esr == 0x5A00_0001
+    bare.s1.swap()
     assert bare.s1.read(DATA) == (before | AF) & ~tables.S1_READ_ONLY
 
 

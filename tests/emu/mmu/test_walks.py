@@ -10,7 +10,7 @@ from emu.arch.address import IPA, PA, VA
 from emu.arch.esr.fsc import FaultType
 from emu.arch.features import CORTEX_A72
 from emu.arch.registers.translation import SCTLR_EL1, TCR_EL1
-from emu.arch.registers.virtualization import HCR_EL2, VTCR_EL2
+from emu.arch.registers.virtualization import HCR_EL2, SCTLR_EL2, VTCR_EL2
 from emu.memory import PhysicalMemory
 from emu.mmu import stage1, stage2
 from emu.mmu.fault import Fault
@@ -53,8 +53,13 @@ class Walks:
         """Write the descriptor of one level."""
         self.memory.write_u64(self.entries[level], descriptor)
 
+    def swap(self) -> None:
+        """Write all descriptors in big-endian byte order."""
+        for entry in self.entries:
+            self.memory.write(entry, self.memory.read(entry, 8)[::-1])
+
     def stage1(
-        self, va: int = ADDRESS, tcr: int = TCR_4_LEVELS, sctlr: int = 1
+        self, va: int = ADDRESS, tcr: int = TCR_4_LEVELS, sctlr: int = SCTLR_EL1.build(M=1)
     ) -> Stage1Mapping | Fault:
         """Walk stage 1, whose tables are where their IPAs say."""
         registers = ControlRegisters(SCTLR_EL1(sctlr), tcr, ROOT, ROOT, 0, 0, 0, mair=0xFF_04_44)
@@ -67,10 +72,11 @@ class Walks:
         return stage1.walk(controls, VA(va), fetch)
 
     def stage2(
-        self, ipa: int = ADDRESS, vtcr: int = VTCR_4_LEVELS, vttbr: int = ROOT
+        self, ipa: int = ADDRESS, vtcr: int = VTCR_4_LEVELS, vttbr: int = ROOT, sctlr_el2: int = 0
     ) -> Stage2Mapping | Fault:
         """Walk stage 2."""
-        registers = ControlRegisters(0, 0, 0, 0, HCR_EL2.build(VM=1), vtcr, vttbr)
+        hcr = HCR_EL2.build(VM=1)
+        registers = ControlRegisters(0, 0, 0, 0, hcr, vtcr, vttbr, sctlr_el2=sctlr_el2)
         controls = decode_regime(registers, self.features).stage2
         return stage2.walk(self.memory, controls, IPA(ipa))
 
@@ -296,6 +302,25 @@ def test_hierarchical_bits_can_be_disabled(hpd: int, el0: int) -> None:
     found = walks.stage1(tcr=TCR_4_LEVELS.replace(HPD0=hpd))
     assert not isinstance(found, Fault)
     assert found.allowed[EL0] == el0
+
+
+# Byte order
+
+
+def test_stage_1_descriptors_are_big_endian_with_ee(one: Walks) -> None:
+    little = one.stage1()
+    assert not isinstance(little, Fault)
+    one.swap()
+    assert one.stage1(sctlr=SCTLR_EL1.build(M=1, EE=1)) == little
+    assert one.stage1() == Fault(FaultType.TRANSLATION, 0, 1)
+
+
+def test_stage_2_descriptors_are_big_endian_with_ee_of_el2(two: Walks) -> None:
+    little = two.stage2()
+    assert not isinstance(little, Fault)
+    two.swap()
+    assert two.stage2(sctlr_el2=SCTLR_EL2.build(EE=1)) == little
+    assert two.stage2() == fault2(FaultType.TRANSLATION, 0)
 
 
 # Hardware management of the access flag and dirty state
