@@ -26,6 +26,7 @@ from hyp.fault_info import (
     fnv,
     populate_fault_info,
 )
+from hyp.gmem import gmem_abort
 from hyp.host import SIZE_1G, SIZE_2M, SIZE_4K
 from hyp.inject import (
     kvm_incr_pc,
@@ -103,6 +104,8 @@ def kvm_handle_guest_abort(vcpu: VCPU, fault: FaultInfo) -> Exit | None:
     if kind is ACCESS_FLAG:
         handle_access_fault(vcpu, fault, ipa)
         return None
+    if slot.gmem is not None:
+        return gmem_abort(vcpu, fault, ipa, slot)
     return user_mem_abort(vcpu, fault, ipa, slot)
 
 
@@ -225,9 +228,9 @@ def kvm_s2_fault_map(
     if resolution is Resolution.MAPPED:
         vm.stats.pages_mapped[page.size] += 1
     _count(vcpu, fault, resolution)
-    if slot.dirty_bitmap is not None and prot & Prot.W:
+    if prot & Prot.W:
         # Only what is mapped writable can be dirty, and only once it is mapped.
-        slot.dirty_bitmap.set((page.ipa >> PAGE_SHIFT) - slot.base_gfn)
+        vm.dirty_log.mark_page_dirty_in_slot(slot, page.ipa >> PAGE_SHIFT, vcpu)
     return None
 
 

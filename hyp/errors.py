@@ -23,6 +23,7 @@ class Errno(IntEnum):
     ENXIO = 6
     E2BIG = 7
     ENOEXEC = 8
+    EBADF = 9
     EAGAIN = 11
     ENOMEM = 12
     EFAULT = 14
@@ -34,6 +35,7 @@ class Errno(IntEnum):
     ERANGE = 34
     ENOSYS = 38
     EOPNOTSUPP = 95
+    EHWPOISON = 133
 
 
 class KvmError(Exception):

@@ -170,13 +170,25 @@ class ArmSea(Exit):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class MemoryFault(Exit):
-    """The host could not provide the page behind ``gpa``."""
+    """The guest_memfd could not provide the page behind ``gpa``: KVM_RUN also returns -1.
+
+    The vCPU's state is unchanged: once the cause is repaired, the next run
+    repeats the access.
+    """
 
     reason: ClassVar[ExitReason] = ExitReason.MEMORY_FAULT
 
     flags: int
     gpa: IPA
     size: int
+    errno: Errno
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class DirtyRingFull(Exit):
+    """The vCPU's dirty ring is full: harvest it, reset the rings, and run on."""
+
+    reason: ClassVar[ExitReason] = ExitReason.DIRTY_RING_FULL
 
 
 @dataclass(frozen=True, slots=True, repr=False)

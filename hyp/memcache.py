@@ -30,8 +30,8 @@ class MemoryCache:
     def __len__(self) -> int:
         return len(self._pages)
 
-    def topup(self, minimum: int) -> Errno:
-        """Fill the cache if it holds fewer than ``minimum`` pages.
+    def topup(self, minimum: int, capacity: int = CAPACITY) -> Errno:
+        """Fill the cache up to ``capacity`` if it holds fewer than ``minimum`` pages.
 
         Returns
         -------
@@ -41,7 +41,7 @@ class MemoryCache:
         pages = self._pages
         if len(pages) >= minimum:
             return Errno.OK
-        while len(pages) < CAPACITY:
+        while len(pages) < capacity:
             page = self._frames.allocate()
             if page is None:
                 return Errno.OK if len(pages) >= minimum else Errno.ENOMEM

@@ -8,12 +8,14 @@ from enum import IntFlag
 from typing import TYPE_CHECKING, Self
 
 from emu.arch.address import IPA, PAGE_SHIFT
-from hyp.dirty import DirtyBitmap
 from hyp.errors import Errno, KvmError
 from hyp.host import HVA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from hyp.dirty import DirtyBitmap
+    from hyp.gmem import GuestMemfd
 
 KVM_MEM_SLOTS_NUM = 32767
 """How many slots a VM can have; slot numbers are below this."""
@@ -27,6 +29,13 @@ class MemoryRegionFlags(IntFlag):
 
     LOG_DIRTY_PAGES = 1
     READONLY = 2
+    GUEST_MEMFD = 4
+    INVALID = 1 << 16
+    """KVM_MEMSLOT_INVALID: the slot is being deleted or moved. Not for user space."""
+
+
+GEN_UPDATE_IN_PROGRESS = 1 << 63
+"""KVM_MEMSLOT_GEN_UPDATE_IN_PROGRESS: what was looked up may not be cached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +61,30 @@ class MemoryRegion:
     userspace_addr: HVA
 
 
+@dataclass(frozen=True, slots=True)
+class MemoryRegion2(MemoryRegion):
+    """``struct kvm_userspace_memory_region2``: with memory from a guest_memfd.
+
+    Parameters
+    ----------
+    guest_memfd, guest_memfd_offset
+        With the flag GUEST_MEMFD, the file that holds the slot's pages, and where in it.
+    """
+
+    guest_memfd: GuestMemfd | None = None
+    guest_memfd_offset: int = 0
+
+
 class MemorySlot:
     """``struct kvm_memory_slot``: one slot as the fault handler uses it.
 
     A slot is not changed once installed, its bitmap excepted; an update
     installs another slot.
+
+    Attributes
+    ----------
+    gmem, gmem_pgoff
+        The guest_memfd with the slot's pages, and the first of them there.
     """
 
     __slots__ = (
@@ -64,6 +92,8 @@ class MemorySlot:
         "dirty_bitmap",
         "end_gfn",
         "flags",
+        "gmem",
+        "gmem_pgoff",
         "id",
         "logging",
         "npages",
@@ -80,6 +110,8 @@ class MemorySlot:
         userspace_addr: HVA,
         flags: MemoryRegionFlags,
         dirty_bitmap: DirtyBitmap | None,
+        gmem: GuestMemfd | None = None,
+        gmem_pgoff: int = 0,
     ) -> None:
         self.id = slot_id
         self.base_gfn = base_gfn
@@ -88,34 +120,39 @@ class MemorySlot:
         self.userspace_addr = userspace_addr
         self.flags = flags
         self.dirty_bitmap = dirty_bitmap
+        self.gmem = gmem
+        self.gmem_pgoff = gmem_pgoff
         self.readonly = bool(flags & MemoryRegionFlags.READONLY)
         self.logging = dirty_bitmap is not None and not self.readonly
         """``memslot_is_logging``: a bitmap exists and the slot can be written."""
 
     @classmethod
-    def of(cls, region: MemoryRegion, old: MemorySlot | None) -> Self:
-        """Return the slot for a request.
-
-        Parameters
-        ----------
-        region
-            The request.
-        old
-            The slot whose bitmap is kept if pages are logged before and after.
-        """
-        flags = MemoryRegionFlags(region.flags)
-        npages = region.memory_size >> PAGE_SHIFT
-        bitmap = None
-        if flags & MemoryRegionFlags.LOG_DIRTY_PAGES:
-            bitmap = old.dirty_bitmap if old is not None else None
-            bitmap = DirtyBitmap(npages) if bitmap is None else bitmap
+    def of(cls, region: MemoryRegion, dirty_bitmap: DirtyBitmap | None) -> Self:
+        """Return the slot for a request."""
+        gmem = region.guest_memfd if isinstance(region, MemoryRegion2) else None
+        offset = region.guest_memfd_offset if isinstance(region, MemoryRegion2) else 0
         return cls(
             slot_id=region.slot,
             base_gfn=region.guest_phys_addr >> PAGE_SHIFT,
-            npages=npages,
+            npages=region.memory_size >> PAGE_SHIFT,
             userspace_addr=region.userspace_addr,
-            flags=flags,
-            dirty_bitmap=bitmap,
+            flags=MemoryRegionFlags(region.flags),
+            dirty_bitmap=dirty_bitmap,
+            gmem=gmem,
+            gmem_pgoff=offset >> PAGE_SHIFT,
+        )
+
+    def invalid(self) -> MemorySlot:
+        """Return a copy whose memory must not be used any more."""
+        return MemorySlot(
+            slot_id=self.id,
+            base_gfn=self.base_gfn,
+            npages=self.npages,
+            userspace_addr=self.userspace_addr,
+            flags=self.flags | MemoryRegionFlags.INVALID,
+            dirty_bitmap=self.dirty_bitmap,
+            gmem=self.gmem,
+            gmem_pgoff=self.gmem_pgoff,
         )
 
     @property
@@ -140,22 +177,34 @@ class MemorySlot:
 
 
 class MemSlots:
-    """The slots of a VM: by number, and by page through bisection."""
+    """The slots of a VM: by number, and by page through bisection.
 
-    __slots__ = ("_base_gfns", "_by_gfn", "_by_id", "_last_used")
+    Attributes
+    ----------
+    generation
+        Changes with every change of the slots. What was derived from a lookup is
+        good as long as the generation is the same and GEN_UPDATE_IN_PROGRESS was clear.
+    """
+
+    __slots__ = ("_base_gfns", "_by_gfn", "_by_id", "_last_used", "generation")
 
     def __init__(self) -> None:
+        self.generation = 0
         self._by_id: dict[int, MemorySlot] = {}
         self._by_gfn: list[MemorySlot] = []
         self._base_gfns: list[int] = []
         self._last_used: MemorySlot | None = None
 
     def __iter__(self) -> Iterator[MemorySlot]:
-        """Yield the slots by ascending address."""
+        """Yield the slots whose memory can be used, by ascending address."""
         return iter(self._by_gfn)
 
     def __len__(self) -> int:
-        return len(self._by_gfn)
+        return len(self._by_id)
+
+    def get(self, slot_id: int) -> MemorySlot | None:
+        """Return the slot with this number, invalid or not (``id_to_memslot``)."""
+        return self._by_id.get(slot_id)
 
     def by_id(self, slot_id: int) -> MemorySlot | None:
         """Return the slot with this number, or ``None``, once the number itself is checked.
@@ -173,7 +222,11 @@ class MemSlots:
         return self._by_id.get(slot_id)
 
     def find(self, gfn: int) -> MemorySlot | None:
-        """Return the slot that contains the page ``gfn`` (``gfn_to_memslot``)."""
+        """Return the slot whose memory backs the page ``gfn``.
+
+        ``None`` where ``gfn_to_hva`` gives an error address: outside all slots, and in
+        one that is being deleted or moved.
+        """
         slot = self._last_used
         if slot is not None and slot.base_gfn <= gfn < slot.end_gfn:
             return slot
@@ -197,18 +250,23 @@ class MemSlots:
         return None
 
     def install(self, slot: MemorySlot) -> None:
-        """Put a slot in, in place of the one with the same number."""
+        """Put a slot in, in place of the one with the same number.
+
+        An invalid slot is there by its number and backs no page.
+        """
         self.remove(slot.id)
-        index = bisect_left(self._base_gfns, slot.base_gfn)
         self._by_id[slot.id] = slot
+        if slot.flags & MemoryRegionFlags.INVALID:
+            return
+        index = bisect_left(self._base_gfns, slot.base_gfn)
         self._by_gfn.insert(index, slot)
         self._base_gfns.insert(index, slot.base_gfn)
 
     def remove(self, slot_id: int) -> None:
         """Take the slot with this number out, if there is one."""
         slot = self._by_id.pop(slot_id, None)
-        if slot is None:
-            return
-        index = self._by_gfn.index(slot)
-        del self._by_gfn[index], self._base_gfns[index]
         self._last_used = None
+        if slot is None or slot.flags & MemoryRegionFlags.INVALID:
+            return
+        index = bisect_left(self._base_gfns, slot.base_gfn)
+        del self._by_gfn[index], self._base_gfns[index]

@@ -1,4 +1,4 @@
-"""The rules of KVM_SET_USER_MEMORY_REGION: what a request amounts to, or why it is refused."""
+"""The rules of KVM_SET_USER_MEMORY_REGION2: what a request amounts to, or why it is refused."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Final
 
 from emu.arch.address import PAGE_MASK, PAGE_SHIFT
 from hyp.errors import Errno, KvmError
+from hyp.gmem import GuestMemfdFlags, check_binding
 from hyp.host import TASK_SIZE
-from hyp.memslots import KVM_MEM_MAX_NR_PAGES, MemoryRegion, MemoryRegionFlags
+from hyp.memslots import KVM_MEM_MAX_NR_PAGES, MemoryRegion, MemoryRegion2, MemoryRegionFlags
 
 if TYPE_CHECKING:
     from hyp.memslots import MemorySlot, MemSlots
+    from hyp.vm import VM
 
-_KNOWN_FLAGS: Final = int(MemoryRegionFlags.LOG_DIRTY_PAGES | MemoryRegionFlags.READONLY)
+_FLAGS: Final = int(MemoryRegionFlags.LOG_DIRTY_PAGES | MemoryRegionFlags.READONLY)
+_GMEM_FLAGS: Final = int(MemoryRegionFlags.GUEST_MEMFD)
 
 
 class RegionChange(Enum):
@@ -26,19 +29,15 @@ class RegionChange(Enum):
     FLAGS_ONLY = "flags only"
 
 
-def prepare_memory_region(
-    slots: MemSlots, region: MemoryRegion, ipa_end: int
-) -> tuple[RegionChange, MemorySlot | None]:
-    """Check a request, in KVM's order.
+def check_change(vm: VM, region: MemoryRegion) -> tuple[RegionChange, MemorySlot | None]:
+    """Check a request before anything is touched, in KVM's order.
 
     Parameters
     ----------
-    slots
-        The slots as they are.
+    vm
+        The VM, whose slots are to change.
     region
         The request.
-    ipa_end
-        The end of the guest's physical address space.
 
     Returns
     -------
@@ -48,38 +47,56 @@ def prepare_memory_region(
     Raises
     ------
     KvmError
-        EINVAL, EEXIST or EFAULT.
+        EINVAL or EEXIST.
     """
     _check_values(region)
-    old = slots.by_id(region.slot)
+    old = vm.memslots.by_id(region.slot)
     if region.memory_size == 0:
         if old is None:
             raise KvmError(Errno.EINVAL, f"slot {region.slot} does not exist and cannot be deleted")
         return RegionChange.DELETE, old
-    if region.memory_size >> PAGE_SHIFT > KVM_MEM_MAX_NR_PAGES:
-        raise KvmError(
-            Errno.EINVAL,
-            f"a slot has at most {KVM_MEM_MAX_NR_PAGES} pages, not "
-            f"{region.memory_size >> PAGE_SHIFT}; use several slots",
-        )
     change = _classify(region, old)
     if change in (RegionChange.CREATE, RegionChange.MOVE):
-        _check_overlap(slots, region)
-    if change is not RegionChange.NONE and region.guest_phys_addr + region.memory_size > ipa_end:
+        _check_overlap(vm.memslots, region)
+    if region.flags & MemoryRegionFlags.GUEST_MEMFD:
+        check_binding(vm, region)
+    return change, old
+
+
+def prepare_arch_memory_region(vm: VM, slot: MemorySlot) -> None:
+    """Check what arm64 asks of a slot (``kvm_arch_prepare_memory_region``).
+
+    Raises
+    ------
+    KvmError
+        EFAULT beyond the guest's physical address space; EINVAL for a guest_memfd
+        that user space cannot map.
+    """
+    end = slot.base_ipa + slot.size
+    if end > vm.ipa_end:
         raise KvmError(
             Errno.EFAULT,
-            f"the slot ends at {region.guest_phys_addr + region.memory_size:#x}, beyond the "
-            f"guest's physical address space of {ipa_end:#x}; create the VM with more IPA bits",
+            f"the slot ends at {end:#x}, beyond the guest's physical address space of "
+            f"{vm.ipa_end:#x}; create the VM with more IPA bits",
         )
-    return change, old
+    if slot.gmem is not None and not slot.gmem.flags & GuestMemfdFlags.MMAP:
+        raise KvmError(
+            Errno.EINVAL,
+            "the guest_memfd cannot be mapped by user space, and this machine has no guests "
+            "with memory of their own; create it with the flag MMAP (1)",
+        )
 
 
 def _check_values(region: MemoryRegion) -> None:
     """Check what does not depend on the slots there are."""
-    if region.flags & ~_KNOWN_FLAGS:
+    gmem = isinstance(region, MemoryRegion2) and region.flags & MemoryRegionFlags.GUEST_MEMFD
+    # Pages of a guest_memfd are neither logged nor read-only.
+    known = _GMEM_FLAGS if gmem else _FLAGS
+    if region.flags & ~known:
         raise KvmError(
             Errno.EINVAL,
-            f"flags {region.flags:#x} has unknown bits; use LOG_DIRTY_PAGES (1) and READONLY (2)",
+            f"flags {region.flags:#x} has bits beyond {known:#x}; use LOG_DIRTY_PAGES (1) and "
+            "READONLY (2), or with set_user_memory_region2 GUEST_MEMFD (4) alone",
         )
     for name in ("memory_size", "guest_phys_addr", "userspace_addr"):
         value = getattr(region, name)
@@ -99,12 +116,24 @@ def _check_values(region: MemoryRegion) -> None:
             f"guest_phys_addr {region.guest_phys_addr:#x} with memory_size "
             f"{region.memory_size:#x} wraps around",
         )
+    if region.memory_size >> PAGE_SHIFT > KVM_MEM_MAX_NR_PAGES:
+        raise KvmError(
+            Errno.EINVAL,
+            f"a slot has at most {KVM_MEM_MAX_NR_PAGES} pages, not "
+            f"{region.memory_size >> PAGE_SHIFT}; use several slots",
+        )
 
 
 def _classify(region: MemoryRegion, old: MemorySlot | None) -> RegionChange:
     """Say what the request changes."""
     if old is None:
         return RegionChange.CREATE
+    if (region.flags | old.flags) & MemoryRegionFlags.GUEST_MEMFD:
+        raise KvmError(
+            Errno.EINVAL,
+            f"slot {region.slot} is to have, or has, a guest_memfd and cannot change; "
+            "delete the slot first",
+        )
     if region.memory_size != old.size:
         raise _fixed(region, "memory_size", f"{old.size:#x}")
     if region.userspace_addr != old.userspace_addr:

@@ -11,7 +11,17 @@ from emu.cpu.pe import EL2Entry
 from hyp import one_reg
 from hyp.errors import Errno, KvmError
 from hyp.events import ExceptionType, KvmEntry, KvmExit, KvmUserspaceExit
-from hyp.exits import Error, Exit, ExitReason, InternalError, InternalErrorCode, Intr, IntrCause
+from hyp.exits import (
+    DirtyRingFull,
+    Error,
+    Exit,
+    ExitReason,
+    InternalError,
+    InternalErrorCode,
+    Intr,
+    IntrCause,
+    MemoryFault,
+)
 from hyp.inject import kvm_adjust_pc, kvm_inject_sea, kvm_inject_serror
 from hyp.memcache import MemoryCache
 from hyp.mmio import kvm_handle_mmio_return
@@ -48,6 +58,8 @@ class VCPU:
         If set, a run completes the pending MMIO access and returns at once.
     powered_off
         Whether PSCI has turned it off.
+    dirty_ring
+        The pages that it has dirtied, if the VM logs in rings.
     """
 
     pe: ProcessingElement
@@ -63,6 +75,7 @@ class VCPU:
         self.immediate_exit = False
         self.powered_off = False
         self.memcache = MemoryCache(vm.host.frames)
+        self.dirty_ring = vm.dirty_log.new_ring()
         self.timer = PhysicalTimer(pe)
         self.csselr = CSSELR_EL1(0)
         self.os_lock = False
@@ -238,6 +251,9 @@ class VCPU:
             left = deadline - pe.retired
             if left <= 0:
                 return Intr(IntrCause.BUDGET)
+            self._check_requests()
+            if self._exit is not None:
+                break
             self._trace_entry()
             entry = pe.run(left)
             if entry is EL2Entry.LIVELOCK:
@@ -253,12 +269,20 @@ class VCPU:
         if traced:
             self._trace_exit(ExceptionType.TRAP, esr)
         self._exit = handle_exit(self, esr)
+        if self._exit is None:
+            self._check_requests()
         if self._exit is not None or self.powered_off:
             return False
         kvm_adjust_pc(self)
         if traced:
             self._trace_entry()
         return True
+
+    def _check_requests(self) -> None:
+        """Find what keeps the vCPU from entering the guest (``check_vcpu_requests``)."""
+        ring = self.dirty_ring
+        if ring is not None and ring.soft_full_requested and ring.check_request():
+            self._exit = DirtyRingFull()
 
     def _no_progress(self) -> InternalError:
         """End a guest that takes exceptions for ever; KVM would let it spin."""
@@ -280,7 +304,7 @@ class VCPU:
 
     def _note_exit(self, exit_: Exit) -> None:
         errno = 0
-        if isinstance(exit_, Error):
+        if isinstance(exit_, Error | MemoryFault):
             errno = -exit_.errno
         elif exit_.reason is ExitReason.INTR:
             errno = -Errno.EINTR

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from emu.arch.address import IPA, PAGE_MASK, PAGE_SHIFT
+from hyp.capabilities import Cap, check_extension, enable_cap
 from hyp.cpufeature import HostFeatures
-from hyp.dirty import mask_range
+from hyp.dirty_log import DirtyLog
 from hyp.errors import Errno, KvmError
 from hyp.events import Events
+from hyp.gmem import GuestMemfd
 from hyp.host import HVA, HostMemory
 from hyp.icache import CacheMaintenance
 from hyp.idregs import guest_id_registers
 from hyp.iobus import IoBus
-from hyp.memslots import MemorySlot, MemSlots
+from hyp.memslots import MemoryRegion2, MemoryRegionFlags, MemSlots
 from hyp.percpu import CurrentCpu
 from hyp.pgtable import Stage2PageTable
-from hyp.regions import RegionChange, prepare_memory_region
 from hyp.reset import MPIDR_AFFINITY
+from hyp.slot_update import set_memory_region
 from hyp.stats import Stats
 from hyp.tablepages import TablePages
 from hyp.tlb import Stage2Tlb
@@ -27,16 +28,13 @@ from hyp.vmid import host_of, next_vmid
 from hyp.vtcr import Stage2Geometry, ipa_bits_of_type, vttbr
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from emu.machine import Machine
     from hyp.devices.device import Device
     from hyp.memslots import MemoryRegion
 
-
-class Cap(IntEnum):
-    """Capabilities that can be enabled (KVM_ENABLE_CAP)."""
-
-    ARM_NISV_TO_USER = 177
-    ARM_SEA_TO_USER = 245
+__all__ = ["VM", "Cap"]
 
 
 class VM:
@@ -62,12 +60,19 @@ class VM:
         The memory slots.
     vcpus
         The vCPUs by index.
+    dirty_log
+        Dirty logging: bitmaps, rings, and how they are collected.
+    synchronize_srcu
+        Called where a change of the slots waits for the other CPUs, which may run here.
 
     Raises
     ------
     KvmError
         EINVAL for an IPA size or a VMID that is not possible; ENOMEM without memory for tables.
     """
+
+    features: HostFeatures
+    dirty_log: DirtyLog
 
     def __init__(
         self,
@@ -94,6 +99,7 @@ class VM:
         self.stats = Stats()
         self.memslots = MemSlots()
         self.io_bus = IoBus()
+        self.synchronize_srcu: Callable[[], None] | None = None
         self.vcpus: dict[int, VCPU] = {}
         self.id_registers = guest_id_registers(pe)
         self.nisv_to_user = False
@@ -113,22 +119,28 @@ class VM:
         )
         assert self.pgt.pgd is not None
         tlb.vttbr = vttbr(self.pgt.pgd, vmid)
+        self.dirty_log = DirtyLog(self)
 
-    def enable_cap(self, cap: int) -> None:
+    def enable_cap(self, cap: int, value: int = 0) -> None:
         """Turn an optional behaviour on (KVM_ENABLE_CAP).
+
+        Parameters
+        ----------
+        cap
+            The capability.
+        value
+            Its argument, where it has one.
 
         Raises
         ------
         KvmError
-            EINVAL for a capability that cannot be enabled.
+            EINVAL for a capability that cannot be enabled, with this value, or now.
         """
-        if cap == Cap.ARM_NISV_TO_USER:
-            self.nisv_to_user = True
-        elif cap == Cap.ARM_SEA_TO_USER:
-            self.sea_to_user = True
-        else:
-            names = ", ".join(f"{known.name} ({known:d})" for known in Cap)
-            raise KvmError(Errno.EINVAL, f"capability {cap} cannot be enabled; there are {names}")
+        enable_cap(self, cap, value)
+
+    def check_extension(self, cap: int) -> int:
+        """Return what the VM can do (KVM_CHECK_EXTENSION): 0 if it does not know of it."""
+        return check_extension(self, cap)
 
     # --- vCPUs and devices ---------------------------------------------------------------
 
@@ -185,27 +197,35 @@ class VM:
             EINVAL for impossible values or changes, EEXIST for an overlap with
             another slot, EFAULT beyond the IPA size.
         """
-        change, old = prepare_memory_region(self.memslots, region, self.ipa_end)
-        if change is RegionChange.NONE:
-            return
-        if change in (RegionChange.DELETE, RegionChange.MOVE):
-            assert old is not None
-            self.memslots.remove(old.id)
-            self.pgt.unmap(old.base_ipa, old.size)
-        if change is RegionChange.DELETE:
-            return
-        slot = MemorySlot.of(region, old)
-        self.memslots.install(slot)
-        if slot.logging:
-            self.wp_memory_region(slot)
+        self._refuse_region2(region)
+        set_memory_region(self, region)
 
-    def wp_memory_region(self, slot: MemorySlot) -> None:
-        """Take the right to write from a whole slot (``kvm_mmu_wp_memory_region``)."""
-        self.pgt.wrprotect(slot.base_ipa, slot.size)
-        self.pgt.tlb.flush_vmid_range(slot.base_ipa, slot.size)
+    def set_user_memory_region2(self, region: MemoryRegion2) -> None:
+        """Do the same, also with a guest_memfd (KVM_SET_USER_MEMORY_REGION2).
+
+        Raises
+        ------
+        KvmError
+            As :meth:`set_user_memory_region`; EINVAL or EBADF for a guest_memfd that
+            cannot be bound.
+        """
+        set_memory_region(self, region)
+
+    def create_guest_memfd(self, size: int, flags: int = 0) -> GuestMemfd:
+        """Make memory that only this VM has (KVM_CREATE_GUEST_MEMFD).
+
+        Raises
+        ------
+        KvmError
+            EINVAL for unknown flags, or a size that is not a positive number of pages.
+        """
+        return GuestMemfd(self, size, flags)
 
     def get_dirty_log(self, slot_id: int) -> bytes:
-        """Return the dirty bitmap of a slot and start afresh (KVM_GET_DIRTY_LOG).
+        """Return the dirty bitmap of a slot (KVM_GET_DIRTY_LOG).
+
+        Without manual protection, the bitmap starts afresh and the next write to each of
+        its pages is seen again.
 
         Returns
         -------
@@ -216,34 +236,56 @@ class VM:
         Raises
         ------
         KvmError
-            EINVAL for an impossible slot number; ENOENT if the slot has no bitmap.
+            EINVAL for an impossible slot number; ENOENT if the slot has no bitmap;
+            ENXIO if the VM logs in rings alone.
         """
-        slot = self.memslots.by_id(slot_id)
-        if slot is None or slot.dirty_bitmap is None:
-            raise KvmError(
-                Errno.ENOENT,
-                f"slot {slot_id} has no dirty bitmap; set LOG_DIRTY_PAGES on it first",
-            )
-        bitmap = slot.dirty_bitmap.copy()
-        protected = False
-        for first_page, mask in slot.dirty_bitmap.take_words():
-            self._enable_log_dirty_pt_masked(slot, first_page, mask)
-            protected = True
-        if protected:
-            self.pgt.tlb.flush_vmid_range(slot.base_ipa, slot.size)
-        return bitmap
+        return self.dirty_log.get(slot_id)
 
-    def _enable_log_dirty_pt_masked(self, slot: MemorySlot, first_page: int, mask: int) -> None:
-        """Write-protect the pages of a mask, and those between them."""
-        first, last = mask_range(mask)
-        start = (slot.base_gfn + first_page + first) << PAGE_SHIFT
-        self.pgt.wrprotect(IPA(start), (last - first + 1) << PAGE_SHIFT)
+    def clear_dirty_log(self, slot_id: int, first_page: int, num_pages: int, bitmap: bytes) -> None:
+        """Start afresh for some pages of a slot (KVM_CLEAR_DIRTY_LOG).
+
+        Parameters
+        ----------
+        slot_id
+            The slot.
+        first_page, num_pages
+            Where in the slot ``bitmap`` begins, a multiple of 64, and its length: a
+            multiple of 64 unless it ends with the slot.
+        bitmap
+            The pages, as KVM_GET_DIRTY_LOG gives them.
+
+        Raises
+        ------
+        KvmError
+            EINVAL for a range that is misaligned or not in the slot; EFAULT for a bitmap
+            that is shorter; ENOENT and ENXIO as for :meth:`get_dirty_log`.
+        """
+        self.dirty_log.clear(slot_id, first_page, num_pages, bitmap)
+
+    def reset_dirty_rings(self) -> int:
+        """Take harvested ring entries back (KVM_RESET_DIRTY_RINGS).
+
+        Returns
+        -------
+        int
+            How many entries of all vCPUs' rings are free again; the next write to their
+            pages is seen.
+
+        Raises
+        ------
+        KvmError
+            EINVAL if the VM has no rings.
+        """
+        return self.dirty_log.reset_rings()
 
     def read_guest(self, ipa: IPA, size: int) -> bytes | None:
         """Read guest physical memory within one page; ``None`` where no slot backs it."""
         slot = self.memslots.find(ipa >> PAGE_SHIFT)
         if slot is None:
             return None
+        if slot.gmem is not None:
+            offset = (ipa - slot.base_ipa) + (slot.gmem_pgoff << PAGE_SHIFT)
+            return slot.gmem.read(offset, size)
         hva = slot.hva_of(ipa >> PAGE_SHIFT) + (ipa & PAGE_MASK)
         if self.host.vma_lookup(hva) is None:
             return None
@@ -266,8 +308,18 @@ class VM:
         for slot in self.memslots:
             self.pgt.unmap(slot.base_ipa, slot.size)
 
+    @staticmethod
+    def _refuse_region2(region: MemoryRegion) -> None:
+        """Refuse what only the second form of the call can do."""
+        if isinstance(region, MemoryRegion2) or region.flags & MemoryRegionFlags.GUEST_MEMFD:
+            raise KvmError(
+                Errno.EINVAL,
+                f"flags {region.flags:#x}: a guest_memfd needs set_user_memory_region2",
+            )
+
     def destroy(self) -> None:
         """Give back the page tables and caches; the VM cannot run any more."""
         self.pgt.destroy()
+        self.dirty_log.split.free_cache()
         for vcpu in self.vcpus.values():
             vcpu.memcache.free()

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from emu.arch.address import IPA
 from emu.arch.esr.fsc import FaultType
-from hyp.dirty import DirtyBitmap, dirty_pages, mask_range
+from hyp.dirty import DirtyBitmap, DirtyWords, dirty_pages
 from hyp.errors import Errno, KvmError
 from hyp.host import SIZE_4K
 from hyp.memslots import KVM_MEM_SLOTS_NUM, MemoryRegionFlags
 from hyp.pte import Prot, pte_prot
 from tests.hyp.fake_machine import NEW_CPU, RAM, Guest, load, make_guest, store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 LOG = MemoryRegionFlags.LOG_DIRTY_PAGES
 FAULT = FaultType.PERMISSION
@@ -28,18 +33,53 @@ def test_bitmap_holds_what_was_marked(pages: set[int]) -> None:
     assert len(copied) == 32, "whole 64-bit words"
     assert set(dirty_pages(copied)) == pages
     assert all(bitmap.test(page) == (page in pages) for page in range(200))
-    taken = {first + n for first, mask in bitmap.take_words() for n in range(64) if mask >> n & 1}
-    assert taken == pages
+    taken = bitmap.take()
+    assert bool(taken) == bool(pages)
+    assert bits_of(taken) == pages
     assert not any(bitmap.copy())
+
+
+@given(st.sets(st.integers(0, 199)), st.sets(st.integers(0, 127)))
+def test_clear_takes_only_bits_that_are_set_and_asked_for(dirty: set[int], asked: set[int]) -> None:
+    bitmap = DirtyBitmap(200)
+    for page in dirty:
+        bitmap.set(page)
+    cleared = bitmap.clear(64, bitmap_of(asked, 128))
+    expected = dirty & {page + 64 for page in asked}
+    assert bits_of(cleared) == expected
+    assert set(dirty_pages(bitmap.copy())) == dirty - expected
+
+
+@given(st.sets(st.integers(0, 199)))
+def test_pages_of_words_are_one_range_a_word(pages: set[int]) -> None:
+    bitmap = DirtyBitmap(200)
+    for page in pages:
+        bitmap.set(page)
+    words = {page // 64: [p for p in pages if p // 64 == page // 64] for page in pages}
+    ranges = [(min(bits), max(bits) - min(bits) + 1) for _, bits in sorted(words.items())]
+    taken = bitmap.take()
+    assert list(taken.ranges()) == ranges
+    assert list(taken.pages()) == [page for first, n in ranges for page in range(first, first + n)]
+
+
+@pytest.mark.parametrize("npages", [1, 63, 64, 65, 200])
+def test_set_all_marks_every_page_and_nothing_behind_the_last(npages: int) -> None:
+    bitmap = DirtyBitmap(npages)
+    bitmap.set_all()
+    assert list(dirty_pages(bitmap.copy())) == list(range(npages))
 
 
 def test_bitmap_of_one_page_is_one_word() -> None:
     assert DirtyBitmap(1).copy() == bytes(8)
 
 
-@pytest.mark.parametrize(("mask", "first", "last"), [(1, 0, 0), (1 << 63, 63, 63), (0x90, 4, 7)])
-def test_mask_covers_from_its_first_to_its_last_bit(mask: int, first: int, last: int) -> None:
-    assert mask_range(mask) == (first, last)
+def bits_of(words: DirtyWords) -> set[int]:
+    at = zip(words.position.tolist(), words.mask.tolist(), strict=True)
+    return {position * 64 + n for position, mask in at for n in range(64) if mask >> n & 1}
+
+
+def bitmap_of(pages: Iterable[int], npages: int) -> bytes:
+    return sum(1 << page for page in pages).to_bytes(-(-npages // 64) * 8, "little")
 
 
 def prot_of(guest: Guest, page: int) -> Prot:

@@ -1,0 +1,86 @@
+"""KVM_ENABLE_CAP and KVM_CHECK_EXTENSION of a VM."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING, Final
+
+from hyp.dirty_ring import ENTRY_SIZE, MAX_ENTRIES
+from hyp.eager_split import SUPPORTED_BLOCK_SIZES
+from hyp.errors import Errno, KvmError
+from hyp.gmem import GuestMemfdFlags
+from hyp.memslots import KVM_MEM_SLOTS_NUM
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hyp.vm import VM
+
+
+class Cap(IntEnum):
+    """The KVM_CAP_* numbers that are known here."""
+
+    NR_MEMSLOTS = 10
+    READONLY_MEM = 81
+    ARM_VM_IPA_SIZE = 165
+    MANUAL_DIRTY_LOG_PROTECT2 = 168
+    ARM_NISV_TO_USER = 177
+    DIRTY_LOG_RING_ACQ_REL = 223
+    DIRTY_LOG_RING_WITH_BITMAP = 225
+    ARM_EAGER_SPLIT_CHUNK_SIZE = 228
+    ARM_SUPPORTED_BLOCK_SIZES = 229
+    USER_MEMORY2 = 231
+    MEMORY_FAULT_INFO = 232
+    GUEST_MEMFD = 234
+    GUEST_MEMFD_FLAGS = 244
+    ARM_SEA_TO_USER = 245
+
+
+def enable_cap(vm: VM, cap: int, value: int) -> None:
+    """Serve KVM_ENABLE_CAP; see :meth:`hyp.vm.VM.enable_cap`."""
+    enable = _ENABLE.get(cap)
+    if enable is None:
+        names = ", ".join(f"{Cap(known).name} ({known:d})" for known in _ENABLE)
+        raise KvmError(Errno.EINVAL, f"capability {cap} cannot be enabled; there are {names}")
+    enable(vm, value)
+
+
+def check_extension(vm: VM, cap: int) -> int:
+    """Serve KVM_CHECK_EXTENSION; see :meth:`hyp.vm.VM.check_extension`."""
+    value = _CHECK.get(cap, 0)
+    return value if isinstance(value, int) else value(vm)
+
+
+def _nisv_to_user(vm: VM, _value: int) -> None:
+    vm.nisv_to_user = True
+
+
+def _sea_to_user(vm: VM, _value: int) -> None:
+    vm.sea_to_user = True
+
+
+_ENABLE: Final[dict[int, Callable[[VM, int], None]]] = {
+    Cap.MANUAL_DIRTY_LOG_PROTECT2: lambda vm, value: vm.dirty_log.enable_manual_protect(value),
+    Cap.ARM_NISV_TO_USER: _nisv_to_user,
+    Cap.DIRTY_LOG_RING_ACQ_REL: lambda vm, value: vm.dirty_log.enable_ring(value),
+    Cap.DIRTY_LOG_RING_WITH_BITMAP: lambda vm, _value: vm.dirty_log.enable_ring_with_bitmap(),
+    Cap.ARM_EAGER_SPLIT_CHUNK_SIZE: lambda vm, value: vm.dirty_log.split.enable(value),
+    Cap.ARM_SEA_TO_USER: _sea_to_user,
+}
+
+_CHECK: Final[dict[int, int | Callable[[VM], int]]] = {
+    Cap.NR_MEMSLOTS: KVM_MEM_SLOTS_NUM,
+    Cap.READONLY_MEM: 1,
+    Cap.ARM_VM_IPA_SIZE: lambda vm: vm.features.ipa_limit,
+    Cap.MANUAL_DIRTY_LOG_PROTECT2: 3,
+    Cap.ARM_NISV_TO_USER: 1,
+    Cap.DIRTY_LOG_RING_ACQ_REL: MAX_ENTRIES * ENTRY_SIZE,
+    Cap.DIRTY_LOG_RING_WITH_BITMAP: 1,
+    Cap.ARM_EAGER_SPLIT_CHUNK_SIZE: lambda vm: vm.dirty_log.split.chunk_size,
+    Cap.ARM_SUPPORTED_BLOCK_SIZES: SUPPORTED_BLOCK_SIZES,
+    Cap.USER_MEMORY2: 1,
+    Cap.MEMORY_FAULT_INFO: 1,
+    Cap.GUEST_MEMFD: 1,
+    Cap.GUEST_MEMFD_FLAGS: int(GuestMemfdFlags.MMAP | GuestMemfdFlags.INIT_SHARED),
+    Cap.ARM_SEA_TO_USER: 1,
+}
