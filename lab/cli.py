@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from lab.commands.conformance import conformance
+from lab.commands.diff_kvm import diff_kvm
 from lab.commands.esr import esr
 from lab.commands.guests import guests
 from lab.commands.run import run
@@ -98,6 +99,7 @@ cli.add_command(run)
 cli.add_command(guests)
 cli.add_command(esr)
 cli.add_command(conformance)
+cli.add_command(diff_kvm)
 
 
 def main() -> NoReturn:

@@ -49,6 +49,10 @@ class DirtyPages:
         """How many pages were written."""
         return int.from_bytes(self.bitmap, "little").bit_count()
 
+    def marked(self) -> tuple[int, ...]:
+        """Return the pages that were written, by their place in the slot."""
+        return tuple(dirty_pages(self.bitmap))
+
 
 class TlbCounts(NamedTuple):
     """Translations that the MMU was asked for: answered by the TLB, and by a walk.

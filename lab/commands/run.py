@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from hyp.events import Event
     from lab.result import RunResult
+    from lab.target import Target
 
 
 @click.command(short_help="Boot a guest and report what its memory accesses led to.")
@@ -162,6 +163,12 @@ def _merge(ctx: click.Context, asked: Sequence[str], given: dict[str, Any]) -> d
     kept = [slot for slot in defaults["slots"] if slot.id not in replaced]
     merged["slots"] = (*kept, *given["slots"])
     return merged
+
+
+def configuration(target: Target, options: Sequence[str]) -> RunConfig:
+    """Return the configuration that ``stage2 run`` has with these options."""
+    ctx = run.make_context("run", [target.name, *options])
+    return _config(_merge(ctx, target.options, ctx.params))
 
 
 def _config(values: dict[str, Any]) -> RunConfig:

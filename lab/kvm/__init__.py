@@ -1,0 +1,1 @@
+"""The same guest under real KVM, in a machine that QEMU emulates, and the comparison."""
