@@ -8,6 +8,7 @@ the kernel's ``enter_exception64``.
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from emu.arch.address import VA
@@ -87,6 +88,7 @@ def vector_group(pstate: PSTATE) -> VectorGroup:
         ) from None
 
 
+@lru_cache(maxsize=1024)
 def entry_to_el1(
     pstate: PSTATE,
     sctlr: SCTLR_EL1,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 from enum import IntEnum
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from unicorn import arm64_const as reg
@@ -136,7 +137,7 @@ class Engine:
     def __init__(
         self,
         memory: PhysicalMemory,
-        on_fill: Callable[[Any, int, int, Any, Any], bool],
+        on_fill: Callable[[Any, VA, int, Any, Any], bool],
         on_interrupt: Callable[[Any, int, Any], None],
         on_system: Callable[[Any, int, Any, Any], int],
         on_code: Callable[[Any, int, int, Any], None] = lambda *_: None,
@@ -231,14 +232,15 @@ class Engine:
 
     def read_system(self, encoding: Encoding) -> int:
         """Read a system register, without side effects or access checks."""
-        cp = _CpReg(encoding.CRn, encoding.CRm, encoding.op0, encoding.op1, encoding.op2)
-        _check(_read(self._handle, reg.UC_ARM64_REG_CP_REG, ctypes.byref(cp)))
+        at, cp = _argument(encoding)
+        _check(_read(self._handle, reg.UC_ARM64_REG_CP_REG, at))
         return int(cp.val)
 
     def write_system(self, encoding: Encoding, value: int) -> None:
         """Write a system register, without side effects or access checks."""
-        cp = _CpReg(encoding.CRn, encoding.CRm, encoding.op0, encoding.op1, encoding.op2, value)
-        _check(_write(self._handle, reg.UC_ARM64_REG_CP_REG, ctypes.byref(cp)))
+        at, cp = _argument(encoding)
+        cp.val = value
+        _check(_write(self._handle, reg.UC_ARM64_REG_CP_REG, at))
 
     @property
     def exclusive(self) -> bool:
@@ -316,6 +318,13 @@ class Engine:
             )
         )
         return handle
+
+
+@cache
+def _argument(encoding: Encoding) -> tuple[Any, _CpReg]:
+    """Return the structure that names a system register to Unicorn, after its address."""
+    cp = _CpReg(encoding.CRn, encoding.CRm, encoding.op0, encoding.op1, encoding.op2)
+    return ctypes.byref(cp), cp
 
 
 def _check(code: int) -> None:

@@ -480,11 +480,11 @@ class ProcessingElement:
 
     # Callbacks of the engine. An exception must not pass through C code.
 
-    def _on_fill(self, _engine: Any, va: int, access: int, result: Any, _data: Any) -> bool:  # noqa: ANN401  # C
+    def _on_fill(self, _engine: Any, va: VA, access: int, result: Any, _data: Any) -> bool:  # noqa: ANN401  # C
         if self._stopped_at is not None or not self._running:
             return False  # no access of the guest: the engine looks for code behind a stop
         try:
-            return self._refill.fill(VA(va), access, result)
+            return self._refill.fill(va, access, result)
         except BaseException as failure:  # noqa: BLE001  # raised again by _execute
             self._failure = failure
             return False

@@ -119,6 +119,8 @@ class RegisterFile:
 
     def read(self, register: type[R]) -> R:
         """Read a system register as EL2 software would."""
+        if register in self._el2:
+            return register(self._el2[register])
         if register is SP_EL0 or register is SP_EL1:
             return register(self._engine.read(self._bank(register)))
         if register in self._constants:

@@ -6,6 +6,7 @@ wide, so IL is 1 in all of them.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from emu.arch.esr.classes import ExceptionClass
@@ -27,6 +28,7 @@ COND_ALWAYS = 0xE
 """ISS.COND of an exception taken from AArch64, together with CV = 1."""
 
 
+@lru_cache(maxsize=1024)
 def syndrome(ec: ExceptionClass, iss: int = 0, iss2: int = 0) -> ExceptionSyndrome:
     """Return the ESR value of class ``ec`` with the given ISS and ISS2.
 
