@@ -27,7 +27,7 @@ from hyp.fault_info import (
     populate_fault_info,
 )
 from hyp.gmem import gmem_abort
-from hyp.host import SIZE_1G, SIZE_2M, SIZE_4K
+from hyp.host import SIZE_1G, SIZE_2M, SIZE_4K, FaultinError
 from hyp.inject import (
     kvm_incr_pc,
     kvm_inject_dabt_excl_atomic,
@@ -166,6 +166,8 @@ class PinnedPage(NamedTuple):
     pa: PA
     size: int
     writable: bool
+    seq: int
+    """``mmu_invalidate_seq``, as it was before the page was looked up."""
 
 
 def user_mem_abort(vcpu: VCPU, fault: FaultInfo, ipa: IPA, slot: MemorySlot) -> Exit | None:
@@ -196,17 +198,19 @@ def kvm_s2_fault_pin_pfn(
     vma = host.vma_lookup(hva)
     if vma is None:
         return _failed(vcpu, fault, Errno.EFAULT, f"Failed to find VMA for hva {hva:#x}")
-    if not (vma.writable if fault.is_write else vma.readable):
-        access = "written" if fault.is_write else "read"
-        return _failed(
-            vcpu, fault, Errno.EFAULT, f"hva {hva:#x} may not be {access} ({vma.prot!r})"
-        )
-    pa = host.fault_in(vma, hva)
-    if pa is None:
-        return _failed(vcpu, fault, Errno.ENOMEM, f"no memory left for hva {hva:#x}")
+    seq = vcpu.vm.notifier.seq
+    pfn = host.faultin_pfn(vma, hva, write=fault.is_write)
+    if isinstance(pfn, FaultinError):
+        if pfn is FaultinError.NO_ACCESS:
+            access = "written" if fault.is_write else "read"
+            return _failed(
+                vcpu, fault, Errno.EFAULT, f"hva {hva:#x} may not be {access} ({vma.prot!r})"
+            )
+        errno = Errno.ENOMEM if pfn is FaultinError.NO_MEMORY else Errno.EFAULT
+        return _failed(vcpu, fault, errno, f"hva {hva:#x} cannot be had: {pfn.value}")
     size = kvm_s2_resolve_vma_size(vma, hva, slot)
-    writable = vma.writable and not slot.readonly
-    return PinnedPage(IPA(ipa & -size), PA(pa & -size), size, writable)
+    writable = pfn.writable and not slot.readonly
+    return PinnedPage(IPA(ipa & -size), PA(pfn.pa & -size), size, writable, seq)
 
 
 def kvm_s2_fault_map(
@@ -214,6 +218,9 @@ def kvm_s2_fault_map(
 ) -> Exit | None:
     """Install the mapping, or add rights to the one that is there."""
     vm = vcpu.vm
+    if vm.notifier.retry(page.seq):
+        _count(vcpu, fault, Resolution.RETRIED)
+        return None
     if fault.fault is PERMISSION and page.size == GRANULE[fault.level]:
         error = vm.pgt.relax_perms(page.ipa, prot)
         resolution = Resolution.RELAXED

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from emu.arch.address import IPA, VA
     from emu.arch.fields import Encoding
     from hyp.exits import ExitReason
+    from hyp.host import HVA
 
 
 class ExceptionType(IntEnum):
@@ -299,6 +300,41 @@ class KvmUserspaceExit(Event):
             name = "restart" if self.errno == -Errno.EINTR else "error"
             return f"reason {name} ({-self.errno})"
         return f"reason KVM_EXIT_{self.reason.name} ({self.reason:d})"
+
+
+@dataclass(frozen=True, slots=True)
+class KvmUnmapHvaRange(Event):
+    """The host is about to change a range of its address space."""
+
+    start: HVA
+    end: HVA
+
+    def text(self) -> str:
+        """Return what ftrace prints after the event's name."""
+        return f"mmu notifier unmap range: {_hex(self.start, 16)} -- {_hex(self.end, 16)}"
+
+
+@dataclass(frozen=True, slots=True)
+class KvmAgeHva(Event):
+    """The host asks whether a range was used, and starts afresh."""
+
+    start: HVA
+    end: HVA
+
+    def text(self) -> str:
+        """Return what ftrace prints after the event's name."""
+        return f"mmu notifier age hva: {_hex(self.start, 16)} -- {_hex(self.end, 16)}"
+
+
+@dataclass(frozen=True, slots=True)
+class KvmTestAgeHva(Event):
+    """The host asks whether a page was used."""
+
+    hva: HVA
+
+    def text(self) -> str:
+        """Return what ftrace prints after the event's name."""
+        return f"mmu notifier test age hva: {_hex(self.hva, 16)}"
 
 
 def _on_off(state: bool) -> str:

@@ -16,6 +16,7 @@ from hyp.icache import CacheMaintenance
 from hyp.idregs import guest_id_registers
 from hyp.iobus import IoBus
 from hyp.memslots import MemoryRegion2, MemoryRegionFlags, MemSlots
+from hyp.notifier import KvmMmuNotifier
 from hyp.percpu import CurrentCpu
 from hyp.pgtable import Stage2PageTable
 from hyp.reset import MPIDR_AFFINITY
@@ -62,6 +63,8 @@ class VM:
         The vCPUs by index.
     dirty_log
         Dirty logging: bitmaps, rings, and how they are collected.
+    notifier
+        Hears of changes of the VMM process's memory.
     synchronize_srcu
         Called where a change of the slots waits for the other CPUs, which may run here.
 
@@ -73,6 +76,7 @@ class VM:
 
     features: HostFeatures
     dirty_log: DirtyLog
+    notifier: KvmMmuNotifier
 
     def __init__(
         self,
@@ -120,6 +124,8 @@ class VM:
         assert self.pgt.pgd is not None
         tlb.vttbr = vttbr(self.pgt.pgd, vmid)
         self.dirty_log = DirtyLog(self)
+        self.notifier = KvmMmuNotifier(self)
+        self.host.notifiers.register(self.notifier)
 
     def enable_cap(self, cap: int, value: int = 0) -> None:
         """Turn an optional behaviour on (KVM_ENABLE_CAP).
@@ -319,6 +325,7 @@ class VM:
 
     def destroy(self) -> None:
         """Give back the page tables and caches; the VM cannot run any more."""
+        self.host.notifiers.unregister(self.notifier)
         self.pgt.destroy()
         self.dirty_log.split.free_cache()
         for vcpu in self.vcpus.values():

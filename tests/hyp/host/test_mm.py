@@ -7,7 +7,17 @@ import pytest
 from emu.arch.address import PA
 from emu.memory import PhysicalMemory
 from hyp.errors import Errno, KvmError
-from hyp.host import HVA, SIZE_1G, SIZE_2M, SIZE_4K, TASK_SIZE, HostMemory, HostProt
+from hyp.host import (
+    HVA,
+    SIZE_1G,
+    SIZE_2M,
+    SIZE_4K,
+    TASK_SIZE,
+    FaultinError,
+    HostMemory,
+    HostPfn,
+    HostProt,
+)
 
 
 @pytest.fixture
@@ -80,9 +90,10 @@ def test_large_page_comes_into_being_as_a_whole(host: HostMemory) -> None:
     host.write(HVA(start + SIZE_2M + 0x1234), b"x")
     vma = host.vma_lookup(start)
     assert vma is not None
-    assert vma.pages[0] is None
-    assert vma.pages[1] is not None
-    assert vma.pages[1] % SIZE_2M == 0
+    assert host.frames.allocated == SIZE_2M
+    page = host.faultin_pfn(vma, start + SIZE_2M, write=False)
+    assert isinstance(page, HostPfn)
+    assert page.pa % SIZE_2M == 0
     assert host.read(HVA(start + SIZE_2M + 0x1234), 1) == b"x"
 
 
@@ -90,9 +101,9 @@ def test_fault_in_gives_the_frame_of_the_address_and_always_the_same(host: HostM
     start = host.mmap(SIZE_2M, SIZE_2M)
     vma = host.vma_lookup(start)
     assert vma is not None
-    page = host.fault_in(vma, start)
-    assert page is not None
-    assert host.fault_in(vma, start + 0x5678) == page + 0x5000
+    page = host.faultin_pfn(vma, start, write=False)
+    assert isinstance(page, HostPfn)
+    assert host.faultin_pfn(vma, start + 0x5678, write=True) == (page.pa + 0x5000, True)
 
 
 def test_read_outside_areas_is_efault(host: HostMemory) -> None:
@@ -117,12 +128,12 @@ def test_write_without_memory_is_enomem(host: HostMemory) -> None:
     assert errno(caught) is Errno.ENOMEM
 
 
-def test_fault_in_without_memory_is_none(host: HostMemory) -> None:
+def test_fault_in_without_memory_says_so(host: HostMemory) -> None:
     while host.frames.allocate() is not None:
         pass
     vma = host.vma_lookup(host.mmap(SIZE_4K))
     assert vma is not None
-    assert host.fault_in(vma, vma.start) is None
+    assert host.faultin_pfn(vma, vma.start, write=True) is FaultinError.NO_MEMORY
 
 
 def test_area_shows_its_range_and_protection(host: HostMemory) -> None:

@@ -1,0 +1,134 @@
+"""MMU notifiers, KVM's side (virt/kvm/kvm_main.c: ``kvm_mmu_notifier_ops``).
+
+A fault handler samples ``seq``, looks a host page up, and installs it only if
+``retry`` says that the host has not changed the range in between. Everything that
+the host takes away is unmapped from stage 2 before it is gone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from emu.arch.address import IPA, PAGE_SHIFT
+from hyp.events import KvmAgeHva, KvmTestAgeHva, KvmUnmapHvaRange
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hyp.events import Event
+    from hyp.host import HVA
+    from hyp.vm import VM
+
+
+class KvmMmuNotifier:
+    """The notifier of one VM.
+
+    Parameters
+    ----------
+    vm
+        Whose stage 2 follows the host's tables.
+
+    Attributes
+    ----------
+    seq
+        ``mmu_invalidate_seq``: how many invalidations have ended.
+    in_progress
+        ``mmu_invalidate_in_progress``: how many are under way in the VM's slots.
+    active
+        ``mn_active_invalidate_count``: how many are under way anywhere. A memory slot
+        is not exchanged until there is none.
+    range_start, range_end
+        The pages (gfn, end exclusive) that the invalidations under way concern.
+    """
+
+    __slots__ = ("__weakref__", "_vm", "active", "in_progress", "range_end", "range_start", "seq")
+
+    def __init__(self, vm: VM) -> None:
+        self._vm = vm
+        self.seq = 0
+        self.in_progress = 0
+        self.active = 0
+        self.range_start = self.range_end = 0
+
+    # --- the fault handler's questions ---------------------------------------------------
+
+    def retry(self, seq: int) -> bool:
+        """Return whether what was looked up after ``seq`` may be stale (``mmu_invalidate_retry``).
+
+        Parameters
+        ----------
+        seq
+            ``self.seq``, as it was before the look-up.
+        """
+        return self.in_progress != 0 or self.seq != seq
+
+    def retry_gfn(self, seq: int, gfn: int) -> bool:
+        """As ``retry``, but another page's invalidation does not count while it is under way."""
+        if self.in_progress and self.range_start <= gfn < self.range_end:
+            return True
+        return self.seq != seq
+
+    # --- the host's calls ----------------------------------------------------------------
+
+    def invalidate_range_start(self, start: HVA, end: HVA) -> None:
+        """Unmap a range that is about to change, and let no fault map it again."""
+        self._emit(KvmUnmapHvaRange(-1, 0, start, end))
+        self.active += 1
+        found = list(self._gfn_ranges(start, end))
+        if not found:
+            return
+        if not self.in_progress:
+            self.range_start, self.range_end = found[0]
+        self.in_progress += 1
+        for first, last in found:
+            self.range_start = min(self.range_start, first)
+            self.range_end = max(self.range_end, last)
+            self._vm.pgt.unmap(IPA(first << PAGE_SHIFT), (last - first) << PAGE_SHIFT)
+
+    def invalidate_range_end(self, start: HVA, end: HVA) -> None:
+        """Let faults map the range again; those that looked it up before try again."""
+        if any(True for _ in self._gfn_ranges(start, end)):
+            self.seq += 1
+            self.in_progress -= 1
+            assert self.in_progress >= 0, "an invalidation ends once"
+        self.active -= 1
+
+    def clear_young(self, start: HVA, end: HVA) -> bool:
+        """Clear access flags; a TLB may keep a page that then looks unused (``kvm_age_gfn``)."""
+        self._emit(KvmAgeHva(-1, 0, start, end))
+        return self._age(start, end, mkold=True)
+
+    def clear_flush_young(self, start: HVA, end: HVA) -> bool:
+        """Clear access flags and flush the TLB, so that the next use is seen."""
+        young = self.clear_young(start, end)
+        if young:
+            self._vm.pgt.tlb.flush_vmid()
+        return young
+
+    def test_young(self, hva: HVA) -> bool:
+        """Return whether the page has its access flag set (``kvm_test_age_gfn``)."""
+        self._emit(KvmTestAgeHva(-1, 0, hva))
+        return self._age(hva, hva + 1, mkold=False)
+
+    def _age(self, start: int, end: int, *, mkold: bool) -> bool:
+        young = False
+        for first, last in self._gfn_ranges(start, end):
+            ipa, size = IPA(first << PAGE_SHIFT), (last - first) << PAGE_SHIFT
+            young |= self._vm.pgt.test_clear_young(ipa, size, mkold)
+        return young
+
+    def _gfn_ranges(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Yield where the slots have a part of a range: first page, and one past the last."""
+        for slot in self._vm.memslots:
+            low = max(start, slot.userspace_addr) - slot.userspace_addr
+            high = min(end, slot.userspace_addr + slot.size) - slot.userspace_addr
+            if low < high:
+                yield (
+                    slot.base_gfn + (low >> PAGE_SHIFT),
+                    slot.base_gfn + (high - 1 >> PAGE_SHIFT) + 1,
+                )
+
+    def _emit(self, event: Event) -> None:
+        emit = self._vm.events.emit
+        if emit is not None:
+            emit(event)
