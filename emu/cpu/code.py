@@ -14,6 +14,7 @@ from emu.arch.a64.maintenance import DC
 from emu.arch.a64.predecode import Sites, scan
 from emu.arch.a64.system import SystemInstruction, SystemKind, decode_system
 from emu.arch.address import PA, PAGE_SHIFT, PAGE_SIZE, VA
+from emu.cpu.blocks import INSTRUCTION_BYTES
 from emu.cpu.engine import SystemHook
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class CodePages:
         Addresses of LDTR and STTR instructions.
     watched
         The instructions before which the PE has a look: by address, the word.
+    behind_stack_writes
+        Addresses behind instructions that may leave SP misaligned.
     strict
         Whether those are all loads and stores, so that their alignment can be checked.
     """
@@ -64,6 +67,7 @@ class CodePages:
         self.scanned: dict[int, PA] = {}
         self.unprivileged: set[VA] = set()
         self.watched: dict[VA, int] = {}
+        self.behind_stack_writes: set[VA] = set()
         self.strict = False
 
     def prepare(self, page: VA, pa: PA) -> None:
@@ -87,6 +91,10 @@ class CodePages:
             self.unprivileged.add(VA(page + offset))
         for offset, word in sites.watched:
             self._watch(VA(page + offset), word)
+        for offset, _word in sites.stack:
+            behind = VA(page + offset + INSTRUCTION_BYTES)
+            self.behind_stack_writes.add(behind)
+            self._engine.watch(behind)
         if self.strict:
             words = self._memory.view(pa, PAGE_SIZE).cast("I")
             accesses = {VA(page + 4 * i): word for i, word in enumerate(words) if _accesses(word)}
@@ -114,6 +122,7 @@ class CodePages:
             self._sites.clear()
             self.unprivileged.clear()
             self.watched.clear()
+            self.behind_stack_writes.clear()
             self.scanned.clear()
             return known
         frame = PA(pa & -PAGE_SIZE)
@@ -130,5 +139,7 @@ class CodePages:
         for site in (*sites.system, *sites.unprivileged):
             self._sites.pop(VA(page + site.offset), None)
             self.unprivileged.discard(VA(page + site.offset))
+        for site in sites.stack:
+            self.behind_stack_writes.discard(VA(page + site.offset + INSTRUCTION_BYTES))
         for address in [address for address in self.watched if address & -PAGE_SIZE == page]:
             del self.watched[address]

@@ -70,6 +70,11 @@ def misaligned_pc(pc: VA) -> ArmException:
     return ArmException(1, syndrome(ExceptionClass.PC_ALIGN), pc, far=pc)
 
 
+def misaligned_sp(pc: VA) -> ArmException:
+    """Return the exception of an access by an SP that is no multiple of 16 (EC 0x26)."""
+    return ArmException(1, syndrome(ExceptionClass.SP_ALIGN), pc)
+
+
 def undefined(pc: VA) -> ArmException:
     """Return the exception of an instruction that does not exist here (EC 0x00)."""
     return ArmException(1, syndrome(ExceptionClass.UNKNOWN), pc)

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from emu.arch.a64.maintenance import AT, DC, IC
 from emu.arch.a64.operations import Shareability
+from emu.arch.a64.stack import SP_ALIGNMENT
 from emu.arch.a64.system import decode_system
 from emu.arch.address import PA, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, VA
 from emu.arch.fields import SystemRegister
 from emu.arch.registers.control import CPACR_EL1
-from emu.arch.registers.exceptions import ELR_EL2, PSTATE, SPSR_EL2, Mode
+from emu.arch.registers.exceptions import ELR_EL2, PSTATE, SP_EL0, SP_EL1, SPSR_EL2, Mode
 from emu.arch.registers.identification import CTR_EL0
 from emu.arch.registers.translation import SCTLR_EL1
 from emu.arch.registers.virtualization import HCR_EL2
@@ -113,6 +114,7 @@ class ProcessingElement:
         self._stopped_at: int | None = None
         self._code_changed = False
         self._device_memory = False
+        self._misaligned_stack = False
         self.restart = False
         self._progress = (VA(0), -1, 0)
         self._stalls = 0
@@ -169,6 +171,8 @@ class ProcessingElement:
             self.look_again_at_code(None)
         if type(value) in TRANSLATION_CONTROLS:
             self.controls_changed()
+        if type(value) in (SP_EL0, SP_EL1) and value % SP_ALIGNMENT:
+            self._stack_misaligned()
 
     def read_x(self, number: int) -> int:
         """Read general register 0 to 30; 31 is zero."""
@@ -374,6 +378,7 @@ class ProcessingElement:
             again
             and not self.registers.written
             and not self._code_changed
+            and not self.restart
             and not self.engine.exclusive
             and self.registers.el2(ELR_EL2) == exception.pc
             and self.registers.el2(SPSR_EL2) == pstate
@@ -415,12 +420,18 @@ class ProcessingElement:
         self._device_memory = True
         self._choose_strictness()
 
+    def _stack_misaligned(self) -> None:
+        """Note that SP is no multiple of 16: accesses by it may fault from now on."""
+        self._misaligned_stack = True
+        self._choose_strictness()
+
     def _choose_strictness(self) -> None:
         """Have all loads and stores watched while unaligned ones may fault.
 
         The engine must be left for a change; what it was about to do is done again.
         """
-        strict = self.mmu.regime.stage1.is_strict or self._device_memory
+        sticky = self._device_memory or self._misaligned_stack
+        strict = sticky or self.mmu.regime.stage1.is_strict
         if strict is self.code.strict:
             return
         if self._running:
@@ -518,16 +529,21 @@ class ProcessingElement:
         return 1
 
     def _on_code(self, _engine: Any, address: int, _size: int, _data: Any) -> None:  # noqa: ANN401  # C
-        word = self.code.watched.get(VA(address))
-        if word is None or self._stopped_at is not None:
+        va = VA(address)
+        word = self.code.watched.get(va)
+        behind = va in self.code.behind_stack_writes
+        if (word is None and not behind) or self._stopped_at is not None:
             return
         try:
-            self._pending = self.watch.before(word, VA(address), self.engine.state()[1])
+            if behind and self.registers.sp() % SP_ALIGNMENT:
+                self._stack_misaligned()
+            if word is not None and not self.restart:
+                self._pending = self.watch.before(word, va, self.engine.state()[1])
             if self._pending is None and not self.restart:
                 return
         except BaseException as failure:  # noqa: BLE001  # raised again by _execute
             self._failure = failure
-        self._stopped_at = self.blocks.completed(VA(address))
+        self._stopped_at = self.blocks.completed(va)
         self.engine.stop()
 
     def _stop(self) -> None:

@@ -2,8 +2,8 @@
 
 The engine enforces alignment of exclusive and atomic accesses only. Ordered accesses are
 watched always; all loads and stores are while unaligned ones may fault: with SCTLR_EL1.A, with
-stage 1 off, and once a page of RAM has been used as Device memory. That mode costs a call of
-Python for every instruction, so it lasts no longer than it must.
+stage 1 off, once a page of RAM has been used as Device memory, and once SP has been misaligned.
+That mode costs a call of Python for every instruction, so it lasts no longer than it must.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING
 from emu.arch.a64.access import STACK_POINTER, AccessKind
 from emu.arch.a64.loadstore import MemoryAccess, decode, effective_address
 from emu.arch.a64.maintenance import DC
+from emu.arch.a64.stack import SP_ALIGNMENT
 from emu.arch.a64.system import decode_system
 from emu.arch.address import PAGE_MASK, VA
 from emu.arch.esr.fsc import FaultType
+from emu.arch.registers.translation import SCTLR_EL1
 from emu.cpu import system
 from emu.cpu.aborts import ZEROING, abort, alignment_fault, data_access
 from emu.cpu.alignment import is_unaligned, must_fault
-from emu.cpu.instructions import undefined
+from emu.cpu.instructions import misaligned_sp, undefined
 from emu.cpu.internals import EngineError
 from emu.cpu.refill import privilege_of
 from emu.mmu.fault import Fault
@@ -50,6 +52,8 @@ class Watch:
             return self._before_zeroing(word, pc, pstate)
         if not self._exists(access, word):
             return undefined(pc)
+        if self._stack_refuses(access, pstate):
+            return misaligned_sp(pc)
         if access.exclusive or access.kind in (AccessKind.ATOMIC, AccessKind.PREFETCH):
             return None
         address = self.address_of(access, pc)
@@ -65,6 +69,14 @@ class Watch:
         need = (READ if access.reads else 0) | (WRITE if access.writes else 0)
         kind = data_access(word, write=False)
         return self._in_device_memory(address, access.size, need, kind, pc, pstate)
+
+    def _stack_refuses(self, access: MemoryAccess, pstate: int) -> bool:
+        """Whether SP is the base, misaligned, and checked at this Exception level."""
+        if access.base != STACK_POINTER or access.kind is AccessKind.PREFETCH:
+            return False
+        sctlr = self._pe.read(SCTLR_EL1)
+        checked = sctlr.SA if pstate >> 2 & 3 else sctlr.SA0
+        return bool(checked and self._pe.registers.sp() % SP_ALIGNMENT)
 
     def _exists(self, access: MemoryAccess, word: int) -> bool:
         """Whether the CPU has the instruction; the engine's newest model has more of them."""

@@ -88,8 +88,10 @@ def with_stage1(*words: int, **sctlr: int) -> Bare:
 
 
 def test_deviation_sp_alignment() -> None:
-    bare = with_stage1(a64.ldr(1, a64.SP), SA=1)
-    bare.pe.write(SP_EL1(DATA + 8))
+    add_sp_x3 = 0x8B23_63FF
+    bare = with_stage1(add_sp_x3, a64.ldr(1, a64.SP), SA=1)
+    bare.pe.write(SP_EL1(DATA))
+    bare.set_x(x3=8)
     assert bare.trap().esr == HVC_1
 
 

@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from emu.arch.a64.exceptions import wait
+from emu.arch.a64.stack import misaligning
 from emu.arch.a64.system import is_system
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ class Sites(NamedTuple):
     """LDTR and STTR."""
     watched: tuple[Site, ...] = ()
     """Those of :data:`WATCHED`."""
+    stack: tuple[Site, ...] = ()
+    """Those that may leave SP misaligned (:mod:`emu.arch.a64.stack`)."""
 
 
 def is_free(word: int) -> bool:
@@ -117,4 +120,5 @@ def scan(page: bytes | memoryview, intercept: Callable[[int], bool]) -> Sites:
             watched.append(Site(offset, word))
         elif is_system(word) and not is_free(word) and intercept(word):
             system.append(Site(offset, word))
-    return Sites(tuple(system), tuple(unprivileged), tuple(watched))
+    stack = tuple(Site(offset, word) for offset, word in misaligning(code))
+    return Sites(tuple(system), tuple(unprivileged), tuple(watched), stack)
