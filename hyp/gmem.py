@@ -74,6 +74,11 @@ class GuestMemfd:
         self._poisoned: set[int] = set()
         self._bindings: list[MemorySlot] = []
 
+    @property
+    def is_accessible(self) -> bool:
+        """Whether user space can map the file and touch its pages."""
+        return self.flags == GuestMemfdFlags.MMAP | GuestMemfdFlags.INIT_SHARED
+
     # --- what the hypervisor does --------------------------------------------------------
 
     def overlaps(self, pgoff: int, npages: int) -> bool:

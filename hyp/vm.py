@@ -290,6 +290,8 @@ class VM:
         if slot is None:
             return None
         if slot.gmem is not None:
+            if not slot.gmem.is_accessible:
+                return None
             offset = (ipa - slot.base_ipa) + (slot.gmem_pgoff << PAGE_SHIFT)
             return slot.gmem.read(offset, size)
         hva = slot.hva_of(ipa >> PAGE_SHIFT) + (ipa & PAGE_MASK)

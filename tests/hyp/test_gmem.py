@@ -1,0 +1,289 @@
+"""guest_memfd: binding, faults, and KVM_EXIT_MEMORY_FAULT."""
+
+from __future__ import annotations
+
+import pytest
+
+from emu.arch.address import IPA, PAGE_SHIFT
+from emu.arch.esr.fsc import FaultType
+from hyp.errors import Errno, KvmError
+from hyp.exits import Error, Intr, MemoryFault
+from hyp.gmem import GuestMemfd, GuestMemfdFlags
+from hyp.host import HVA, SIZE_4K
+from hyp.memslots import MemoryRegion, MemoryRegion2, MemoryRegionFlags
+from hyp.pte import Prot, pte_prot, pte_to_phys, pte_valid
+from hyp.stats import Resolution
+from tests.hyp.fake_machine import DIC_CPU, Guest, fetch, load, make_guest, store
+
+LOG, READONLY, GMEM = (
+    MemoryRegionFlags.LOG_DIRTY_PAGES,
+    MemoryRegionFlags.READONLY,
+    MemoryRegionFlags.GUEST_MEMFD,
+)
+MMAP, INIT_SHARED = GuestMemfdFlags.MMAP, GuestMemfdFlags.INIT_SHARED
+BASE, SIZE = 0x8000_0000, 16 * SIZE_4K
+OFFSET = 4 * SIZE_4K
+"""Where slot 1 begins in its guest_memfd."""
+
+
+@pytest.fixture
+def guest() -> Guest:
+    return make_guest()
+
+
+def create(guest: Guest, flags: int = MMAP | INIT_SHARED, size: int = 2 * SIZE) -> GuestMemfd:
+    return guest.vm.create_guest_memfd(size, flags)
+
+
+def bind(
+    guest: Guest,
+    gmem: GuestMemfd | None,
+    *,
+    slot: int = 1,
+    flags: int = GMEM,
+    base: int = BASE,
+    size: int = SIZE,
+    offset: int = OFFSET,
+) -> None:
+    region = MemoryRegion2(slot, flags, IPA(base), size, HVA(0x10_0000), gmem, offset)
+    guest.vm.set_user_memory_region2(region)
+
+
+@pytest.fixture
+def gmem(guest: Guest) -> GuestMemfd:
+    gmem = create(guest)
+    bind(guest, gmem)
+    return gmem
+
+
+def outcome(guest: Guest, resolution: Resolution) -> int:
+    return sum(n for (_, _, how), n in guest.vm.stats.aborts.items() if how is resolution)
+
+
+# --- faults ----------------------------------------------------------------------------------
+
+
+def test_guest_and_user_space_see_the_same_page(guest: Guest, gmem: GuestMemfd) -> None:
+    gmem.write(OFFSET + SIZE_4K - 2, b"over the edge")
+    guest.run(store(BASE), load(BASE + SIZE_4K))
+    for page in (0, SIZE_4K):
+        leaf = guest.vm.pgt.get_leaf(IPA(BASE + page))
+        assert leaf.level == 3
+        assert pte_prot(leaf.pte) == Prot.R | Prot.W, "a read maps for writing, too"
+        pa = pte_to_phys(leaf.pte)
+        assert guest.machine.memory.read(pa, SIZE_4K) == gmem.read(OFFSET + page, SIZE_4K)
+    assert gmem.read(OFFSET + SIZE_4K - 2, 13) == b"over the edge"
+    assert guest.vm.read_guest(IPA(BASE + SIZE_4K), 4) == b"er t"
+    assert guest.vm.stats.pages_mapped == {SIZE_4K: 2}
+
+
+def test_execution_is_added_by_a_permission_fault(guest: Guest, gmem: GuestMemfd) -> None:
+    del gmem
+    guest.run(load(BASE), fetch(BASE, FaultType.PERMISSION))
+    assert pte_prot(guest.vm.pgt.get_leaf(IPA(BASE)).pte) == Prot.R | Prot.W | Prot.X
+    assert outcome(guest, Resolution.RELAXED) == 1
+
+
+def test_coherent_icache_makes_every_page_executable() -> None:
+    guest = make_guest(DIC_CPU)
+    bind(guest, create(guest))
+    guest.run(load(BASE))
+    assert pte_prot(guest.vm.pgt.get_leaf(IPA(BASE)).pte) == Prot.R | Prot.W | Prot.X
+
+
+def test_second_fault_on_a_page_finds_it_mapped(guest: Guest, gmem: GuestMemfd) -> None:
+    del gmem
+    guest.run(load(BASE), load(BASE))
+    assert outcome(guest, Resolution.MAPPED) == outcome(guest, Resolution.RETRIED) == 1
+
+
+@pytest.mark.kvm_row(47)
+def test_failed_memory_ends_the_run_with_a_memory_fault(guest: Guest, gmem: GuestMemfd) -> None:
+    guest.run(load(BASE))
+    gmem.poison(OFFSET)
+    assert not pte_valid(guest.vm.pgt.get_leaf(IPA(BASE)).pte)
+    pc = guest.vcpu.pc
+    for _ in range(2):
+        exit_ = guest.run(store(BASE + 8))
+        assert exit_ == MemoryFault(0, IPA(BASE), SIZE_4K, Errno.EHWPOISON)
+        assert exit_.reason == 39
+        assert guest.vcpu.pc == pc
+    assert guest.events[-1].as_dict()["errno"] == -133
+    gmem.punch_hole(OFFSET, SIZE_4K)
+    assert isinstance(guest.run(store(BASE + 8)), Intr), "a new page takes its place"
+
+
+@pytest.mark.kvm_row(47)
+def test_no_page_left_is_a_memory_fault_and_can_be_repaired(guest: Guest, gmem: GuestMemfd) -> None:
+    guest.run(load(BASE))
+    taken = []
+    while (page := guest.vm.host.frames.allocate()) is not None:
+        taken.append(page)
+    assert guest.run(load(BASE + SIZE_4K)) == MemoryFault(
+        0, IPA(BASE + SIZE_4K), SIZE_4K, Errno.ENOMEM
+    )
+    with pytest.raises(KvmError) as caught:
+        gmem.write(OFFSET + SIZE_4K, b"x")
+    assert caught.value.errno is Errno.ENOMEM
+    with pytest.raises(KvmError) as caught:
+        gmem.allocate(OFFSET + SIZE_4K, SIZE_4K)
+    assert caught.value.errno is Errno.ENOMEM
+    guest.vm.host.frames.free(taken.pop())
+    assert isinstance(guest.run(load(BASE + SIZE_4K)), Intr)
+
+
+def test_no_memory_for_tables_fails_the_run() -> None:
+    guest = make_guest()
+    bind(guest, create(guest))
+    taken = []
+    while (page := guest.vm.host.frames.allocate()) is not None:
+        taken.append(page)
+    exit_ = guest.run(load(BASE))
+    assert isinstance(exit_, Error)
+    assert exit_.errno is Errno.ENOMEM
+    assert outcome(guest, Resolution.FAILED) == 1
+
+
+def test_vm_does_not_read_private_pages() -> None:
+    guest = make_guest()
+    bind(guest, create(guest, MMAP))
+    assert guest.vm.read_guest(IPA(BASE), 4) is None
+
+
+# --- the file --------------------------------------------------------------------------------
+
+
+def test_punched_page_is_unmapped_and_zero(guest: Guest, gmem: GuestMemfd) -> None:
+    gmem.write(OFFSET, b"old")
+    gmem.write(OFFSET + SIZE_4K, b"kept")
+    guest.run(load(BASE), load(BASE + SIZE_4K))
+    allocated = guest.vm.host.frames.allocated
+    gmem.punch_hole(0, OFFSET + SIZE_4K)
+    assert guest.vm.host.frames.allocated == allocated - SIZE_4K
+    assert not pte_valid(guest.vm.pgt.get_leaf(IPA(BASE)).pte)
+    assert pte_valid(guest.vm.pgt.get_leaf(IPA(BASE + SIZE_4K)).pte)
+    assert gmem.read(OFFSET, 3) == bytes(3)
+    assert gmem.read(OFFSET + SIZE_4K, 4) == b"kept"
+
+
+def test_hole_may_reach_beyond_the_end_and_an_allocation_not(guest: Guest) -> None:
+    gmem = create(guest)
+    gmem.punch_hole(gmem.size, SIZE_4K)
+    gmem.punch_hole(gmem.size - SIZE_4K, 2 * SIZE_4K)
+    allocated = guest.vm.host.frames.allocated
+    gmem.allocate(0, 3 * SIZE_4K)
+    assert guest.vm.host.frames.allocated == allocated + 3 * SIZE_4K
+    for call, arguments in (
+        (gmem.allocate, (gmem.size, SIZE_4K)),
+        (gmem.allocate, (1, SIZE_4K)),
+        (gmem.allocate, (0, 0)),
+        (gmem.punch_hole, (0, SIZE_4K + 1)),
+        (gmem.punch_hole, (-SIZE_4K, SIZE_4K)),
+    ):
+        with pytest.raises(KvmError) as caught:
+            call(*arguments)
+        assert caught.value.errno is Errno.EINVAL
+    assert guest.vm.host.frames.allocated == allocated + 3 * SIZE_4K
+
+
+@pytest.mark.parametrize(
+    ("flags", "offset", "errno", "text"),
+    [
+        (0, 0, Errno.ENODEV, "MMAP"),
+        (MMAP, 0, Errno.EFAULT, "INIT_SHARED"),
+        (MMAP | INIT_SHARED, 2 * SIZE, Errno.EFAULT, "SIGBUS"),
+        (MMAP | INIT_SHARED, 2 * SIZE - 1, Errno.EFAULT, "SIGBUS"),
+        (MMAP | INIT_SHARED, -1, Errno.EFAULT, "SIGBUS"),
+    ],
+)
+def test_user_space_reaches_only_shared_pages_of_a_mapped_file(
+    guest: Guest, flags: int, offset: int, errno: Errno, text: str
+) -> None:
+    gmem = create(guest, flags)
+    for access in (lambda: gmem.read(offset, 2), lambda: gmem.write(offset, b"ab")):
+        with pytest.raises(KvmError, match=text) as caught:
+            access()
+        assert caught.value.errno is errno
+
+
+@pytest.mark.parametrize(("size", "flags"), [(0, 0), (-SIZE, 0), (SIZE + 1, 0), (SIZE, 4)])
+def test_impossible_file_is_refused(guest: Guest, size: int, flags: int) -> None:
+    with pytest.raises(KvmError) as caught:
+        guest.vm.create_guest_memfd(size, flags)
+    assert caught.value.errno is Errno.EINVAL
+
+
+# --- binding ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "errno", "text"),
+    [
+        ({"offset": 0, "flags": GMEM | LOG}, Errno.EINVAL, "flags 0x5"),
+        ({"offset": 0, "flags": GMEM | READONLY}, Errno.EINVAL, "flags 0x6"),
+        ({"offset": 1}, Errno.EINVAL, "whole pages"),
+        ({"offset": -SIZE_4K}, Errno.EINVAL, "whole pages"),
+        ({"offset": SIZE + SIZE_4K}, Errno.EINVAL, "within the guest_memfd"),
+        ({"offset": OFFSET + SIZE - SIZE_4K, "size": SIZE_4K}, Errno.EINVAL, "another slot"),
+        ({"offset": 0, "size": OFFSET + SIZE_4K}, Errno.EINVAL, "another slot"),
+        ({"offset": 0, "size": SIZE_4K, "base": BASE}, Errno.EEXIST, "overlaps slot 1"),
+        ({"offset": 0, "size": SIZE_4K, "slot": 1}, Errno.EINVAL, "delete the slot first"),
+        ({"offset": 0, "size": SIZE_4K, "slot": 0}, Errno.EINVAL, "delete the slot first"),
+        ({"offset": 0, "size": SIZE_4K, "base": 1 << 40}, Errno.EFAULT, "IPA bits"),
+    ],
+)
+@pytest.mark.kvm_row(35)
+def test_refused_binding_changes_nothing(
+    guest: Guest, gmem: GuestMemfd, changes: dict[str, int], errno: Errno, text: str
+) -> None:
+    before = list(guest.vm.memslots)
+    values = {"slot": 2, "base": 0x9000_0000, **changes}
+    with pytest.raises(KvmError) as caught:
+        bind(guest, gmem, **values)
+    assert caught.value.errno is errno
+    assert text in caught.value.message
+    assert list(guest.vm.memslots) == before
+    bind(guest, gmem, slot=3, base=0xA000_0000, offset=0, size=OFFSET)
+
+
+def test_binding_needs_a_file_of_the_same_vm_that_user_space_can_map(guest: Guest) -> None:
+    for gmem, errno in (
+        (None, Errno.EBADF),
+        (create(make_guest()), Errno.EINVAL),
+        (create(guest, 0), Errno.EINVAL),
+    ):
+        with pytest.raises(KvmError) as caught:
+            bind(guest, gmem)
+        assert caught.value.errno is errno
+        assert guest.vm.memslots.get(1) is None
+
+
+@pytest.mark.kvm_row(35)
+def test_bound_slot_can_only_be_deleted_and_gives_its_range_free(
+    guest: Guest, gmem: GuestMemfd
+) -> None:
+    for flags in (GMEM, 0):
+        with pytest.raises(KvmError, match="delete the slot first"):
+            bind(guest, gmem, flags=flags)
+    guest.run(store(BASE))
+    bind(guest, None, flags=0, size=0)
+    assert guest.vm.memslots.find(BASE >> PAGE_SHIFT) is None
+    assert not pte_valid(guest.vm.pgt.get_leaf(IPA(BASE)).pte)
+    bind(guest, gmem, base=0x9000_0000)
+
+
+def test_first_form_of_the_call_knows_no_guest_memfd(guest: Guest, gmem: GuestMemfd) -> None:
+    for region in (
+        MemoryRegion(2, GMEM, IPA(0x9000_0000), SIZE_4K, HVA(0)),
+        MemoryRegion2(2, GMEM, IPA(0x9000_0000), SIZE_4K, HVA(0), gmem, 0),
+    ):
+        with pytest.raises(KvmError, match="set_user_memory_region2") as caught:
+            guest.vm.set_user_memory_region(region)
+        assert caught.value.errno is Errno.EINVAL
+
+
+def test_second_form_makes_plain_slots_as_well(guest: Guest) -> None:
+    hva = guest.vm.host.mmap(SIZE)
+    guest.vm.set_user_memory_region2(MemoryRegion2(2, LOG, IPA(BASE), SIZE, hva))
+    guest.run(store(BASE))
+    assert guest.vm.get_dirty_log(2)[0] == 1
