@@ -16,6 +16,7 @@ from lab.commands.diff_kvm import diff_kvm
 from lab.commands.esr import esr
 from lab.commands.guests import guests
 from lab.commands.run import run
+from lab.commands.walk import walk
 from lab.errors import UserError
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ cli.add_command(run)
 cli.add_command(guests)
 cli.add_command(esr)
 cli.add_command(conformance)
+cli.add_command(walk)
 cli.add_command(diff_kvm)
 
 

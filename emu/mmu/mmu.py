@@ -50,8 +50,11 @@ class Mmu:
 
     def load(self, registers: ControlRegisters) -> None:
         """Take over new control register values."""
-        regime = decode_regime(registers, self.features)
-        self.regime: TranslationRegime = regime
+        self.use(decode_regime(registers, self.features))
+
+    def use(self, regime: TranslationRegime) -> None:
+        """Translate by these controls from now on."""
+        self.regime = regime
         self._kept: dict[tuple[VA, int], Stage1Mapping] = {}
         self._flat = stage1.flat(regime.stage1.flat_attribute)
         self._context = self.tlb.context(regime.vmid, regime.asid)
