@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from emu.arch.address import IPA, PAGE_SIZE
 from hyp.errors import Errno
 from hyp.host import SIZE_2M
-from hyp.pte import Prot, pte_prot, pte_table, pte_to_phys, pte_valid
+from hyp.pte import PTE_AF, PTE_LOCKED, InvalidPteType, Prot, pte_prot, pte_to_phys, pte_valid
 from tests.hyp.fake_machine import NEW_CPU, OLD_CPU
 from tests.hyp.stage2 import OUTPUT, Stage2, make_stage2
 
@@ -33,10 +33,11 @@ class Page(NamedTuple):
     phys: int
     prot: Prot
     size: int
+    young: bool = True
 
 
 class Stage2Model(RuleBasedStateMachine):
-    """Map, unmap, protect and relax; then look at every page of the window."""
+    """Every operation in any order; then look at the pages of the window."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +64,7 @@ class Stage2Model(RuleBasedStateMachine):
     def map_page(self, number: int, base: int, prot: Prot) -> None:
         phys = OUTPUT + (base + number) * PAGE_SIZE
         known = self.pages.get(number)
-        same = known is not None and known.phys == phys and known.size == PAGE_SIZE
+        same = known is not None and known.phys == phys and known.size == PAGE_SIZE and known.young
         error = self.s2.map(BASE + number * PAGE_SIZE, PAGE_SIZE, phys, prot)
         assert error is (Errno.EAGAIN if same else Errno.OK)
         if not same:
@@ -75,7 +76,7 @@ class Stage2Model(RuleBasedStateMachine):
         first = block * PAGES
         phys = OUTPUT + (base + first) * PAGE_SIZE
         known = self.pages.get(first)
-        same = known is not None and known.phys == phys and known.size == SIZE_2M
+        same = known is not None and known.phys == phys and known.size == SIZE_2M and known.young
         error = self.s2.map(BASE + first * PAGE_SIZE, SIZE_2M, phys, prot)
         assert error is (Errno.EAGAIN if same else Errno.OK)
         if not same:
@@ -97,10 +98,53 @@ class Stage2Model(RuleBasedStateMachine):
         first, last = min(first, last), max(first, last)
         size = (last - first + 1) * PAGE_SIZE
         assert self.s2.pgt.wrprotect(IPA(BASE + first * PAGE_SIZE), size) is Errno.OK
+        for number in self._reached(first, last):
+            page = self.pages[number]
+            self.pages[number] = page._replace(prot=page.prot & ~Prot.W)
+
+    @rule(first=page_numbers, last=page_numbers, mkold=st.booleans())
+    def test_clear_young(self, first: int, last: int, mkold: bool) -> None:
+        first, last = min(first, last), max(first, last)
+        size = (last - first + 1) * PAGE_SIZE
+        young = self.s2.pgt.test_clear_young(IPA(BASE + first * PAGE_SIZE), size, mkold)
+        reached = self._reached(first, last)
+        assert young == any(self.pages[number].young for number in reached)
+        for number in reached if mkold else ():
+            self.pages[number] = self.pages[number]._replace(young=False)
+
+    @rule(number=page_numbers)
+    def mkyoung(self, number: int) -> None:
+        error = self.s2.pgt.mkyoung(IPA(BASE + number * PAGE_SIZE))
+        assert error is (Errno.OK if number in self.pages else Errno.EAGAIN)
+        for n in self._reached(number, number):
+            self.pages[n] = self.pages[n]._replace(young=True)
+
+    @rule(first=page_numbers, last=page_numbers)
+    def split(self, first: int, last: int) -> None:
+        first, last = min(first, last), max(first, last)
+        size = (last - first + 1) * PAGE_SIZE
+        self.s2.memcache.topup(BLOCKS)
+        assert self.s2.pgt.split(IPA(BASE + first * PAGE_SIZE), size, self.s2.memcache) is Errno.OK
+        for number in self._reached(first, last):
+            if self._is_block(number):
+                self.pages[number] = self.pages[number]._replace(size=PAGE_SIZE, young=True)
+
+    @rule(first=page_numbers, last=page_numbers)
+    def annotate(self, first: int, last: int) -> None:
+        first, last = min(first, last), max(first, last)
+        size = (last - first + 1) * PAGE_SIZE
+        self.s2.memcache.topup(2 * BLOCKS)
+        addr, kind = IPA(BASE + first * PAGE_SIZE), InvalidPteType.HOST_DONATION
+        assert self.s2.pgt.annotate(addr, size, self.s2.memcache, kind, 1 << 11) is Errno.OK
+        for number in (first, last):
+            self._drop_block(number)
+        for number in range(first, last + 1):
+            self.pages.pop(number, None)
+
+    def _reached(self, first: int, last: int) -> list[int]:
+        """Return the mapped pages whose leaf maps part of a range."""
         blocks = {n // PAGES for n in (first, last) if self._is_block(n)}
-        for number, page in self.pages.items():
-            if first <= number <= last or number // PAGES in blocks:
-                self.pages[number] = page._replace(prot=page.prot & ~Prot.W)
+        return [n for n in self.pages if first <= n <= last or n // PAGES in blocks]
 
     def _is_block(self, number: int) -> bool:
         page = self.pages.get(number)
@@ -131,6 +175,7 @@ class Stage2Model(RuleBasedStateMachine):
             assert leaf.level == (2 if page.size == SIZE_2M else 3)
             assert pte_to_phys(leaf.pte) + offset == page.phys
             assert pte_prot(leaf.pte) == page.prot
+            assert bool(leaf.pte & PTE_AF) == page.young
 
     @invariant()
     def references_count_the_entries(self) -> None:
@@ -143,7 +188,7 @@ class Stage2Model(RuleBasedStateMachine):
     @invariant()
     def no_entry_stays_locked(self) -> None:
         for _, _, new in self.s2.memory.stores[-1:]:
-            assert new == 0 or pte_valid(new) or pte_table(new, 0)
+            assert new != PTE_LOCKED
 
     def teardown(self) -> None:
         self.s2.memcache.free()
