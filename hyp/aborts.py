@@ -185,7 +185,10 @@ def user_mem_abort(vcpu: VCPU, fault: FaultInfo, ipa: IPA, slot: MemorySlot) -> 
         _count(vcpu, fault, Resolution.INJECTED)
         return None
     writable = page.writable and (fault.is_write or not slot.logging)
-    executable = vm.features.dic or fault.is_exec
+    cmo = vm.pgt.cmo
+    executable = cmo.executable(is_exec=fault.is_exec)
+    is_permission = fault.fault is PERMISSION
+    cmo.before_map(page.pa, page.size, is_exec=fault.is_exec, is_permission=is_permission)
     return kvm_s2_fault_map(vcpu, fault, page, slot, _PROT[writable][executable])
 
 

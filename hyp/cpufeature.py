@@ -14,6 +14,7 @@ from emu.arch.registers.identification import (
     ID_AA64MMFR2_EL1,
     ID_AA64PFR0_EL1,
     ID_AA64PFR1_EL1,
+    IcachePolicy,
 )
 from emu.arch.registers.translation import PhysicalAddressSize
 
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 
 MAX_PA_BITS: Final = 48
 """Larger physical addresses need FEAT_LPA2 descriptors, which are not used."""
-
-_L1IP_VPIPT: Final = 0
-_L1IP_PIPT: Final = 3
 
 _READ: Final = (
     CTR_EL0,
@@ -62,8 +60,8 @@ class HostFeatures:
         Instruction fetch is coherent with data writes without ``IC`` (CTR_EL0.DIC).
     icache_line
         The smallest line of any instruction cache, in bytes.
-    icache_aliasing
-        The instruction cache is indexed by virtual address.
+    icache_policy
+        How the instruction cache finds its lines (CTR_EL0.L1Ip).
     pstate
         The optional bits of PSTATE.
     """
@@ -77,7 +75,7 @@ class HostFeatures:
     ttl: bool
     dic: bool
     icache_line: int
-    icache_aliasing: bool
+    icache_policy: IcachePolicy
     pstate: PstateFeatures
 
     @classmethod
@@ -97,6 +95,6 @@ class HostFeatures:
             ttl=mmfr2.TTL >= 1,
             dic=bool(ctr.DIC),
             icache_line=4 << ctr.IminLine,
-            icache_aliasing=ctr.L1Ip not in (_L1IP_VPIPT, _L1IP_PIPT),
+            icache_policy=ctr.L1Ip,
             pstate=cpu.pstate,
         )

@@ -18,7 +18,7 @@ from hyp.errors import Errno
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from emu.arch.address import IPA, VA
+    from emu.arch.address import IPA, PA, VA
     from emu.arch.fields import Encoding
     from hyp.exits import ExitReason
     from hyp.host import HVA
@@ -335,6 +335,29 @@ class KvmTestAgeHva(Event):
     def text(self) -> str:
         """Return what ftrace prints after the event's name."""
         return f"mmu notifier test age hva: {_hex(self.hva, 16)}"
+
+
+@dataclass(frozen=True, slots=True)
+class CacheMaintenanceOp(Event):
+    """The hypervisor maintained a cache. This is no tracepoint of KVM's.
+
+    Parameters
+    ----------
+    operation
+        As in the instruction: ``IVAU``, ``IALLUIS``, ``CIVAC``.
+    pa, size
+        What it was done for; ``None`` and 0 for everything.
+    """
+
+    operation: str
+    pa: PA | None
+    size: int
+
+    def text(self) -> str:
+        """Return the operation and its range."""
+        if self.pa is None:
+            return f"{self.operation} all"
+        return f"{self.operation} pa {self.pa:#x}, size {self.size:#x}"
 
 
 def _on_off(state: bool) -> str:

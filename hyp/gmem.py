@@ -286,7 +286,7 @@ def _map(vcpu: VCPU, fault: FaultInfo, ipa: IPA, page: PA) -> tuple[Errno, Resol
     """Install a page, or add the right to execute it."""
     vm = vcpu.vm
     prot = Prot.R | Prot.W
-    if fault.is_exec or vm.features.dic:
+    if vm.pgt.cmo.executable(is_exec=fault.is_exec):
         prot |= Prot.X
     if fault.fault is PERMISSION:
         error, resolution = vm.pgt.relax_perms(ipa, prot), Resolution.RELAXED

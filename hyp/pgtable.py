@@ -42,12 +42,12 @@ from hyp.pte import (
 from hyp.rcu import Rcu
 from hyp.splitting import SplitWalk
 from hyp.unmapping import UnmapWalk
-from hyp.walker import FAULT_WALK, SHARED, SKIP_BBM_TLBI, Walker
+from hyp.walker import FAULT_WALK, SHARED, SKIP_BBM_TLBI, SKIP_CMO, Walker
 
 if TYPE_CHECKING:
     from emu.memory import PhysicalMemory
     from hyp.cpufeature import HostFeatures
-    from hyp.icache import CacheMaintenance
+    from hyp.icache import CacheMaintenance, CacheRules
     from hyp.memcache import MemoryCache
     from hyp.tablepages import TablePages
     from hyp.tlb import Stage2Tlb
@@ -86,6 +86,7 @@ class Stage2PageTable:
     __slots__ = (
         "_attrs",
         "_normal",
+        "_walk_flags",
         "cmo",
         "deferred_tlbi",
         "descriptors",
@@ -117,9 +118,16 @@ class Stage2PageTable:
         self.deferred_tlbi = fwb and features.tlb_range
         self.ia_end = 1 << geometry.ia_bits
         self.rcu = Rcu()
+        self.use_cache_rules(cmo.rules)
         self._attrs = [stage2_attr(Prot(prot), fwb=fwb) for prot in range(32)]
         self._normal = (self._attrs[Prot.R] or 0) & PTE_MEMATTR
         self.pgd: PA | None = pages.zalloc_pages_exact(geometry.pgd_size)
+
+    def use_cache_rules(self, rules: CacheRules) -> None:
+        """Have caches maintained by the rules of another kernel."""
+        self.cmo.rules = rules
+        self.tlb.after_ipa = self.cmo.after_tlbi_by_ipa if rules.vpipt else None
+        self._walk_flags = 0 if rules.in_walk else SKIP_CMO
 
     # --- walks ---------------------------------------------------------------------------
 
@@ -231,6 +239,7 @@ class Stage2PageTable:
         attr = self._attrs[prot]
         if attr is None:
             return Errno.EINVAL
+        flags |= self._walk_flags
         collapse = size >= GRANULE[LAST_LEVEL - 1]
         walker = MapWalk(self, addr, phys, attr, memcache, flags=flags, collapse=collapse)
         return self.walk(walker, addr, size)
@@ -318,6 +327,7 @@ class Stage2PageTable:
         """Add permissions to the leaf at ``addr``; none is ever taken away."""
         set_bits = (PTE_R if prot & Prot.R else 0) | (PTE_W if prot & Prot.W else 0)
         clear_bits = PTE_XN if prot & Prot.X else 0
+        flags |= self._walk_flags
         walker = AttributeWalk(self, set_bits=set_bits, clear_bits=clear_bits, flags=flags)
         error = self.walk(walker, addr, 1)
         if error in (Errno.OK, Errno.EAGAIN):

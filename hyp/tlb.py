@@ -16,7 +16,7 @@ from emu.arch.address import IPA, PAGE_SHIFT
 from emu.arch.registers.virtualization import VTTBR_EL2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from emu.cpu.pe import ProcessingElement
     from hyp.cpufeature import HostFeatures
@@ -40,7 +40,7 @@ class Stage2Tlb:
         Counts the sequences by name.
     """
 
-    __slots__ = ("_cpu", "_features", "_flushes", "vttbr")
+    __slots__ = ("_cpu", "_features", "_flushes", "after_ipa", "vttbr")
 
     def __init__(self, cpu: CurrentCpu, features: HostFeatures, stats: Stats) -> None:
         self._cpu = cpu
@@ -48,6 +48,8 @@ class Stage2Tlb:
         self._flushes = stats.tlb_flushes
         self.vttbr = VTTBR_EL2(0)
         """The VM's base register; its VMID is what the operations apply to."""
+        self.after_ipa: Callable[[], None] | None = None
+        """Called after each invalidation by IPA: some caches are to go with the TLB."""
 
     @contextmanager
     def _vmid_context(self) -> Iterator[ProcessingElement]:
@@ -71,6 +73,8 @@ class Stage2Tlb:
         with self._vmid_context() as pe:
             pe.tlbi(TLBI.IPAS2E1IS, tlbi_ipa(ipa, self._hint(level)))
             pe.tlbi(TLBI.VMALLE1IS)
+            if self.after_ipa is not None:
+                self.after_ipa()
 
     def flush_vmid_ipa_nsh(self, ipa: IPA, level: int | None) -> None:
         """Invalidate one leaf on this PE only (``__kvm_tlb_flush_vmid_ipa_nsh``).

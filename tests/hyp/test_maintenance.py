@@ -9,16 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emu.arch.a64.tlbi_arguments import TlbiIpa, TlbiRangeIpa
-from emu.arch.address import IPA, PA
-from emu.arch.registers.identification import CTR_EL0
+from emu.arch.address import IPA
 from emu.arch.registers.virtualization import VTTBR_EL2
 from hyp.cpufeature import HostFeatures
 from hyp.host import SIZE_2M, SIZE_4K
-from hyp.icache import CacheMaintenance
 from hyp.percpu import CurrentCpu
 from hyp.stats import Stats
 from hyp.tlb import MAX_TLBI_RANGE_PAGES, Stage2Tlb
-from tests.hyp.fake_machine import DIC_CPU, NEW_CPU, OLD_CPU, FakeMachine, FakePE
+from tests.hyp.fake_machine import NEW_CPU, OLD_CPU, FakeMachine, FakePE
 
 if TYPE_CHECKING:
     from emu.arch.features import CpuFeatures
@@ -109,43 +107,3 @@ def test_another_vm_on_the_pe_is_put_back_after_the_flush() -> None:
     tlb.flush_vmid()
     assert seen == [3]
     assert pe.read(VTTBR_EL2) == theirs
-
-
-# --- caches ------------------------------------------------------------------------------
-
-
-def make_cmo(features: CpuFeatures) -> tuple[FakePE, CacheMaintenance, Stats]:
-    pe, cpu, host, stats = make(features)
-    return pe, CacheMaintenance(cpu, host, stats), stats
-
-
-def test_icache_is_invalidated_by_line_for_a_page_and_whole_for_a_block() -> None:
-    pe, cmo, stats = make_cmo(OLD_CPU)
-    cmo.icache_inval_pou(PA(0x1000), SIZE_4K)
-    cmo.icache_inval_pou(PA(SIZE_2M), SIZE_2M)
-    cmo.icache_inval_all_pou()
-    assert pe.log == [("IVAU", 0x1000, SIZE_4K), ("IALLUIS", None, 1), ("IALLUIS", None, 1)]
-    assert stats.icache_invalidations == 3
-
-
-def test_aliasing_icache_is_always_invalidated_whole() -> None:
-    vipt = OLD_CPU.replace(OLD_CPU.read(CTR_EL0).replace(L1Ip=2))
-    pe, cmo, _ = make_cmo(vipt)
-    cmo.icache_inval_pou(PA(0x1000), SIZE_4K)
-    assert pe.names() == ["IALLUIS"]
-
-
-def test_coherent_icache_needs_nothing() -> None:
-    pe, cmo, stats = make_cmo(DIC_CPU)
-    cmo.icache_inval_pou(PA(0x1000), SIZE_4K)
-    cmo.icache_inval_all_pou()
-    assert pe.log == []
-    assert stats.icache_invalidations == 0
-
-
-@pytest.mark.parametrize(("features", "times"), [(OLD_CPU, 1), (NEW_CPU, 0)])
-def test_data_is_cleaned_unless_write_back_is_forced(features: CpuFeatures, times: int) -> None:
-    pe, cmo, stats = make_cmo(features)
-    cmo.dcache_clean_inval_poc(PA(0x1000), SIZE_4K)
-    assert pe.names() == ["CIVAC"] * times
-    assert stats.dcache_cleans == times

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 from emu.arch.fields import SystemRegister, bit, bits
 from emu.arch.registers.translation import PhysicalAddressSize
 
@@ -32,6 +34,19 @@ class REVIDR_EL1(SystemRegister, encoding=(3, 0, 0, 0, 6)):
     """Revision ID Register: implementation defined, no fields."""
 
 
+class IcachePolicy(IntEnum):
+    """How a level 1 instruction cache finds its lines (CTR_EL0.L1Ip)."""
+
+    VPIPT = 0
+    """By physical address, and VMID."""
+    AIVIVT = 1
+    """By virtual address, ASID and VMID; a reserved value since Armv8."""
+    VIPT = 2
+    """Indexed by virtual, tagged by physical address."""
+    PIPT = 3
+    """By physical address."""
+
+
 class CTR_EL0(SystemRegister, encoding=(3, 3, 0, 0, 1)):
     """Cache Type Register. Line sizes are log2 of words (4 bytes); RES1 is bit [31]."""
 
@@ -42,7 +57,7 @@ class CTR_EL0(SystemRegister, encoding=(3, 3, 0, 0, 1)):
     CWG = bits(27, 24)
     ERG = bits(23, 20)
     DminLine = bits(19, 16)
-    L1Ip = bits(15, 14)
+    L1Ip = bits(15, 14, IcachePolicy)
     IminLine = bits(3, 0)
 
 
