@@ -2,6 +2,7 @@
 # make test    all tests that need no other packages than Python's
 # make check   formatting, lint and types
 # make coverage  the tests again, with the coverage gate of emu/ and hyp/
+# make mutants  break the code in one line at a time, and see the tests fail
 # make bench   speed, as ratios measured in one run
 # make guests  rebuild the bundled guests (they are in the tree, too)
 
@@ -12,7 +13,7 @@ RUN := $(VENV)/.run
 DEV := $(VENV)/.dev
 WORKERS ?= 2
 
-.PHONY: demo test check coverage bench guests clean
+.PHONY: demo test check coverage mutants bench guests clean
 
 demo: $(RUN)
 	$(BIN)/stage2 run first_touch --trace
@@ -27,6 +28,9 @@ check: $(DEV)
 
 coverage: $(DEV)
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --cov --cov-report=term
+
+mutants: $(DEV)
+	$(BIN)/python -m tests.mutants --jobs $(WORKERS)
 
 bench: $(DEV)
 	$(BIN)/python -m bench

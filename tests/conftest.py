@@ -9,13 +9,18 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 if TYPE_CHECKING:
     import pytest
 
 settings.register_profile("default", deadline=None, derandomize=True, max_examples=60)
 settings.register_profile("thorough", deadline=None, derandomize=True, max_examples=2000)
+settings.register_profile(
+    "unshrunk",  # for a run that asks only whether there is a failure
+    settings.get_profile("default"),
+    phases=(Phase.explicit, Phase.generate),
+)
 settings.load_profile(os.environ.get("STAGE2_HYPOTHESIS", "default"))
 
 

@@ -6,9 +6,10 @@ from typing import Final
 
 import pytest
 
+from emu.arch.a64.maintenance import AT
 from emu.arch.features import CORTEX_A72
 from emu.arch.registers.control import PAN
-from emu.arch.registers.exceptions import VBAR_EL1
+from emu.arch.registers.exceptions import PAR_EL1, VBAR_EL1
 from emu.arch.registers.identification import ID_AA64MMFR1_EL1, ID_AA64MMFR2_EL1
 from emu.arch.registers.translation import SCTLR_EL1
 from tests.emu.cpu import a64, tables
@@ -126,6 +127,23 @@ def test_e0pd_closes_a_half_to_el0(e0pd: int, esr: int) -> None:
     bare.set_x(x2=upper)
     assert bare.taken_to_el1(a64.ldr(1, 2), a64.svc(3), pstate=EL0T).esr == esr
     assert bare.trap(a64.ldr(1, 2), a64.hvc(7)).esr == DONE, "EL1 keeps its access"
+
+
+@pytest.mark.parametrize(
+    ("operation", "pstate", "fails"),
+    [
+        (AT.S1E1RP, EL1H | PAN_BIT, 1),
+        (AT.S1E1RP, EL1H, 0),
+        (AT.S1E1R, EL1H | PAN_BIT, 0),
+    ],
+)
+def test_address_translation_honours_pan_where_it_says_so(
+    operation: AT, pstate: int, fails: int
+) -> None:
+    bare = machine(S1_USER)
+    bare.trap(operation.word(2), a64.hvc(0), pstate=pstate)
+    failed = bare.pe.read(PAR_EL1).F
+    assert failed == fails
 
 
 def test_span_is_res1_on_a_cpu_without_pan(bare: Bare) -> None:

@@ -152,6 +152,7 @@ FOR_STAGE_1: Final = {
     "RVAE1": (TLBI.RVAE1, tlbi_range_va(VA(DATA - 0x1000), 2, ASID), True),
     "RVAE1 below": (TLBI.RVAE1, tlbi_range_va(VA(DATA - 0x2000), 2, ASID), False),
     "RVAAE1": (TLBI.RVAAE1, tlbi_range_va(VA(DATA - 0x20_0000), 1024), True),
+    "RVAAE1IS": (TLBI.RVAAE1IS, tlbi_range_va(VA(DATA), 2), True),
 }
 """Operation, argument, and whether it removes a page of ASID 5 (not global)."""
 

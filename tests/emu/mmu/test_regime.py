@@ -119,6 +119,12 @@ def test_sizes_out_of_range_make_every_translation_fault(
     assert decode(features, sctlr=M, tcr=TCR_EL1.build(T0SZ=tsz)).stage1.lower.walks is walks
 
 
+@pytest.mark.parametrize(("tsz", "walks"), [(47, True), (48, False)])
+def test_smallest_space_of_the_64_kib_granule_is_one_page_larger(tsz: int, *, walks: bool) -> None:
+    tcr = TCR_EL1.build(T0SZ=tsz, TG0=1)
+    assert decode(EVERYTHING, sctlr=M, tcr=tcr).stage1.lower.walks is walks
+
+
 def test_52_bit_addresses_of_the_4k_granule_are_chosen_by_ds() -> None:
     tcr = TCR_EL1.build(T0SZ=12, IPS=6, DS=1)
     lower = decode(EVERYTHING, sctlr=M, tcr=tcr).stage1.lower
