@@ -178,12 +178,7 @@ class GuestMemfd:
         """
         self._check_pages(offset, size)
         first, end = offset >> PAGE_SHIFT, (offset + size) >> PAGE_SHIFT
-        for slot in self._bindings:
-            start = max(first, slot.gmem_pgoff)
-            stop = min(end, slot.gmem_pgoff + slot.npages)
-            if start < stop:
-                gfn = slot.base_gfn + start - slot.gmem_pgoff
-                self.vm.pgt.unmap(IPA(gfn << PAGE_SHIFT), stop - start << PAGE_SHIFT)
+        self._invalidate(first, end)
         for pgoff in [pgoff for pgoff in self._pages if first <= pgoff < end]:
             self.vm.host.frames.free(self._pages.pop(pgoff))
             self._poisoned.discard(pgoff)
@@ -192,10 +187,17 @@ class GuestMemfd:
         """Have the memory of a page fail: nobody gets it from now on (memory_failure)."""
         pgoff = offset >> PAGE_SHIFT
         self._poisoned.add(pgoff)
+        self._invalidate(pgoff, pgoff + 1)
+
+    def _invalidate(self, first: int, end: int) -> None:
+        """Take a range of pages from the guest, and from faults that have looked one up."""
         for slot in self._bindings:
-            if slot.gmem_pgoff <= pgoff < slot.gmem_pgoff + slot.npages:
-                gfn = slot.base_gfn + pgoff - slot.gmem_pgoff
-                self.vm.pgt.unmap(IPA(gfn << PAGE_SHIFT), PAGE_SIZE)
+            start = max(first, slot.gmem_pgoff)
+            stop = min(end, slot.gmem_pgoff + slot.npages)
+            if start < stop:
+                gfn = slot.base_gfn + start - slot.gmem_pgoff
+                self.vm.pgt.unmap(IPA(gfn << PAGE_SHIFT), stop - start << PAGE_SHIFT)
+        self.vm.notifier.seq += 1
 
     def _check_pages(self, offset: int, size: int) -> None:
         if offset < 0 or size <= 0 or (offset | size) & PAGE_MASK:
@@ -271,9 +273,12 @@ def gmem_abort(vcpu: VCPU, fault: FaultInfo, ipa: IPA, slot: MemorySlot) -> Exit
     exit_: Exit | None = None
     error, resolution = Errno.ENOMEM, Resolution.FAILED
     if fault.fault is PERMISSION or not vcpu.memcache.topup(vm.geometry.cache_min_pages):
+        seq = vm.notifier.seq
         page = slot.gmem.get_pfn((ipa >> PAGE_SHIFT) - slot.base_gfn + slot.gmem_pgoff)
         if isinstance(page, Errno):
             exit_ = MemoryFault(0, page_ipa, PAGE_SIZE, page)
+        elif vm.notifier.retry(seq):
+            resolution = Resolution.RETRIED
         else:
             error, resolution = _map(vcpu, fault, page_ipa, page)
     if resolution is Resolution.FAILED and exit_ is None:

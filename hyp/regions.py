@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Final
 from emu.arch.address import PAGE_MASK, PAGE_SHIFT
 from hyp.errors import Errno, KvmError
 from hyp.gmem import GuestMemfdFlags, check_binding
-from hyp.host import TASK_SIZE
+from hyp.host import TASK_SIZE, PfnMemory
 from hyp.memslots import KVM_MEM_MAX_NR_PAGES, MemoryRegion, MemoryRegion2, MemoryRegionFlags
 
 if TYPE_CHECKING:
+    from hyp.host import Vma
     from hyp.memslots import MemorySlot, MemSlots
     from hyp.vm import VM
 
@@ -70,7 +71,8 @@ def prepare_arch_memory_region(vm: VM, slot: MemorySlot) -> None:
     ------
     KvmError
         EFAULT beyond the guest's physical address space; EINVAL for a guest_memfd
-        that user space cannot map.
+        that user space cannot map, and for raw frames that are to be logged, or are
+        cacheable where the hardware does not keep the caches coherent.
     """
     end = slot.base_ipa + slot.size
     if end > vm.ipa_end:
@@ -84,6 +86,26 @@ def prepare_arch_memory_region(vm: VM, slot: MemorySlot) -> None:
             Errno.EINVAL,
             "the guest_memfd cannot be mapped by user space, and this machine has no guests "
             "with memory of their own; create it with the flag MMAP (1)",
+        )
+    # A slot may span several areas, and holes: only what is there is looked at.
+    for vma in vm.host.vmas.overlapping(slot.userspace_addr, slot.userspace_addr + slot.size):
+        if vma.pfn is not None:
+            _check_raw_frames(vm, slot, vma)
+
+
+def _check_raw_frames(vm: VM, slot: MemorySlot, vma: Vma) -> None:
+    """Check a slot's part of an area of raw frames (VM_PFNMAP)."""
+    if slot.flags & MemoryRegionFlags.LOG_DIRTY_PAGES:
+        raise KvmError(
+            Errno.EINVAL,
+            f"slot {slot.id} holds raw frames at hva {vma.start:#x}, which cannot be logged; "
+            "leave LOG_DIRTY_PAGES out",
+        )
+    if vma.pfn_memory is PfnMemory.CACHEABLE and not (vm.features.fwb and vm.features.dic):
+        raise KvmError(
+            Errno.EINVAL,
+            f"slot {slot.id} holds cacheable raw frames at hva {vma.start:#x}, which need "
+            "FEAT_S2FWB and CTR_EL0.DIC; use a CPU that has both",
         )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hyp.errors import KvmError
+from hyp.errors import Errno, KvmError
 from hyp.memslots import GEN_UPDATE_IN_PROGRESS, MemorySlot
 from hyp.regions import RegionChange, check_change, prepare_arch_memory_region
 
@@ -25,12 +25,19 @@ def set_memory_region(vm: VM, region: MemoryRegion) -> None:
     Raises
     ------
     KvmError
-        EINVAL, EEXIST or EFAULT: the slots are as before. A move that is refused with
-        EFAULT has unmapped the slot's pages, as in KVM; they fault in again.
+        EINVAL, EEXIST or EFAULT: the slots are as before. A move that is refused by
+        what arm64 asks of a slot has unmapped its pages, as in KVM; they fault in again.
+        EBUSY while the host invalidates pages: KVM would wait for the end of that.
     """
     change, old = check_change(vm, region)
     if change is RegionChange.NONE:
         return
+    if vm.notifier.active:
+        raise KvmError(
+            Errno.EBUSY,
+            f"{vm.notifier.active} invalidations of host pages are under way; change the slots "
+            "after their end",
+        )
     if old is not None and change in (RegionChange.DELETE, RegionChange.MOVE):
         _invalidate(vm, old)
     if change is RegionChange.DELETE:

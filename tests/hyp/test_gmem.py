@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from emu.arch.address import IPA, PAGE_SHIFT
+from emu.arch.address import IPA, PA, PAGE_SHIFT
 from emu.arch.esr.fsc import FaultType
 from hyp.errors import Errno, KvmError
 from hyp.exits import Error, Intr, MemoryFault
@@ -95,6 +95,27 @@ def test_second_fault_on_a_page_finds_it_mapped(guest: Guest, gmem: GuestMemfd) 
     del gmem
     guest.run(load(BASE), load(BASE))
     assert outcome(guest, Resolution.MAPPED) == outcome(guest, Resolution.RETRIED) == 1
+
+
+@pytest.mark.kvm_row(43)
+def test_page_that_is_punched_out_during_the_fault_is_not_mapped(
+    guest: Guest, gmem: GuestMemfd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get_pfn = GuestMemfd.get_pfn
+
+    def punched(gmem: GuestMemfd, pgoff: int) -> PA | Errno:
+        monkeypatch.undo()
+        page = get_pfn(gmem, pgoff)
+        gmem.punch_hole(pgoff << PAGE_SHIFT, SIZE_4K)
+        return page
+
+    monkeypatch.setattr(GuestMemfd, "get_pfn", punched)
+    guest.run(load(BASE))
+    assert not pte_valid(guest.vm.pgt.get_leaf(IPA(BASE)).pte)
+    assert outcome(guest, Resolution.RETRIED) == 1
+    guest.run(load(BASE))
+    assert pte_valid(guest.vm.pgt.get_leaf(IPA(BASE)).pte)
+    del gmem
 
 
 @pytest.mark.kvm_row(47)

@@ -6,22 +6,26 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from emu.arch.address import IPA, PAGE_SHIFT
+from emu.arch.address import IPA, PA, PAGE_SHIFT
 from emu.arch.esr.fsc import FaultType
+from emu.arch.registers.identification import CTR_EL0
 from hyp.dirty import dirty_pages
 from hyp.errors import Errno, KvmError
 from hyp.exits import Mmio
-from hyp.host import HVA, SIZE_4K
+from hyp.host import HVA, SIZE_4K, PfnMemory
 from hyp.memslots import GEN_UPDATE_IN_PROGRESS, MemoryRegion, MemoryRegionFlags
 from hyp.pte import pte_valid
-from tests.hyp.fake_machine import RAM, Guest, fetch, load, make_guest, store
+from tests.hyp.fake_machine import NEW_CPU, OLD_CPU, RAM, Guest, fetch, load, make_guest, store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from emu.arch.features import CpuFeatures
+
 READONLY, LOG = MemoryRegionFlags.READONLY, MemoryRegionFlags.LOG_DIRTY_PAGES
 INVALID = MemoryRegionFlags.INVALID
 SIZE = 4 * SIZE_4K
+COHERENT_CPU = NEW_CPU.replace(NEW_CPU.read(CTR_EL0).replace(DIC=1))
 BASE, ELSEWHERE = 0x8000_0000, 0x9000_0000
 
 
@@ -218,3 +222,56 @@ def test_write_to_a_read_only_slot_exits_each_time_and_marks_nothing(
     assert is_mapped(guest, ELSEWHERE)
     if flags & LOG:
         assert not any(guest.vm.get_dirty_log(2))
+
+
+@pytest.mark.kvm_row(35)
+def test_slots_do_not_change_while_the_host_invalidates_pages(guest: Guest) -> None:
+    guest.run(load(BASE))
+    address = hva(guest)
+    generation = guest.vm.memslots.generation
+    with guest.vm.host.notifiers.invalidate(address, HVA(address + SIZE_4K)):
+        for change in (delete, move, create):
+            with pytest.raises(KvmError, match="1 invalidations") as caught:
+                change(guest)
+            assert caught.value.errno is Errno.EBUSY
+    assert guest.vm.memslots.generation == generation
+    delete(guest)
+
+
+# --- areas of raw frames ---------------------------------------------------------------------
+
+
+@pytest.mark.kvm_row(37)
+def test_raw_frames_cannot_be_logged_from_the_start_nor_later(guest: Guest) -> None:
+    frames = guest.vm.host.mmap_pfn(PA(0x900_0000), SIZE)
+    with pytest.raises(KvmError, match="cannot be logged") as caught:
+        guest.add_slot(2, ELSEWHERE, SIZE, LOG, hva=frames)
+    assert caught.value.errno is Errno.EINVAL
+    assert guest.vm.memslots.get(2) is None
+    guest.add_slot(2, ELSEWHERE, SIZE, hva=frames)
+    slot = guest.vm.memslots.get(2)
+    with pytest.raises(KvmError, match="cannot be logged"):
+        guest.add_slot(2, ELSEWHERE, SIZE, LOG, hva=frames)
+    assert guest.vm.memslots.get(2) is slot
+
+
+@pytest.mark.kvm_row(37)
+def test_one_raw_page_in_a_slot_is_enough_and_one_beside_it_is_not(guest: Guest) -> None:
+    frames = guest.vm.host.mmap_pfn(PA(0x900_0000), SIZE_4K)
+    with pytest.raises(KvmError, match="cannot be logged"):
+        guest.add_slot(2, ELSEWHERE, SIZE, LOG, hva=HVA(frames - SIZE_4K))
+    guest.add_slot(2, ELSEWHERE, SIZE, LOG, hva=HVA(frames + SIZE_4K))
+
+
+@pytest.mark.parametrize(
+    ("features", "accepted"), [(OLD_CPU, False), (NEW_CPU, False), (COHERENT_CPU, True)]
+)
+def test_cacheable_raw_frames_need_coherent_caches(features: CpuFeatures, accepted: bool) -> None:
+    guest = make_guest(features)
+    frames = guest.vm.host.mmap_pfn(PA(0x900_0000), SIZE, memory=PfnMemory.CACHEABLE)
+    if accepted:
+        guest.add_slot(2, ELSEWHERE, SIZE, hva=frames)
+        return
+    with pytest.raises(KvmError, match="FEAT_S2FWB") as caught:
+        guest.add_slot(2, ELSEWHERE, SIZE, hva=frames)
+    assert caught.value.errno is Errno.EINVAL
