@@ -55,7 +55,9 @@ class Mmu:
     def use(self, regime: TranslationRegime) -> None:
         """Translate by these controls from now on."""
         self.regime = regime
+        # Copies, both, of what walks have found; no TLBI leaves anything in them.
         self._kept: dict[tuple[VA, int], Stage1Mapping] = {}
+        self._table_offsets: dict[int, int] = {}
         self._flat = stage1.flat(regime.stage1.flat_attribute)
         self._context = self.tlb.context(regime.vmid, regime.asid)
         self._globals = self.tlb.context(regime.vmid, GLOBAL)
@@ -230,10 +232,13 @@ class Mmu:
 
     def _fetch(self, ipa: IPA, level: int) -> int | Fault:
         """Read a stage-1 descriptor, which stage 2 may refuse."""
-        s2 = self._stage2_for_walk(ipa, READ)
-        if isinstance(s2, Fault):
-            return s2
-        word = self.memory.fetch_u64(PA(ipa + s2.offset))
+        offset = self._table_offsets.get(ipa >> PAGE_SHIFT)
+        if offset is None:
+            s2 = self._stage2_for_walk(ipa, READ)
+            if isinstance(s2, Fault):
+                return s2
+            offset = self._table_offsets[ipa >> PAGE_SHIFT] = s2.offset
+        word = self.memory.fetch_u64(PA(ipa + offset))
         if word is None:
             return Fault(FaultType.EXTERNAL_ON_WALK, level, stage1.STAGE)
         return word
@@ -267,4 +272,5 @@ class Mmu:
     def invalidate(self, operation: TLBI, argument: int, vmid: int) -> int:
         """Carry out a TLBI for ``vmid``; return how many entries went."""
         self.forget_walk()
+        self._table_offsets = {}
         return invalidate(self.tlb, operation, argument, vmid)

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 STAGE: Final = 1
 VALID: Final = Descriptor.VALID.in_place
-TYPE: Final = Descriptor.TYPE.in_place
-NEXT: Final = TYPE | VALID
+NEXT: Final = Descriptor.TYPE.in_place | VALID
 """A table, or at the last level a page."""
 AF: Final = Stage1Leaf.AF.in_place
 NG: Final = Stage1Leaf.nG.in_place
@@ -111,13 +110,14 @@ def walk(stage1: Stage1, va: VA, fetch: Callable[[IPA, int], int | Fault]) -> St
             return found
         word = swapped(found) if big_endian else found
         output = granule.address(word) if is_split else word & address_mask
-        if word & NEXT != NEXT:
+        is_block = word & NEXT != NEXT
+        if is_block:
             if not (word & VALID and has_blocks):
                 return Fault(FaultType.TRANSLATION, level, STAGE)
             output &= -(1 << shift)
         if output >= limit:
             return Fault(FaultType.ADDRESS_SIZE, level, STAGE)
-        if not word & TYPE:
+        if is_block:
             break
     if not word & AF and not stage1.ha:
         return Fault(FaultType.ACCESS_FLAG, level, STAGE)

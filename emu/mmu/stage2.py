@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 STAGE: Final = 2
 VALID: Final = Descriptor.VALID.in_place
-TYPE: Final = Descriptor.TYPE.in_place
-NEXT: Final = TYPE | VALID
+NEXT: Final = Descriptor.TYPE.in_place | VALID
 """A table, or at the last level a page."""
 AF: Final = Stage2Leaf.AF.in_place
 DBM: Final = Stage2Leaf.DBM.in_place
@@ -91,13 +90,14 @@ def walk(memory: PhysicalMemory, stage2: Stage2, ipa: IPA) -> Stage2Mapping | Fa
             return Fault(FaultType.EXTERNAL_ON_WALK, level, STAGE, ipa)
         word = swapped(found) if big_endian else found
         output = granule.address(word) if is_split else word & address_mask
-        if word & NEXT != NEXT:
+        is_block = word & NEXT != NEXT
+        if is_block:
             if not (word & VALID and has_blocks):
                 return Fault(FaultType.TRANSLATION, level, STAGE, ipa)
             output &= -(1 << shift)
         if output >= limit:
             return Fault(FaultType.ADDRESS_SIZE, level, STAGE, ipa)
-        if not word & TYPE:
+        if is_block:
             break
     if not word & AF and not stage2.ha:
         return Fault(FaultType.ACCESS_FLAG, level, STAGE, ipa)
