@@ -18,8 +18,8 @@ def is_unaligned(access: MemoryAccess, address: VA) -> bool:
     return bool(address & access.unit - 1)
 
 
-def must_fault(access: MemoryAccess, address: VA, *, checked: bool, lse2: bool, nAA: bool) -> bool:
-    """Whether an access is refused for its alignment, whatever memory it goes to.
+def must_fault(access: MemoryAccess, *, checked: bool, lse2: bool, nAA: bool) -> bool:
+    """Whether an access that is not aligned is refused, whatever memory it goes to.
 
     Exclusive and atomic accesses are left out: the engine checks them when they are made.
 
@@ -27,8 +27,6 @@ def must_fault(access: MemoryAccess, address: VA, *, checked: bool, lse2: bool, 
     ----------
     access
         The decoded instruction.
-    address
-        Its first byte.
     checked
         SCTLR_EL1.A.
     lse2
@@ -36,6 +34,4 @@ def must_fault(access: MemoryAccess, address: VA, *, checked: bool, lse2: bool, 
     nAA
         SCTLR_EL1.nAA: ordered accesses need no alignment (FEAT_LSE2).
     """
-    if not is_unaligned(access, address):
-        return False
     return checked or (access.ordered and not (lse2 and nAA))

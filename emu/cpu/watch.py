@@ -64,7 +64,7 @@ class Watch:
         controls = pe.mmu.regime.stage1
         lse2 = pe.features.lse2
         el = pstate >> 2 & 3
-        if must_fault(access, address, checked=controls.checked, lse2=lse2, nAA=controls.nAA):
+        if must_fault(access, checked=controls.checked, lse2=lse2, nAA=controls.nAA):
             return alignment_fault(word, address, pc, el)
         need = (READ if access.reads else 0) | (WRITE if access.writes else 0)
         kind = data_access(word, write=False)

@@ -10,7 +10,12 @@ from emu.arch.a64.maintenance import DC
 from emu.arch.a64.tlbi import TLBI
 from emu.arch.features import CORTEX_A72
 from emu.arch.registers.exceptions import FAR_EL1
-from emu.arch.registers.identification import ID_AA64ISAR0_EL1, ID_AA64MMFR2_EL1
+from emu.arch.registers.identification import (
+    ID_AA64ISAR0_EL1,
+    ID_AA64ISAR1_EL1,
+    ID_AA64MMFR1_EL1,
+    ID_AA64MMFR2_EL1,
+)
 from emu.arch.registers.translation import MAIR_EL1, SCTLR_EL1
 from tests.emu.cpu import a64, tables
 from tests.emu.cpu.bare import (
@@ -147,6 +152,43 @@ def test_lse2_with_naa_allows_unaligned_ordered_accesses(
     assert (bare.trap(a64.ldar(1, 2), a64.hvc(7)).esr != 0x5A00_0007) is fails
 
 
+LATER: Final = {
+    "ldlar": 0xC8DF_7C41,
+    "ldapr": 0xF8BF_C041,
+    "ldapur": 0xD940_0041,
+    "ldraa": 0xF820_0441,
+}
+"""Loads of X1 from [X2] that later features bring."""
+WITH_LSE: Final = CORTEX_A72.replace(ID_AA64ISAR0_EL1.build(Atomic=2))
+WITH_ALL: Final = WITH_LSE.replace(
+    ID_AA64MMFR1_EL1.build(LO=1), ID_AA64ISAR1_EL1.build(LRCPC=2, APA=1)
+)
+
+
+@pytest.mark.parametrize("word", LATER.values(), ids=LATER)
+def test_loads_that_the_cpu_lacks_are_undefined(word: int) -> None:
+    bare = Bare(WITH_LSE)
+    normal(bare)
+    bare.set_x(x2=DATA)
+    assert bare.taken_to_el1(word).esr == 0x0200_0000
+
+
+@pytest.mark.parametrize("word", LATER.values(), ids=LATER)
+def test_loads_that_the_cpu_has_are_done(word: int) -> None:
+    bare = Bare(WITH_ALL)
+    normal(bare)
+    bare.set_x(x2=DATA + 8)
+    assert bare.trap(word, a64.hvc(7)).esr == 0x5A00_0007
+
+
+@pytest.mark.parametrize("name", ["ldlar", "ldapr", "ldapur"])
+def test_ordered_loads_of_later_features_must_be_aligned(name: str) -> None:
+    bare = Bare(WITH_ALL)
+    normal(bare)
+    bare.set_x(x2=DATA + 4)
+    assert bare.taken_to_el1(LATER[name]).esr == FAULT
+
+
 # Device memory
 
 
@@ -192,6 +234,44 @@ def test_dc_zva_of_device_memory_is_refused(bare: Bare) -> None:
     bare.set_x(x2=DATA + 0x40)
     taken = bare.taken_to_el1(a64.NOP, DC.ZVA.word(2))
     assert taken == Taken(0x200, FAULT | 0x40, DATA + 0x40, CODE + 4, EL1H)
+
+
+def test_dc_zva_that_is_trapped_is_trapped_before_its_memory_is_looked_at(bare: Bare) -> None:
+    bare.change_hcr(DC=0, TDZ=1)
+    bare.map_ipa(DATA)
+    bare.set_x(x2=DATA)
+    assert bare.trap(a64.NOP, DC.ZVA.word(2)).esr >> 26 == 0x18
+
+
+@pytest.mark.parametrize("second", ["normal", "device", "unmapped"])
+def test_unaligned_access_to_two_pages_is_refused_if_either_is_device(
+    bare: Bare, second: str
+) -> None:
+    normal(bare)
+    device = DATA + 0x2000
+    bare.map_ipa(device, attributes=DEVICE_S2)
+    bare.map_va(device, device, S1_USER)
+    if second == "device":
+        bare.map_ipa(DATA + 0x1000, attributes=DEVICE_S2)
+    if second == "unmapped":
+        bare.s2.unmap(DATA + 0x1000)
+    bare.set_x(x2=DATA + 0xFFC, x3=device)
+    trap = bare.trap(a64.ldr(1, 3), a64.ldr(1, 2), a64.hvc(7))
+    expected = {
+        "normal": (0x5A00_0007, None),
+        "device": (0x9200_0021, DATA + 0xFFC),
+        "unmapped": (0x9200_0007, DATA + 0x1000),
+    }
+    esr, far = expected[second]
+    assert trap.esr & ~0x1FF_C000 == esr
+    assert far in {None, trap.far}
+
+
+def test_unprivileged_access_to_device_memory_is_checked_as_one_of_el0(bare: Bare) -> None:
+    bare.change_hcr(DC=0)
+    bare.map_ipa(DATA)
+    bare.set_x(x2=DATA + 4)
+    assert bare.taken_to_el1(a64.ldtr(1, 2)).esr == FAULT
 
 
 def test_page_that_becomes_device_memory_is_noticed(bare: Bare) -> None:
