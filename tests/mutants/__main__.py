@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
@@ -29,7 +30,7 @@ def report(verdicts: Sequence[Verdict], console: Console) -> None:
     table.add_column("s", justify="right")
     for verdict in verdicts:
         name = verdict.killer
-        shown = "[bold red]nothing[/]" if name is None else name.rsplit("/", 1)[-1]
+        shown = "[bold red]nothing[/]" if name is None else escape(name.rsplit("/", 1)[-1])
         if name is not None and not verdict.expected:
             shown += " [yellow](not the tests that the table names)[/]"
         mutant = verdict.mutant
