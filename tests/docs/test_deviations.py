@@ -43,7 +43,7 @@ from emu.machine import Machine
 from hyp import one_reg
 from hyp.errors import Errno, KvmError
 from hyp.exits import Error, InternalError, InternalErrorCode, Intr, IntrCause
-from hyp.host import SIZE_4K
+from hyp.host import HVA, SIZE_4K
 from hyp.memslots import MemoryRegion
 from hyp.vm import VM
 from tests.docs.pages import ROOT
@@ -308,3 +308,15 @@ def test_deviation_vcpu_is_a_pe() -> None:
     assert vm.create_vcpu(1).pe is vm.machine.pes[1]
     with pytest.raises(KvmError, match="needs a PE of its own"):
         vm.create_vcpu(2)
+
+
+def test_deviation_slots_wait_for_no_invalidation() -> None:
+    vm = VM(Machine(4 << 20))
+    hva = vm.host.mmap(SIZE_4K)
+    region = MemoryRegion(1, 0, RAM, SIZE_4K, hva)
+    with (
+        vm.host.notifiers.invalidate(hva, HVA(hva + SIZE_4K)),
+        pytest.raises(KvmError, match="EBUSY"),
+    ):
+        vm.set_user_memory_region(region)
+    vm.set_user_memory_region(region)
