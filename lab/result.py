@@ -62,6 +62,10 @@ class TlbCounts(NamedTuple):
 
     hits: int
     misses: int
+    invalidations: int = 0
+    """TLBI instructions, of the guest and of the hypervisor."""
+    without_hit: int = 0
+    """Those that found nothing to remove."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +163,7 @@ class RunResult:
                 }
                 for log in self.dirty
             ],
-            "tlb": {"hits": self.tlb.hits, "misses": self.tlb.misses},
+            "tlb": self.tlb._asdict(),
             "maintenance": {
                 "icache_invalidations": stats.icache_invalidations,
                 "dcache_cleans": stats.dcache_cleans,

@@ -101,6 +101,8 @@ def _fact_lines(result: RunResult) -> Iterator[tuple[str, str]]:
             "MMU",
             f"{tlb.hits + tlb.misses:,} translations: {tlb.hits:,} TLB hits, {tlb.misses:,} walks",
         )
+    if tlb.invalidations:
+        yield "TLBI", f"{tlb.invalidations:,}, of which {tlb.without_hit:,} hit 0 entries"
     if stats.tlb_flushes:
         yield "TLB flushes", _counts(stats.tlb_flushes)
     if stats.icache_invalidations or stats.dcache_cleans:

@@ -16,6 +16,7 @@ from hyp.devices.pl011 import PL011
 from hyp.host import HVA
 from hyp.memslots import MemoryRegion, MemoryRegionFlags
 from hyp.vm import VM, Cap
+from lab import tlbtrace
 from lab.config import MIN_IPA_BITS
 from lab.console import Console
 from lab.devicetree import PL011_BASE, PL011_SIZE, device_tree, place_device_tree
@@ -117,6 +118,17 @@ class Vmm:
         seconds = time.perf_counter() - started
         return self._result(name, end, instructions, seconds)
 
+    def trace_tlb(self, listeners: Iterable[Callable[[Event], None]]) -> None:
+        """Have listeners called with every TLB fill and every TLBI, too."""
+        heard = tuple(listeners)
+
+        def tell(event: Event) -> None:
+            for listener in heard:
+                listener(event)
+
+        for pe in self.machine.pes:
+            tlbtrace.listen(pe, tell)
+
     def _stop_at_next_event(self) -> None:
         """End the run where the hypervisor is next entered, however long the slice still is."""
 
@@ -143,6 +155,8 @@ class Vmm:
             tlb=TlbCounts(
                 sum(pe.mmu.hits for pe in self.machine.pes),
                 sum(pe.mmu.misses for pe in self.machine.pes),
+                sum(pe.tlbi_count for pe in self.machine.pes),
+                sum(pe.tlbi_without_hit for pe in self.machine.pes),
             ),
             dirty=dirty,
             unclaimed=tuple(

@@ -169,6 +169,11 @@ class CpuFeatures:
         return self.read(ID_AA64ISAR1_EL1).LRCPC >= 2
 
     @cached_property
+    def xs(self) -> bool:
+        """FEAT_XS: TLBI operations with the suffix nXS."""
+        return self.read(ID_AA64ISAR1_EL1).XS != 0
+
+    @cached_property
     def pauth(self) -> bool:
         """FEAT_PAuth: LDRAA and LDRAB."""
         isar1 = self.read(ID_AA64ISAR1_EL1)

@@ -34,6 +34,7 @@ from emu.mmu.at import address_translate, fault_report
 from emu.mmu.fault import Fault
 from emu.mmu.mmu import Mmu
 from emu.mmu.permissions import EL1
+from emu.mmu.tlbi import Invalidation
 from emu.units.timer import GenericTimer
 
 if TYPE_CHECKING:
@@ -87,6 +88,10 @@ class ProcessingElement:
         Maintenance instructions executed by EL1 and by EL2, by name.
     tlbi_entries
         TLB entries that TLBI instructions removed, by operation name.
+    tlbi_count, tlbi_without_hit
+        TLBI instructions executed, and those of them that found nothing to remove.
+    on_tlbi
+        Called with every TLBI; None while nobody listens.
     idle
         Time spent waiting rather than executing, in instructions.
     restart
@@ -103,6 +108,9 @@ class ProcessingElement:
         self.el2_vector: Callable[[], bool] | None = None
         self.maintenance: Counter[str] = Counter()
         self.tlbi_entries: Counter[str] = Counter()
+        self.tlbi_count = 0
+        self.tlbi_without_hit = 0
+        self.on_tlbi: Callable[[Invalidation], None] | None = None
         self.idle = 0
         self.stale = True
         self.fetching = False
@@ -194,7 +202,7 @@ class ProcessingElement:
         _check_number(number)
         self.registers.set_q(number, value)
 
-    def tlbi(self, operation: TLBI, argument: int = 0) -> int:
+    def tlbi(self, operation: TLBI, argument: int = 0, *, pc: VA | None = None) -> int:
         """Execute a TLBI for the current VMID.
 
         Parameters
@@ -203,6 +211,8 @@ class ProcessingElement:
             The instruction.
         argument
             Xt, as :mod:`emu.arch.a64.tlbi_arguments` encodes it.
+        pc
+            Where the guest executes it; None for EL2.
 
         Returns
         -------
@@ -212,18 +222,29 @@ class ProcessingElement:
         self.refresh()
         vmid = self.mmu.regime.vmid
         removed = 0
-        for pe in self._reached(operation):
+        reached = self._reached(operation, by_guest=pc is not None)
+        for pe in reached:
             hits = pe.mmu.invalidate(operation, argument, vmid)
             if hits:
                 pe.engine.flush_tlb()
             removed += hits
         self.maintenance[operation.name] += 1
         self.tlbi_entries[operation.name] += removed
+        self.tlbi_count += 1
+        if not removed:
+            self.tlbi_without_hit += 1
+        if self.on_tlbi is not None:
+            self.on_tlbi(Invalidation(operation, argument, vmid, pc, len(reached), removed))
         return removed
 
-    def _reached(self, operation: TLBI | IC) -> Sequence[ProcessingElement]:
-        """Return the PEs that a maintenance operation reaches."""
-        return (self,) if operation.shareability is Shareability.NONE else self.peers
+    def _reached(
+        self, operation: TLBI | IC, *, by_guest: bool = False
+    ) -> Sequence[ProcessingElement]:
+        """Return the PEs that a maintenance operation reaches; HCR_EL2.FB widens EL1's own."""
+        if operation.shareability is not Shareability.NONE:
+            return self.peers
+        forced = by_guest and self.registers.el2(HCR_EL2) & HCR_EL2.FB.in_place
+        return self.peers if forced else (self,)
 
     def at(self, operation: AT, va: VA) -> None:
         """Execute an address translation; the answer is in PAR_EL1."""
@@ -454,7 +475,9 @@ class ProcessingElement:
             page = found.page
         return self.memory.read_instruction(PA(page | pc & PAGE_MASK))
 
-    def maintain(self, operation: DC | IC, pa: PA | None, lines: int = 1) -> None:
+    def maintain(
+        self, operation: DC | IC, pa: PA | None, lines: int = 1, *, by_guest: bool = False
+    ) -> None:
         """Carry out cache maintenance on the page of ``pa``, or on everything.
 
         The data caches are coherent. Instruction cache operations have code that was
@@ -462,7 +485,7 @@ class ProcessingElement:
         """
         self.maintenance[operation.name] += lines
         if isinstance(operation, IC):
-            for pe in self._reached(operation):
+            for pe in self._reached(operation, by_guest=by_guest):
                 pe.look_again_at_code(pa)
 
     def _intercept(self, word: int) -> bool:

@@ -60,6 +60,8 @@ class Outcome(Enum):
 
 
 TDZ: Final = HCR_EL2.TDZ.in_place
+NXS: Final = 9
+"""CRn of the TLBI operations of FEAT_XS."""
 
 TIMER_EL0_ENABLE: Final[dict[type[SystemRegister], int]] = {
     CNTVCT_EL0: CNTKCTL_EL1.EL0VCTEN.in_place,
@@ -166,7 +168,9 @@ def execute(
         if isinstance(operation, TLBI):
             if operation.op1 != 0:
                 return undefined(pc)  # EL2's own operations
-            pe.tlbi(operation, argument)
+            if instruction.encoding.CRn == NXS and not pe.features.xs:
+                return undefined(pc)
+            pe.tlbi(operation, argument, pc=pc)
             return Outcome.DONE
         if isinstance(operation, AT):
             return _address_translate(pe, operation, VA(argument), pc, el)
@@ -297,9 +301,9 @@ def _cache_maintenance(
         found = pe.mmu.probe(va, need, el)
         if isinstance(found, Fault):
             return abort(found, MAINTENANCE, va, pc, el, external_to_el2=pe.external_aborts_to_el2)
-        pe.maintain(operation, found)
+        pe.maintain(operation, found, by_guest=True)
     else:
-        pe.maintain(operation, None)
+        pe.maintain(operation, None, by_guest=True)
     return Outcome.DONE
 
 

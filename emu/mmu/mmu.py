@@ -38,6 +38,8 @@ class Mmu:
         The controls in force; change them with :meth:`load`.
     hits, misses
         Translations answered by the TLB and by a walk.
+    on_fill
+        Called with every entry that a walk adds; None while nobody listens.
     """
 
     def __init__(self, memory: PhysicalMemory, features: CpuFeatures) -> None:
@@ -46,6 +48,7 @@ class Mmu:
         self.tlb = Tlb()
         self.hits = 0
         self.misses = 0
+        self.on_fill: Callable[[VA, TlbEntry], None] | None = None
         self.load(ControlRegisters(0, 0, 0, 0, 0, 0, 0))
 
     def load(self, registers: ControlRegisters) -> None:
@@ -165,8 +168,11 @@ class Mmu:
             s2.level,
             s1.is_global,
             combined_is_device(s1.attribute, s2.memattr, fwb=fwb),
+            bool(s1.descriptor & stage1.CONTIGUOUS),
         )
         (self._globals if s1.is_global else self._context).insert(va, entry)
+        if self.on_fill is not None:
+            self.on_fill(va, entry)
         return entry
 
     def stage1(self, va: VA, privilege: int) -> Stage1Mapping | Fault:

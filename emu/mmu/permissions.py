@@ -28,6 +28,12 @@ AP_EL0: Final = 1
 """AP[1]: accessible from EL0."""
 
 
+def rights(allowed: int) -> str:
+    """Return a mask as people write it: ``r-x``."""
+    letters = ((READ, "r"), (WRITE, "w"), (EXECUTE, "x"))
+    return "".join(letter if allowed & bit else "-" for bit, letter in letters)
+
+
 def stage1_permissions(ap: int, uxn: int, pxn: int, wxn: int, epan: int) -> Permissions:
     """Return the permissions of a stage-1 leaf (Arm ARM D8.4.1).
 

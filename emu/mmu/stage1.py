@@ -22,6 +22,7 @@ NEXT: Final = Descriptor.TYPE.in_place | VALID
 """A table, or at the last level a page."""
 AF: Final = Stage1Leaf.AF.in_place
 NG: Final = Stage1Leaf.nG.in_place
+CONTIGUOUS: Final = Stage1Leaf.Contiguous.in_place
 DBM: Final = Stage1Leaf.DBM.in_place
 AP_SHIFT: Final = Stage1Leaf.AP.lsb
 AP_READ_ONLY_BIT: Final = AP_READ_ONLY << AP_SHIFT

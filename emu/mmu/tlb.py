@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from emu.arch.address import IPA, PA, PAGE_SHIFT, VA
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from emu.mmu.permissions import Permissions
     from emu.mmu.stage2 import Stage2Mapping
 
@@ -39,6 +41,8 @@ class TlbEntry(NamedTuple):
     is_global: bool
     is_device: bool
     """Whether both stages together make this Device memory."""
+    contiguous: bool = False
+    """The contiguous bit of the stage-1 leaf. Entries are held page by page all the same."""
 
 
 class TlbContext:
@@ -131,6 +135,12 @@ class Stage2Entries:
     def __len__(self) -> int:
         return sum(map(len, self._by_shift.values()))
 
+    def __iter__(self) -> Iterator[tuple[IPA, Stage2Mapping]]:
+        """Yield each entry with the first address that it translates."""
+        for shift, entries in self._by_shift.items():
+            for block, mapping in entries.items():
+                yield IPA(block << shift), mapping
+
     def lookup(self, ipa: IPA) -> Stage2Mapping | None:
         """Return the entry that translates ``ipa``."""
         for shift, entries in self._by_shift.items():
@@ -193,6 +203,24 @@ def _signed(page: int) -> int:
     return va - (va >> 63 << 64)
 
 
+class Combined(NamedTuple):
+    """One combined entry with its tags, for people to look at."""
+
+    vmid: int
+    asid: int
+    """:data:`GLOBAL` for an entry of every ASID."""
+    va: VA
+    entry: TlbEntry
+
+
+class Stage2Only(NamedTuple):
+    """One stage-2 entry with its tag."""
+
+    vmid: int
+    ipa: IPA
+    mapping: Stage2Mapping
+
+
 class Tlb:
     """All entries of one PE."""
 
@@ -225,3 +253,15 @@ class Tlb:
         return sum(len(c.pages) for c in self.contexts.values()) + sum(
             map(len, self.stage2.values())
         )
+
+    def combined_entries(self) -> Iterator[Combined]:
+        """Yield the entries of both stages together, by VMID, ASID and VA."""
+        for (vmid, asid), context in sorted(self.contexts.items()):
+            for page, entry in sorted(context.pages.items()):
+                yield Combined(vmid, asid, VA(page << PAGE_SHIFT), entry)
+
+    def stage2_only_entries(self) -> Iterator[Stage2Only]:
+        """Yield the entries of stage 2, by VMID and IPA."""
+        for vmid, entries in sorted(self.stage2.items()):
+            for ipa, mapping in sorted(entries):
+                yield Stage2Only(vmid, ipa, mapping)

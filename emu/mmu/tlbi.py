@@ -29,6 +29,21 @@ class Span(NamedTuple):
     levels: range
 
 
+class Invalidation(NamedTuple):
+    """One TLBI that was executed."""
+
+    operation: TLBI
+    argument: int
+    vmid: int
+    """The VMID it was for."""
+    pc: VA | None
+    """Where the guest executed it; None for EL2."""
+    reached: int
+    """The number of PEs that carried it out."""
+    hits: int
+    """The entries that went, on all PEs it reached. With 0 it changed nothing."""
+
+
 def invalidate(tlb: Tlb, operation: TLBI, argument: int, vmid: int) -> int:
     """Carry out one TLBI on one PE's TLB.
 
@@ -71,33 +86,41 @@ def _whole(tlb: Tlb, operation: TLBI, vmid: int | None) -> int:
     return hits
 
 
-def _by_ipa(tlb: Tlb, operation: TLBI, argument: int, vmid: int) -> int:
+def span(operation: TLBI, argument: int) -> Span | None:
+    """Return the addresses that an operation names; None if it is not by address."""
+    if not operation.scope.by_address:
+        return None
+    if operation.scope is TlbiScope.IPA:
+        if operation.is_range:
+            return _range_span(TlbiRangeIpa(argument), TlbiRangeIpa(argument).BaseADDR)
+        return _page_span(TlbiIpa(argument).IPA, TlbiIpa(argument).TTL)
     if operation.is_range:
-        fields = TlbiRangeIpa(argument)
-        span = _range_span(fields, fields.BaseADDR)
-    else:
-        span = _page_span(TlbiIpa(argument).IPA, TlbiIpa(argument).TTL)
+        base = _signed(TlbiRangeVa(argument).BaseADDR, TlbiRangeVa.BaseADDR)
+        return _range_span(TlbiRangeVa(argument), base)
+    return _page_span(_signed(TlbiVa(argument).VA, TlbiVa.VA), TlbiVa(argument).TTL)
+
+
+def _by_ipa(tlb: Tlb, operation: TLBI, argument: int, vmid: int) -> int:
+    named = span(operation, argument)
+    assert named is not None
     entries = tlb.stage2_entries(vmid)
-    if span.size >> _PAGE_SHIFT > len(entries):
-        return entries.remove_range(span.first, span.size, span.levels)
-    pages = range(span.first, span.first + span.size, 1 << _PAGE_SHIFT)
-    return sum(entries.remove(IPA(ipa), span.levels) for ipa in pages)
+    if named.size >> _PAGE_SHIFT > len(entries):
+        return entries.remove_range(named.first, named.size, named.levels)
+    pages = range(named.first, named.first + named.size, 1 << _PAGE_SHIFT)
+    return sum(entries.remove(IPA(ipa), named.levels) for ipa in pages)
 
 
 def _by_va(tlb: Tlb, operation: TLBI, argument: int, vmid: int) -> int:
-    if operation.is_range:
-        fields = TlbiRangeVa(argument)
-        span = _range_span(fields, _signed(fields.BaseADDR, TlbiRangeVa.BaseADDR))
-    else:
-        span = _page_span(_signed(TlbiVa(argument).VA, TlbiVa.VA), TlbiVa(argument).TTL)
+    named = span(operation, argument)
+    assert named is not None
     asid = None if operation.scope is TlbiScope.VA_ALL_ASID else TlbiVa(argument).ASID
     hits = 0
     for context in _matching(tlb, vmid, asid):
-        if span.size >> _PAGE_SHIFT > len(context.pages):
-            hits += context.remove_range(span.first, span.size, span.levels)
+        if named.size >> _PAGE_SHIFT > len(context.pages):
+            hits += context.remove_range(named.first, named.size, named.levels)
             continue
-        for address in range(span.first, span.first + span.size, 1 << _PAGE_SHIFT):
-            hits += context.remove(VA(address & _MASK64), span.levels)
+        for address in range(named.first, named.first + named.size, 1 << _PAGE_SHIFT):
+            hits += context.remove(VA(address & _MASK64), named.levels)
     return hits
 
 

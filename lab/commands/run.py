@@ -90,6 +90,11 @@ if TYPE_CHECKING:
     metavar="F.jsonl",
     help="Write them to a file, one JSON object a line.",
 )
+@click.option(
+    "--tlb-trace",
+    is_flag=True,
+    help="Trace the TLB, too: what walks add, and what each TLBI removes.",
+)
 @click.option("--quiet", "-q", is_flag=True, help="Print no summary.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on stdout.")
 @click.pass_context
@@ -139,6 +144,7 @@ class Outputs:
 
     trace: bool
     trace_file: Path | None
+    tlb_trace: bool
     quiet: bool
     as_json: bool
 
@@ -200,13 +206,17 @@ def _run(name: str, image: Path, config: RunConfig, outputs: Outputs) -> RunResu
     loaded = load(image, config.memory)
     listeners: list[Callable[[Event], None]] = []
     with ExitStack() as files:
+        text = TextTrace(sys.stderr, colour=_shows_colour())
         if outputs.trace:
-            listeners.append(TextTrace(sys.stderr, colour=_shows_colour()))
+            listeners.append(text)
         if outputs.trace_file is not None:
             listeners.append(JsonTrace(files.enter_context(_create(outputs.trace_file))))
-        by_line = outputs.trace or not sys.stdout.isatty()
+        by_line = outputs.trace or outputs.tlb_trace or not sys.stdout.isatty()
         output = None if outputs.as_json else LiveConsole(by_line=by_line)
-        result = Vmm(config, loaded, output=output, listeners=listeners).run(name)
+        vmm = Vmm(config, loaded, output=output, listeners=listeners)
+        if outputs.tlb_trace:
+            vmm.trace_tlb(listeners or [text])
+        result = vmm.run(name)
         if output is not None:
             output.flush()
     return result

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from emu.mmu.explain import Kind
 from emu.mmu.fault import Fault
-from emu.mmu.permissions import EXECUTE, READ, WRITE
+from emu.mmu.permissions import rights
 from emu.mmu.reasons import WHO, access, reason
 from lab.sizes import format_address
 
@@ -92,22 +92,16 @@ def _verdict(walk: Walk) -> Text:
         text = f"stage {result.stage} {result.type.value}{level}{walks}"
         return Text.assemble((f"{text}. ", "bold red"), _sentence(reason(walk)))
     memory = "Device" if result.is_device else "Normal"
-    rights = ", ".join(
-        f"{who} {_rights(allowed)}"
-        for who, allowed in zip(WHO[:2], result.allowed[:2], strict=True)
+    allowed_to = ", ".join(
+        f"{who} {rights(allowed)}" for who, allowed in zip(WHO[:2], result.allowed[:2], strict=True)
     )
     pa = walk.pa
     assert pa is not None
-    return Text.assemble((f"PA {_hex(pa)}", "bold green"), f", {memory} memory, {rights}")
+    return Text.assemble((f"PA {_hex(pa)}", "bold green"), f", {memory} memory, {allowed_to}")
 
 
 def _sentence(text: str) -> str:
     return text[0].upper() + text[1:]
-
-
-def _rights(allowed: int) -> str:
-    letters = ((READ, "r"), (WRITE, "w"), (EXECUTE, "x"))
-    return "".join(letter if allowed & bit else "-" for bit, letter in letters)
 
 
 def _table(lookups: list[tuple[int, Lookup]], *, with_output: bool) -> Table:

@@ -21,14 +21,12 @@ from emu.arch.features import CORTEX_A72
 from emu.arch.registers.control import ACTLR_EL1, CPACR_EL1, MDSCR_EL1
 from emu.arch.registers.exceptions import (
     ELR_EL1,
-    ELR_EL2,
     HPFAR_EL2,
     PAR_EL1,
     PAR_EL1_FAULT,
     PSTATE,
     SP_EL1,
     SPSR_EL1,
-    SPSR_EL2,
     VBAR_EL1,
 )
 from emu.arch.registers.identification import (
@@ -38,7 +36,6 @@ from emu.arch.registers.identification import (
 from emu.arch.registers.timer import CNTV_CVAL_EL0
 from emu.arch.registers.translation import TCR_EL1
 from emu.arch.registers.virtualization import HCR_EL2
-from emu.cpu.pe import EL2Entry
 from emu.machine import Machine
 from hyp import one_reg
 from hyp.errors import Errno, KvmError
@@ -136,22 +133,6 @@ def test_deviation_hcr_bits_without_effect() -> None:
     bare = with_stage1(a64.mrs(1, ACTLR_EL1))
     bare.change_hcr(TACR=1)
     assert bare.trap().esr == HVC_1
-
-
-def test_deviation_broadcast_of_local_tlbi() -> None:
-    bare = Bare(pe_count=2)
-    bare.map_ipa(DATA)
-    bare.code(a64.ldr(1, 2), a64.hvc(1), TLBI_VMALLE1, a64.hvc(2))
-    other = bare.machine.pes[1]
-    other.write(ELR_EL2(CODE))
-    other.write(SPSR_EL2(EL1H))
-    other.write_x(2, DATA)
-    assert other.run(10) is EL2Entry.TRAP
-    held = len(other.mmu.tlb)
-    bare.change_hcr(FB=1)
-    bare.start(CODE + 8)
-    assert bare.trap().esr == HVC_1 + 1
-    assert len(other.mmu.tlb) == held > 0
 
 
 @pytest.mark.parametrize("field", ["VI", "VF", "VSE"])
