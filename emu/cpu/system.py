@@ -115,6 +115,8 @@ def intercept(word: int, features: CpuFeatures) -> bool:
         operation = instruction.operation
         if operation is None or operation is DC.ZVA:
             return False
+        if isinstance(operation, TLBI) and instruction.encoding.CRn == NXS:
+            return False  # no engine knows them: they come here as undefined
         return in_engine(operation, features)
     if instruction.kind not in (SystemKind.MRS, SystemKind.MSR):
         return False
