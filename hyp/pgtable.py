@@ -284,7 +284,7 @@ class Stage2PageTable:
             self.tlb.flush_vmid_range(addr, size)
         return error
 
-    def split(self, addr: IPA, size: int, memcache: MemoryCache) -> Errno:
+    def split(self, addr: IPA, size: int, memcache: MemoryCache, flags: int = 0) -> Errno:
         """Turn the blocks of a range into pages (``kvm_pgtable_stage2_split``).
 
         Returns
@@ -293,7 +293,7 @@ class Stage2PageTable:
             ENOMEM when the cache ran empty: top it up and call again, the blocks that are
             split already cost nothing. EAGAIN from a rival does not end the walk.
         """
-        return self.walk(SplitWalk(self, memcache), addr, size)
+        return self.walk(SplitWalk(self, memcache, flags), addr, size)
 
     def clean(self, pte: int, level: int) -> None:
         """Write back what the caches hold of a leaf, if it is cacheable memory."""

@@ -85,10 +85,11 @@ class SplitWalk(Walker):
     of level 1 becomes blocks of level 2, which the walk then comes to.
     """
 
-    __slots__ = ("_memcache", "_pgt")
+    __slots__ = ("_flags", "_memcache", "_pgt")
 
-    def __init__(self, pgt: Stage2PageTable, memcache: MemoryCache) -> None:
-        super().__init__(pgt.descriptors, self.leaf, run=self._pass_over)
+    def __init__(self, pgt: Stage2PageTable, memcache: MemoryCache, flags: int) -> None:
+        super().__init__(pgt.descriptors, self.leaf, run=self._pass_over, flags=flags)
+        self._flags = flags
         self._pgt = pgt
         self._memcache = memcache
 
@@ -110,7 +111,7 @@ class SplitWalk(Walker):
         )
         if isinstance(child, Errno):
             return child
-        if not pgt.try_break_pte(ptep, old, level, addr, 0):
+        if not pgt.try_break_pte(ptep, old, level, addr, self._flags):
             pgt.free_unlinked(child, level + 1)
             return Errno.EAGAIN
         pgt.make_pte(ptep, child | PTE_TABLE)

@@ -417,6 +417,16 @@ def test_annotation_of_a_block_needs_no_table(s2: Stage2) -> None:
     assert s2.stats.table_pages == 2
 
 
+def test_annotation_passes_over_a_locked_entry(s2: Stage2) -> None:
+    s2.map(ADDR, SIZE_4K, OUTPUT, RW)
+    ptep = entry_address(s2, ADDR + SIZE_4K, 3)
+    s2.memory.write_u64(ptep, PTE_LOCKED)
+    kind = InvalidPteType.HOST_DONATION
+    assert s2.pgt.annotate(IPA(ADDR), 2 * SIZE_4K, None, kind, 2) is Errno.OK
+    assert s2.pgt.get_leaf(IPA(ADDR)).pte == annotation_pte(kind, 2)
+    assert s2.memory.read_u64(ptep) == PTE_LOCKED
+
+
 @pytest.mark.parametrize(
     ("kind", "annotation"),
     [

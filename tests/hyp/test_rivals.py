@@ -20,6 +20,7 @@ from hyp.pte import (
     pte_to_phys,
     pte_valid,
 )
+from hyp.walker import FAULT_WALK
 from tests.hyp.fake_machine import NEW_CPU
 from tests.hyp.stage2 import OUTPUT, Stage2, entry_address, make_stage2
 
@@ -46,6 +47,10 @@ def relax(s2: Stage2, _cache: MemoryCache) -> Errno:
     return s2.pgt.relax_perms(IPA(ADDR), RWX)
 
 
+def split(s2: Stage2, cache: MemoryCache) -> Errno:
+    return s2.pgt.split(IPA(ADDR), SIZE_2M, cache, FAULT_WALK)
+
+
 def mkyoung(s2: Stage2, _cache: MemoryCache) -> Errno:
     return s2.pgt.mkyoung(IPA(ADDR))
 
@@ -67,7 +72,6 @@ BEFORE: Final[dict[str, Step]] = {
     "another page": mapping(SIZE_4K, OTHER),
     "a neighbour": mapping(SIZE_4K, OUTPUT + SIZE_4K, addr=ADDR + SIZE_4K),
     "a block": mapping(SIZE_2M, OUTPUT, R),
-    "another block": mapping(SIZE_2M, OTHER),
 }
 STEPS: Final[dict[str, Step]] = {
     "map the page": mapping(SIZE_4K, OUTPUT, R),
@@ -75,6 +79,7 @@ STEPS: Final[dict[str, Step]] = {
     BLOCK: mapping(SIZE_2M, OUTPUT),
     "relax": relax,
     "make young": mkyoung,
+    "split": split,
 }
 
 
@@ -155,11 +160,8 @@ def test_two_handlers_of_one_page_make_one_mapping() -> None:
     assert at > 6, "a read at each level, and a lock and a store for each of three entries"
 
 
-@pytest.mark.parametrize(
-    ("name", "level"),
-    # At level 3, a block takes the place of the whole table, locked entries and all.
-    [(name, level) for name in STEPS for level in (1, 2, 3) if (name, level) != (BLOCK, 3)],
-)
+@pytest.mark.parametrize("level", [1, 2, 3])
+@pytest.mark.parametrize("name", [name for name in STEPS if name not in {BLOCK, "split"}])
 def test_an_entry_that_somebody_else_has_locked_is_left_to_him(name: str, level: int) -> None:
     s2, cache, _ = prepared("an old page")
     ptep = entry_address(s2, ADDR, level)
@@ -170,6 +172,19 @@ def test_an_entry_that_somebody_else_has_locked_is_left_to_him(name: str, level:
     s2.memory.invalidated()
     s2.memory.write_u64(ptep, old)
     references_are_right(s2)
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_a_block_takes_the_place_of_a_table_with_locked_entries_but_of_no_locked_table(
+    level: int,
+) -> None:
+    s2, cache, _ = prepared("an old page")
+    s2.memory.write_u64(entry_address(s2, ADDR, 3), PTE_LOCKED)
+    assert STEPS[BLOCK](s2, cache) is Errno.OK
+    ptep = entry_address(s2, ADDR, level)
+    s2.memory.write_u64(ptep, PTE_LOCKED)
+    assert STEPS[BLOCK](s2, cache) is Errno.EAGAIN
+    assert s2.memory.read_u64(ptep) == PTE_LOCKED
 
 
 @pytest.mark.kvm_row(56)
