@@ -25,6 +25,39 @@ if TYPE_CHECKING:
     from hyp.pgtable import Stage2PageTable
 
 
+def install_leaf(
+    pgt: Stage2PageTable,
+    ptep: int,
+    old: int,
+    level: int,
+    addr: int,
+    phys: int,
+    attr: int,
+    flags: int,
+) -> Errno:
+    """Put a leaf in the place of ``old`` (``stage2_map_walker_try_leaf``).
+
+    Returns
+    -------
+    Errno
+        EAGAIN if it is there already, permissions aside, or if somebody was faster.
+    """
+    new = phys | attr | LEAF_TYPE[level]
+    if old & PTE_VALID and not (old ^ new) & ~PTE_PERMS:
+        return Errno.EAGAIN
+    if not pgt.try_break_pte(ptep, old, level, addr, flags):
+        return Errno.EAGAIN
+    # The guest may use the page as soon as the entry is visible: caches first.
+    if not flags & SKIP_CMO:
+        granule = GRANULE[level]
+        if not pgt.fwb and pgt.cacheable(new):
+            pgt.cmo.dcache_clean_inval_poc(PA(phys), granule)
+        if not new & PTE_XN:
+            pgt.cmo.icache_inval_pou(PA(phys), granule)
+    pgt.make_pte(ptep, new)
+    return Errno.OK
+
+
 class MapWalk(Walker):
     """Maps ``addr`` and what follows to ``phys`` and what follows.
 
@@ -102,21 +135,7 @@ class MapWalk(Walker):
 
     def _install_leaf(self, ptep: int, old: int, level: int, addr: int) -> Errno:
         phys = addr + self._offset
-        new = phys | self._attr | LEAF_TYPE[level]
-        if old & PTE_VALID and not (old ^ new) & ~PTE_PERMS:
-            return Errno.EAGAIN
-        pgt = self._pgt
-        if not pgt.try_break_pte(ptep, old, level, addr, self._flags):
-            return Errno.EAGAIN
-        # The guest may use the page as soon as the entry is visible: caches first.
-        if not self._flags & SKIP_CMO:
-            granule = GRANULE[level]
-            if not pgt.fwb and pgt.cacheable(new):
-                pgt.cmo.dcache_clean_inval_poc(PA(phys), granule)
-            if not new & PTE_XN:
-                pgt.cmo.icache_inval_pou(PA(phys), granule)
-        pgt.make_pte(ptep, new)
-        return Errno.OK
+        return install_leaf(self._pgt, ptep, old, level, addr, phys, self._attr, self._flags)
 
     def _install_run(self, ptep: int, count: int, addr: int) -> bool:
         """Install pages where nothing is, so that there is nothing to break."""

@@ -13,20 +13,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from emu.arch.address import IPA, PA, PAGE_MASK
+from emu.arch.address import IPA, PA, PAGE_MASK, PAGE_SIZE
 from hyp.attributes import AgeWalk, AttributeWalk
 from hyp.descriptors import Descriptors
 from hyp.errors import Errno
-from hyp.mapping import AnnotateWalk, MapWalk
+from hyp.mapping import AnnotateWalk, MapWalk, install_leaf
 from hyp.pte import (
     ANNOTATION,
     GRANULE,
     GRANULE_SHIFT,
     LAST_LEVEL,
+    PTE_ADDR,
     PTE_AF,
     PTE_LOCKED,
     PTE_MEMATTR,
     PTE_R,
+    PTE_TABLE,
     PTE_VALID,
     PTE_W,
     PTE_XN,
@@ -42,7 +44,7 @@ from hyp.pte import (
 from hyp.rcu import Rcu
 from hyp.splitting import SplitWalk
 from hyp.unmapping import UnmapWalk
-from hyp.walker import FAULT_WALK, SHARED, SKIP_BBM_TLBI, SKIP_CMO, Walker
+from hyp.walker import FAULT_WALK, HANDLE_FAULT, SHARED, SKIP_BBM_TLBI, SKIP_CMO, Walker
 
 if TYPE_CHECKING:
     from emu.memory import PhysicalMemory
@@ -155,16 +157,22 @@ class Stage2PageTable:
 
     def get_leaf(self, addr: IPA) -> Leaf:
         """Return the last entry of the walk for ``addr`` (``kvm_pgtable_get_leaf``)."""
+        _, pte, level = self._descend(addr)
+        return Leaf(pte, level)
+
+    def _descend(self, addr: IPA) -> tuple[int, int, int]:
+        """Return the last entry of the walk for ``addr``: where it lies, its value, its level."""
         level = self.geometry.start_level
         if self.pgd is None or addr >= self.ia_end:
-            return Leaf(0, level)
-        ptep = PA(self.pgd + (addr >> GRANULE_SHIFT[level] << 3))
-        pte = self.descriptors.read(ptep)
-        while pte_table(pte, level):
+            return 0, 0, level
+        read = self.descriptors.read
+        ptep = self.pgd + (addr >> GRANULE_SHIFT[level] << 3)
+        pte = read(ptep)
+        while level < LAST_LEVEL and pte & PTE_TABLE == PTE_TABLE:
             level += 1
-            index = addr >> GRANULE_SHIFT[level] & 511
-            pte = self.descriptors.read(PA(pte_to_phys(pte) + (index << 3)))
-        return Leaf(pte, level)
+            ptep = (pte & PTE_ADDR) + ((addr >> GRANULE_SHIFT[level] & 511) << 3)
+            pte = read(ptep)
+        return ptep, pte, level
 
     # --- break-before-make ---------------------------------------------------------------
 
@@ -240,6 +248,15 @@ class Stage2PageTable:
         if attr is None:
             return Errno.EINVAL
         flags |= self._walk_flags
+        if flags & HANDLE_FAULT and size == PAGE_SIZE and not (addr | phys) & PAGE_MASK:
+            # What a walk would come to, if there is a table for the page.
+            self.rcu.read_lock()
+            ptep, old, level = self._descend(addr)
+            if level == LAST_LEVEL:
+                error = install_leaf(self, ptep, old, level, addr, phys, attr, flags)
+                self.rcu.read_unlock()
+                return error
+            self.rcu.read_unlock()
         collapse = size >= GRANULE[LAST_LEVEL - 1]
         walker = MapWalk(self, addr, phys, attr, memcache, flags=flags, collapse=collapse)
         return self.walk(walker, addr, size)
