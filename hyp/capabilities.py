@@ -38,6 +38,11 @@ class Cap(IntEnum):
 
 def enable_cap(vm: VM, cap: int, value: int) -> None:
     """Serve KVM_ENABLE_CAP; see :meth:`hyp.vm.VM.enable_cap`."""
+    if _is_later(vm, cap):
+        raise KvmError(
+            Errno.EINVAL,
+            f"KVM of {vm.profile.name} has no capability {Cap(cap).name}; use profile 2026",
+        )
     enable = _ENABLE.get(cap)
     if enable is None:
         names = ", ".join(f"{Cap(known).name} ({known:d})" for known in _ENABLE)
@@ -47,8 +52,18 @@ def enable_cap(vm: VM, cap: int, value: int) -> None:
 
 def check_extension(vm: VM, cap: int) -> int:
     """Serve KVM_CHECK_EXTENSION; see :meth:`hyp.vm.VM.check_extension`."""
-    value = _CHECK.get(cap, 0)
+    value = 0 if _is_later(vm, cap) else _CHECK.get(cap, 0)
     return value if isinstance(value, int) else value(vm)
+
+
+def _is_later(vm: VM, cap: int) -> bool:
+    """Return whether a capability came after the VM's profile."""
+    profile = vm.profile
+    return (
+        (cap == Cap.ARM_NISV_TO_USER and not profile.nisv_to_user)
+        or (cap == Cap.ARM_SEA_TO_USER and not profile.sea_to_user)
+        or (cap == Cap.READONLY_MEM and not profile.readonly_slots)
+    )
 
 
 def _nisv_to_user(vm: VM, _value: int) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from emu.arch.fields import Encoding
     from hyp.exits import ExitReason
     from hyp.host import HVA
+    from hyp.pte import Prot
+    from hyp.stats import Resolution
 
 
 class ExceptionType(IntEnum):
@@ -358,6 +360,42 @@ class CacheMaintenanceOp(Event):
         if self.pa is None:
             return f"{self.operation} all"
         return f"{self.operation} pa {self.pa:#x}, size {self.size:#x}"
+
+
+@dataclass(frozen=True, slots=True)
+class MemcacheTopup(Event):
+    """A vCPU's cache of spare tables was filled. Ours, not KVM's: see ``VM.mmu_events``."""
+
+    pages: int
+    objects: int
+
+    def text(self) -> str:
+        """Return the event as a line of a trace."""
+        return f"{self.pages} pages, now {self.objects}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage2Install(Event):
+    """A fault was answered with a mapping. Ours, not KVM's: see ``VM.mmu_events``.
+
+    ``granule`` is the size of the entry that the fault met, ``size`` that of the mapping,
+    ``tables`` how many spare tables were used.
+    """
+
+    ipa: IPA
+    granule: int
+    size: int
+    prot: Prot
+    resolution: Resolution
+    tables: int
+    error: Errno
+
+    def text(self) -> str:
+        """Return the event as a line of a trace."""
+        return (
+            f"ipa {self.ipa:#x}, granule {self.granule:#x}, size {self.size:#x}, "
+            f"prot {self.prot!r}, {self.resolution}, {self.tables} tables, {self.error.name}"
+        )
 
 
 def _on_off(state: bool) -> str:

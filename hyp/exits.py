@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 if TYPE_CHECKING:
     from emu.arch.address import IPA, VA
     from hyp.errors import Errno
+    from hyp.host import HVA
 
 
 class ExitReason(IntEnum):
@@ -62,9 +63,16 @@ class IntrCause(Enum):
     WAITING = "waiting"
     """The guest waits for an interrupt, and nothing is left that could raise one. KVM would
     block; with no other thread to wake the vCPU, that would be for ever."""
+    USERFAULT = "userfault"
+    """A page is missing that user space supplies, and its handler has not yet. KVM would block
+    in the kernel; other vCPUs can run until the page is there."""
+    SIGNAL = "signal"
+    """A signal was sent to the vCPU's thread; the exit says which."""
 
 
-_HEXADECIMAL: Final = frozenset({"phys_addr", "fault_ipa", "gva", "gpa", "esr", "esr_iss"})
+_HEXADECIMAL: Final = frozenset(
+    {"phys_addr", "fault_ipa", "gva", "gpa", "esr", "esr_iss", "si_addr"}
+)
 
 
 class SeaFlags(IntFlag):
@@ -136,6 +144,26 @@ class Intr(Exit):
     reason: ClassVar[ExitReason] = ExitReason.INTR
 
     cause: IntrCause = IntrCause.BUDGET
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class Sigbus(Intr):
+    """The memory behind the guest's access has failed: SIGBUS, code BUS_MCEERR_AR.
+
+    KVM_RUN returns -1 and EINTR once the signal has been handled. The guest repeats the
+    access when it runs again.
+
+    Parameters
+    ----------
+    si_addr
+        The host address of the page.
+    si_addr_lsb
+        log2 of how much is lost.
+    """
+
+    cause: IntrCause = IntrCause.SIGNAL
+    si_addr: HVA
+    si_addr_lsb: int
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -55,7 +55,7 @@ def kvm_inject_sea(vcpu: VCPU, *, is_iabt: bool, far: int) -> None:
     """
     code = FaultStatusCode.EXTERNAL
     fault = vcpu.fault
-    if fault is not None and fault.is_s1ptw:
+    if fault is not None and fault.is_s1ptw and vcpu.vm.profile.names_walk_level:
         assert fault.ipa is not None, "a fault on a walk has an IPA"
         level = find_s1_desc_level(vcpu, fault.far, fault.ipa)
         if level is None:

@@ -41,10 +41,20 @@ class KvmMmuNotifier:
         The pages (gfn, end exclusive) that the invalidations under way concern.
     """
 
-    __slots__ = ("__weakref__", "_vm", "active", "in_progress", "range_end", "range_start", "seq")
+    __slots__ = (
+        "__weakref__",
+        "_open",
+        "_vm",
+        "active",
+        "in_progress",
+        "range_end",
+        "range_start",
+        "seq",
+    )
 
     def __init__(self, vm: VM) -> None:
         self._vm = vm
+        self._open: list[tuple[int, int]] = []
         self.seq = 0
         self.in_progress = 0
         self.active = 0
@@ -80,6 +90,7 @@ class KvmMmuNotifier:
         if not self.in_progress:
             self.range_start, self.range_end = found[0]
         self.in_progress += 1
+        self._open.append((start, end))
         for first, last in found:
             self.range_start = min(self.range_start, first)
             self.range_end = max(self.range_end, last)
@@ -87,10 +98,11 @@ class KvmMmuNotifier:
 
     def invalidate_range_end(self, start: HVA, end: HVA) -> None:
         """Let faults map the range again; those that looked it up before try again."""
-        if any(True for _ in self._gfn_ranges(start, end)):
+        # What began in a slot ends, whether or not the slot is still there.
+        if (start, end) in self._open:
+            self._open.remove((start, end))
             self.seq += 1
             self.in_progress -= 1
-            assert self.in_progress >= 0, "an invalidation ends once"
         self.active -= 1
 
     def clear_young(self, start: HVA, end: HVA) -> bool:

@@ -19,6 +19,8 @@ class Resolution(StrEnum):
     SKIPPED = "skipped"
     INJECTED = "injected"
     SEA = "external abort"
+    SIGNALLED = "signalled"
+    BLOCKED = "blocked"
     FAILED = "failed"
 
 

@@ -19,6 +19,7 @@ from hyp.memslots import MemoryRegion2, MemoryRegionFlags, MemSlots
 from hyp.notifier import KvmMmuNotifier
 from hyp.percpu import CurrentCpu
 from hyp.pgtable import Stage2PageTable
+from hyp.profiles import profile_named
 from hyp.reset import MPIDR_AFFINITY
 from hyp.slot_update import set_memory_region
 from hyp.stats import Stats
@@ -52,11 +53,15 @@ class VM:
         The VMM process. VMs on one machine share it, since it owns the machine's memory.
     vmid
         The tag of the VM's TLB entries; the machine's next one unless it is given.
+    profile
+        How KVM handles aborts: as in "2012", "2018", "2021" or "2026".
 
     Attributes
     ----------
     events, stats
         What the hypervisor does, as a stream and as counters.
+    mmu_events
+        A second stream, of what KVM has no tracepoints for: how faults use spare tables.
     memslots
         The memory slots.
     vcpus
@@ -71,7 +76,8 @@ class VM:
     Raises
     ------
     KvmError
-        EINVAL for an IPA size or a VMID that is not possible; ENOMEM without memory for tables.
+        EINVAL for an IPA size, a VMID or a profile that is not possible; ENOMEM without
+        memory for tables.
     """
 
     features: HostFeatures
@@ -85,7 +91,9 @@ class VM:
         *,
         host: HostMemory | None = None,
         vmid: int | None = None,
+        profile: str = "2026",
     ) -> None:
+        self.profile = profile_named(profile)
         pe = machine.pes[0]
         self.machine = machine
         self.features = HostFeatures.of(pe)
@@ -100,6 +108,7 @@ class VM:
             )
         self.host = host if host is not None else host_of(machine)
         self.events = Events()
+        self.mmu_events = Events()
         self.stats = Stats()
         self.memslots = MemSlots()
         self.io_bus = IoBus()
