@@ -123,7 +123,7 @@ class MemorySlot:
         self.gmem = gmem
         self.gmem_pgoff = gmem_pgoff
         self.readonly = bool(flags & MemoryRegionFlags.READONLY)
-        self.logging = dirty_bitmap is not None and not self.readonly
+        self.logging: bool = dirty_bitmap is not None and not self.readonly
         """``memslot_is_logging``: a bitmap exists and the slot can be written."""
 
     @classmethod

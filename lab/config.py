@@ -14,6 +14,9 @@ DEFAULT_MEMORY = 64 << 20
 DEFAULT_IPA_BITS = 40
 MIN_IPA_BITS, MAX_IPA_BITS = 32, 52
 """The widths that the architecture and KVM know at all; the CPU's PARange may allow less."""
+PROFILES = ("2012", "2018", "2021", "2021-granule", "2026")
+"""The names in :data:`hyp.profiles.PROFILES`, without loading them."""
+DEFAULT_PROFILE = PROFILES[-1]
 DEFAULT_MAX_INSNS = 2_000_000_000
 
 
@@ -43,6 +46,8 @@ class RunConfig:
         end the run.
     dic : bool
         ``CTR_EL0.DIC``: instruction caches need no invalidation for coherency.
+    kvm_profile : str
+        How KVM handles aborts: the name of one of :data:`hyp.profiles.PROFILES`.
     """
 
     memory_size: int = DEFAULT_MEMORY
@@ -54,6 +59,7 @@ class RunConfig:
     max_insns: int = DEFAULT_MAX_INSNS
     nisv_to_user: bool = False
     dic: bool = False
+    kvm_profile: str = DEFAULT_PROFILE
 
     @property
     def ram(self) -> Region:

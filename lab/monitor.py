@@ -17,6 +17,7 @@ from hyp.exits import (
     Intr,
     IntrCause,
     Mmio,
+    Sigbus,
     SystemEvent,
     SystemEventType,
 )
@@ -133,6 +134,10 @@ class Monitor:
                 return End(
                     EndReason.IDLE,
                     "the guest waits (WFI) and no timer is set: no interrupt can ever come",
+                )
+            case Sigbus():
+                return End(
+                    EndReason.CRASHED, f"the memory at hva {exit_.si_addr:#x} has failed (SIGBUS)"
                 )
             case Intr():
                 pass

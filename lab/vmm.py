@@ -84,7 +84,7 @@ class Vmm:
         self._interrupt = Interrupt()
         with hypervisor_refusals():
             self.machine = _build_machine(config)
-            self.vm = VM(self.machine, config.ipa_bits)
+            self.vm = VM(self.machine, config.ipa_bits, profile=config.kvm_profile)
             if config.nisv_to_user:
                 self.vm.enable_cap(Cap.ARM_NISV_TO_USER)
             for slot in config.all_slots:

@@ -14,7 +14,7 @@ import click
 from click.core import ParameterSource
 
 from lab.commands import options
-from lab.config import DEFAULT_IPA_BITS, RunConfig
+from lab.config import DEFAULT_IPA_BITS, DEFAULT_PROFILE, PROFILES, RunConfig
 from lab.errors import UserError
 from lab.slots import BACKINGS
 from lab.slots import SYNTAX as SLOT_SYNTAX
@@ -82,6 +82,13 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--dic/--no-dic", default=False, help="CTR_EL0.DIC: whether icaches need no invalidation."
+)
+@click.option(
+    "--kvm-profile",
+    type=click.Choice(PROFILES),
+    default=DEFAULT_PROFILE,
+    show_default=True,
+    help="Handle aborts as KVM did in that year: docs/aborts.md.",
 )
 @click.option("--trace", is_flag=True, help="Print KVM's tracepoints on stderr, as ftrace does.")
 @click.option(
@@ -192,6 +199,7 @@ def _config(values: dict[str, Any]) -> RunConfig:
         max_insns=values["max_insns"],
         nisv_to_user=values["nisv"],
         dic=values["dic"],
+        kvm_profile=values["kvm_profile"],
     )
 
 

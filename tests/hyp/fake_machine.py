@@ -223,10 +223,11 @@ def make_guest(
     pe_count: int = 1,
     ipa_bits: int = 40,
     memory_size: int = RAM_SIZE,
+    profile: str = "2026",
 ) -> Guest:
     """Return a guest with its memory at ``RAM``."""
     machine = FakeMachine(memory_size, pe_count, features)
-    vm = machine.vm(ipa_bits)
+    vm = machine.vm(ipa_bits, profile=profile)
     vcpu = vm.create_vcpu(0)
     vcpu.init()
     hva = vm.host.mmap(size, page_size)
