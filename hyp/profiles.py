@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final
 from hyp.errors import Errno, KvmError
 from hyp.fault_info import ACCESS_FLAG, EXCL_ATOMIC, PERMISSION, TRANSLATION
 from hyp.host import SIZE_1G, SIZE_2M
+from hyp.icache import RULES, CacheRules
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,14 +41,6 @@ class IpaCheck(Enum):
     NONE = "it is outside the slots like any other"
     SIZE_FAULT = "an address size fault"
     SEA_BELOW_LIMIT = "an external abort; beyond what hardware can have an address size fault"
-
-
-class Execute(Enum):
-    """When a page becomes executable."""
-
-    ALWAYS = "when it is mapped"
-    ON_FETCH = "when it is fetched from, or was executable before"
-    ON_FETCH_OR_DIC = "when it is fetched from, or at once if icaches need no maintenance"
 
 
 class Install(Enum):
@@ -145,8 +138,11 @@ class KvmProfile:
     device_blocks, pfn_memory
         Whether raw frames are mapped by blocks; whether they can be anything but
         device memory.
-    execute, install
-        When a page becomes executable; how an entry is changed.
+    caches, keeps_exec
+        What is done about caches; whether a permission fault of an executable page has to
+        see to it that it stays so.
+    install
+        How an entry is changed.
     hwpoison_signal
         Failed memory is a signal to the VMM; EFAULT otherwise.
     """
@@ -171,7 +167,8 @@ class KvmProfile:
     keeps_granule: bool = True
     device_blocks: bool = True
     pfn_memory: bool = True
-    execute: Execute = Execute.ON_FETCH_OR_DIC
+    caches: CacheRules = RULES[2026]
+    keeps_exec: bool = False
     install: Install = Install.RELAX
     hwpoison_signal: bool = True
 
@@ -194,6 +191,7 @@ KVM_2021: Final = replace(
     refuses=refuse_permission_data_read,
     topup=Topup.SPLITS_BLOCK,
     pfn_memory=False,
+    caches=RULES[2021],
 )
 
 KVM_2021_GRANULE: Final = replace(KVM_2021, name="2021-granule", topup=Topup.GRANULE)
@@ -209,7 +207,8 @@ KVM_2018: Final = replace(
     falls_through=False,
     keeps_granule=False,
     device_blocks=False,
-    execute=Execute.ON_FETCH,
+    caches=RULES[2018],
+    keeps_exec=True,
     install=Install.WHOLE,
 )
 
@@ -226,7 +225,8 @@ KVM_2012: Final = replace(
     topup_min=2,
     block_sizes=(),
     thp=False,
-    execute=Execute.ALWAYS,
+    caches=RULES[2012],
+    keeps_exec=False,
     install=Install.IN_PLACE,
     hwpoison_signal=False,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hyp.errors import Errno
-from hyp.pte import GRANULE, LEAF_TYPE, pte_executable, pte_valid
+from hyp.pte import GRANULE, LEAF_TYPE, pte_valid
 from hyp.walker import Walker
 
 if TYPE_CHECKING:
@@ -46,9 +46,7 @@ def stage2_set_pte(
         return Errno.EAGAIN
 
     def visit(ptep: int, old: int, level: int, addr: int, end: int) -> Errno:
-        del end
-        if pte_executable(new) and not pte_executable(old):
-            pgt.cmo.icache_inval_pou(phys, size)
+        del old, end
         if bbm:
             pgt.descriptors.store(ptep, 0)
             pgt.tlb.flush_vmid_ipa(addr, level)  # type: ignore[arg-type]  # walkers use integers

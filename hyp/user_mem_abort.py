@@ -17,7 +17,7 @@ from hyp.fault_info import EXCL_ATOMIC, PERMISSION
 from hyp.host import SIZE_4K, FaultinError, PfnMemory
 from hyp.hugepages import kvm_s2_resolve_vma_size, transparent_hugepage_adjust
 from hyp.inject import kvm_inject_dabt_excl_atomic, kvm_inject_sea
-from hyp.profiles import Execute, Install, Topup
+from hyp.profiles import Install, Topup
 from hyp.pte import GRANULE, Prot, pte_executable, pte_valid
 from hyp.set_pte import stage2_set_pte
 from hyp.stats import Resolution
@@ -79,6 +79,10 @@ def user_mem_abort(vcpu: VCPU, fault: FaultInfo, ipa: IPA, slot: MemorySlot) -> 
     if prot is None:
         count(vcpu, fault, Resolution.INJECTED)
         return None
+    if page.uncached is None:
+        is_permission = fault.fault is PERMISSION
+        start = PA(page.pa & -page.size)
+        vm.pgt.cmo.before_map(start, page.size, is_exec=fault.is_exec, is_permission=is_permission)
     return kvm_s2_fault_map(vcpu, fault, ipa, page, slot, prot)
 
 
@@ -165,19 +169,18 @@ def kvm_s2_fault_compute_prot(
         return (Prot.R | Prot.W if page.writable else Prot.R) | page.uncached
     # A page that is logged becomes writable when it is written, not before.
     writable = page.writable and (fault.is_write or not slot.logging)
-    return _PROT[writable][fault.is_exec or _executable(vcpu, fault, ipa)]
+    return _PROT[writable][_executable(vcpu, fault, ipa)]
 
 
 def _executable(vcpu: VCPU, fault: FaultInfo, ipa: IPA) -> bool:
-    """Return whether a page is to be executable that was not fetched from."""
+    """Return whether a page is to be executable."""
     vm = vcpu.vm
-    rule = vm.profile.execute
-    if rule is Execute.ON_FETCH_OR_DIC:
-        return vm.features.dic
-    if rule is Execute.ALWAYS:
+    if vm.pgt.cmo.executable(is_exec=fault.is_exec):
         return True
+    if not vm.profile.keeps_exec or fault.fault is not PERMISSION:
+        return False
     leaf = vm.pgt.get_leaf(ipa).pte
-    return fault.fault is PERMISSION and pte_valid(leaf) and pte_executable(leaf)
+    return pte_valid(leaf) and pte_executable(leaf)
 
 
 # --- installing it ---------------------------------------------------------------------------

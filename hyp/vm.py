@@ -130,6 +130,7 @@ class VM:
             cmo=CacheMaintenance(self.cpu, self.features, self.stats),
             features=self.features,
         )
+        self.pgt.use_cache_rules(self.profile.caches)
         assert self.pgt.pgd is not None
         tlb.vttbr = vttbr(self.pgt.pgd, vmid)
         self.dirty_log = DirtyLog(self)

@@ -256,7 +256,10 @@ def test_fetch_from_a_device_is_an_abort_of_the_guest(guest: Guest, memory: PfnM
 
 def test_cacheable_frames_need_forced_write_back_and_coherent_icaches() -> None:
     guest = make_guest()
-    raw(guest, memory=PfnMemory.CACHEABLE)
+    # The slot would be refused, had the area been so when it was made.
+    vma = guest.vm.host.vma_lookup(raw(guest))
+    assert vma is not None
+    vma.pfn_memory = PfnMemory.CACHEABLE
     exit_ = guest.run(load(SLOT))
     assert isinstance(exit_, Error)
     assert exit_.errno is Errno.EFAULT
