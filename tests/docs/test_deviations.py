@@ -41,6 +41,7 @@ from hyp import one_reg
 from hyp.errors import Errno, KvmError
 from hyp.exits import Error, InternalError, InternalErrorCode, Intr, IntrCause
 from hyp.host import HVA, SIZE_4K
+from hyp.host.userfault import UserfaultMessage
 from hyp.memslots import MemoryRegion
 from hyp.vm import VM
 from tests.docs.pages import ROOT
@@ -301,3 +302,15 @@ def test_deviation_slots_wait_for_no_invalidation() -> None:
     ):
         vm.set_user_memory_region(region)
     vm.set_user_memory_region(region)
+
+
+def test_deviation_userfault_returns() -> None:
+    vcpu = guest(a64.NOP)
+    vm = vcpu.vm
+    at = next(iter(vm.memslots)).userspace_addr
+    vm.host.discard(at, SIZE_4K)
+    missed: list[UserfaultMessage] = []
+    vm.host.userfault_register(at, SIZE_4K, missed.append)
+    for _ in range(2):
+        assert vcpu.run(1) == Intr(IntrCause.USERFAULT)
+    assert missed == [UserfaultMessage(at, write=False, minor=False)] * 2
