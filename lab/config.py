@@ -17,6 +17,8 @@ MIN_IPA_BITS, MAX_IPA_BITS = 32, 52
 PROFILES = ("2012", "2018", "2021", "2021-granule", "2026")
 """The names in :data:`hyp.profiles.PROFILES`, without loading them."""
 DEFAULT_PROFILE = PROFILES[-1]
+MIN_RING_ENTRIES, MAX_RING_ENTRIES = 256, 65536
+"""KVM's limits of a dirty ring: one page of entries, and KVM_DIRTY_RING_MAX_ENTRIES."""
 DEFAULT_MAX_INSNS = 2_000_000_000
 
 
@@ -32,6 +34,8 @@ class RunConfig:
         Size in bytes of the host pages behind RAM.
     dirty_log : bool
         Record the pages of RAM that are written.
+    dirty_ring : int
+        Record them in a dirty ring of so many entries, not in bitmaps; 0 for bitmaps.
     ipa_bits : int
         Width of guest physical addresses.
     slots : tuple[Slot, ...]
@@ -53,6 +57,7 @@ class RunConfig:
     memory_size: int = DEFAULT_MEMORY
     backing: int = PAGE_SIZE
     dirty_log: bool = False
+    dirty_ring: int = 0
     ipa_bits: int = DEFAULT_IPA_BITS
     slots: tuple[Slot, ...] = ()
     bootargs: str = ""
@@ -91,3 +96,17 @@ class RunConfig:
                 f"the default is {DEFAULT_IPA_BITS}"
             )
         check_layout(self.all_slots, self.ipa_bits)
+        if self.dirty_ring:
+            self._check_dirty_ring()
+
+    def _check_dirty_ring(self) -> None:
+        size = self.dirty_ring
+        if size & (size - 1) or not MIN_RING_ENTRIES <= size <= MAX_RING_ENTRIES:
+            raise UserError(
+                f"--dirty-ring is a power of two from {MIN_RING_ENTRIES} to {MAX_RING_ENTRIES}, "
+                f"not {size}"
+            )
+        if not any(slot.log_dirty for slot in self.all_slots):
+            raise UserError(
+                "--dirty-ring has nothing to record; add --dirty-log, or log to a --slot"
+            )

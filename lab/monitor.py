@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from emu.arch.address import IPA, PAGE_MASK
 from hyp.exits import (
     ArmNisv,
+    DirtyRingFull,
     Error,
     Exit,
     InternalError,
@@ -83,6 +84,8 @@ class Monitor:
         Makes the access that exited take a synchronous external abort.
     interrupt : Interrupt
         Ctrl-C.
+    empty_ring : Callable[[], None] or None
+        Harvests the vCPU's dirty ring, if it has one.
 
     Attributes
     ----------
@@ -101,9 +104,11 @@ class Monitor:
         retired: Callable[[], int],
         inject_abort: Callable[[], None],
         interrupt: Interrupt,
+        empty_ring: Callable[[], None] | None = None,
     ) -> None:
         self._vcpu, self._retired, self._inject_abort = vcpu, retired, inject_abort
         self._interrupt = interrupt
+        self._empty_ring = empty_ring
         self.device = TestDevice()
         self.unclaimed: Counter[tuple[IPA, str]] = Counter()
         self.nisv = 0
@@ -128,6 +133,9 @@ class Monitor:
             case ArmNisv():
                 self.nisv += 1
                 self._inject_abort()
+            case DirtyRingFull():
+                assert self._empty_ring is not None, "only a ring can be full"
+                self._empty_ring()
             case Intr(cause=IntrCause.STOPPED):
                 return End(EndReason.CRASHED, "every CPU has turned itself off (PSCI CPU_OFF)")
             case Intr(cause=IntrCause.WAITING):

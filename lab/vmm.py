@@ -13,6 +13,7 @@ from emu.arch.registers.identification import CTR_EL0
 from emu.machine import Machine
 from hyp import one_reg
 from hyp.devices.pl011 import PL011
+from hyp.dirty_ring import ENTRY_SIZE
 from hyp.host import HVA
 from hyp.memslots import MemoryRegion, MemoryRegionFlags
 from hyp.vm import VM, Cap
@@ -20,6 +21,7 @@ from lab import tlbtrace
 from lab.config import MIN_IPA_BITS
 from lab.console import Console
 from lab.devicetree import PL011_BASE, PL011_SIZE, device_tree, place_device_tree
+from lab.dirtyring import RingCollector
 from lab.errors import UserError, hypervisor_refusals
 from lab.interrupts import Interrupt, catch_interrupt
 from lab.monitor import INTERRUPTED, EndReason, Monitor
@@ -87,17 +89,23 @@ class Vmm:
             self.vm = VM(self.machine, config.ipa_bits, profile=config.kvm_profile)
             if config.nisv_to_user:
                 self.vm.enable_cap(Cap.ARM_NISV_TO_USER)
+            if config.dirty_ring:
+                self.vm.enable_cap(Cap.DIRTY_LOG_RING_ACQ_REL, config.dirty_ring * ENTRY_SIZE)
+                self.vm.enable_cap(Cap.DIRTY_LOG_RING_WITH_BITMAP)
             for slot in config.all_slots:
                 self._add_slot(slot)
             self.vm.register_device(PL011_BASE, PL011_SIZE, PL011(self.console.write))
             self.vcpu = self.vm.create_vcpu(0)
             self.pe = self.vcpu.pe
+            ring = self.vcpu.dirty_ring
+            self._ring = None if ring is None else RingCollector(self.vm, ring)
             self._load()
         self.monitor = Monitor(
             self.vcpu,
             retired=lambda: self.pe.retired,
             inject_abort=lambda: self.vcpu.set_vcpu_events(ext_dabt_pending=True),
             interrupt=self._interrupt,
+            empty_ring=None if self._ring is None else self._ring.collect,
         )
         self._listeners = list(listeners)
         for listener in self._listeners:
@@ -176,7 +184,11 @@ class Vmm:
 
     def _dirty_pages(self, slot: Slot) -> DirtyPages:
         pages = slot.region.size // PAGE_SIZE
-        return DirtyPages(slot.id, slot.region.base, pages, self.vm.get_dirty_log(slot.id))
+        if self._ring is None:
+            bitmap = self.vm.get_dirty_log(slot.id)
+        else:
+            bitmap = self._ring.bitmap(slot.id, pages)
+        return DirtyPages(slot.id, slot.region.base, pages, bitmap)
 
     def _mute(self) -> None:
         for listener in self._listeners:

@@ -64,6 +64,13 @@ if TYPE_CHECKING:
 )
 @click.option("--dirty-log", is_flag=True, help="Record which pages of RAM are written.")
 @click.option(
+    "--dirty-ring",
+    type=int,
+    default=0,
+    metavar="N",
+    help="Record them in a dirty ring of N entries, harvested when it is full.",
+)
+@click.option(
     "--append", default="", metavar="TEXT", help="Kernel command line (/chosen/bootargs)."
 )
 @click.option(
@@ -193,6 +200,7 @@ def _config(values: dict[str, Any]) -> RunConfig:
         memory_size=values["mem"],
         backing=values["backing"],
         dirty_log=values["dirty_log"],
+        dirty_ring=values["dirty_ring"],
         ipa_bits=values["ipa_bits"],
         slots=values["slots"],
         bootargs=values["append"],

@@ -124,6 +124,41 @@ def test_the_dirty_log_names_the_pages_that_were_written(program: Program) -> No
     assert (log["slot"], log["pages"], log["dirty"]) == (0, 16384, [0x4100_0000])
 
 
+def test_a_dirty_ring_that_fills_up_gives_the_same_pages_as_the_bitmap(program: Program) -> None:
+    path = program(
+        0xD2A82001,  # mov x1, #0x41000000
+        0xD2802583,  # mov x3, #300
+        STORE,
+        0x91400421,  # add x1, x1, #0x1000
+        0xF1000463,  # subs x3, x3, #1
+        0x54FFFFA1,  # b.ne -12
+        *SYSTEM_OFF,
+    )
+    ring, bitmap = (
+        json.loads(stage2("run", path, "--dirty-log", *options, "--json").stdout)
+        for options in (("--dirty-ring", "256"), ())
+    )
+    assert ring["exits"] == {"DIRTY_RING_FULL": 1, "SYSTEM_EVENT": 1}
+    assert bitmap["exits"] == {"SYSTEM_EVENT": 1}
+    assert ring["dirty"] == bitmap["dirty"]
+    assert len(ring["dirty"][0]["dirty"]) == 300
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("--dirty-log", "--dirty-ring", "100"), "from 256 to 65536, not 100"),
+        (("--dirty-log", "--dirty-ring", "128"), "from 256 to 65536, not 128"),
+        (("--dirty-log", "--dirty-ring", "131072"), "from 256 to 65536, not 131072"),
+        (("--dirty-ring", "256"), "nothing to record; add --dirty-log"),
+    ],
+)
+def test_a_dirty_ring_that_cannot_be_is_refused(options: tuple[str, ...], text: str) -> None:
+    result = stage2("run", "hello", *options)
+    assert result.exit_code == 2
+    assert text in result.stderr
+
+
 def test_unclaimed_mmio_is_counted_and_reported(program: Program) -> None:
     result = stage2("run", program(X1_HOLE, STORE, STORE, *SYSTEM_OFF))
     assert "unclaimed     2 x write at 0x0b20_0000" in result.stderr
