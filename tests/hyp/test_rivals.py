@@ -146,7 +146,7 @@ def test_whatever_comes_between_the_tables_stay_whole(before: str, first: str, s
         assert s2.frames.allocated == 0
 
 
-@pytest.mark.kvm_row(8)
+@pytest.mark.kvm_row(8, 9)
 def test_two_handlers_of_one_page_make_one_mapping() -> None:
     step = STEPS["map the page"]
     for at in POINTS:

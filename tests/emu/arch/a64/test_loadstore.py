@@ -180,6 +180,7 @@ ALIASES = {"STADD": "LDADD"}
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.asm for case in CASES])
+@pytest.mark.kvm_row(72)
 def test_form(case: Case) -> None:
     access = decode(case.word)
     assert access is not None
