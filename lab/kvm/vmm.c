@@ -115,10 +115,10 @@ static void *allocate(const char *backing, size_t size)
 {
     int huge = !strcmp(backing, "2M"), thp = !strcmp(backing, "thp");
     size_t align = huge || thp ? 2ul << 20 : PAGE;
-    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    int flags = MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE;
     if (huge) {
         void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
-                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+                            MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
         if (memory == MAP_FAILED)
             fail("mmap of %zu bytes of huge pages", size);
         return memory;

@@ -58,11 +58,15 @@ def test_difference_is_shown_and_the_status(
 
 @real
 @pytest.mark.apt
-@pytest.mark.parametrize("options", [(), ("--dirty-log",)], ids=["plain", "dirty-log"])
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--dirty-log",), ("--backing", "2M")],
+    ids=["plain", "dirty-log", "huge-pages"],
+)
 @pytest.mark.parametrize(
     "guest",
-    ["cross_page", "dirty_pattern", "el0", "exec_data", "flat_boot", "hello", "image_boot",
-     "nested_walk", "remap", "rom_write", "self_modify"],
+    ["cross_page", "dirty_pattern", "el0", "exclusive", "exec_data", "first_touch", "flat_boot",
+     "hello", "huge", "image_boot", "nested_walk", "remap", "rom_write", "self_modify"],
 )  # fmt: skip
 def test_guest_behaves_as_under_real_kvm(guest: str, options: tuple[str, ...]) -> None:
     result = diff(guest, *options)
