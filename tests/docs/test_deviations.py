@@ -6,10 +6,12 @@ take the row out, and the test with it.
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from click.testing import CliRunner
 
 from emu.arch.a64.maintenance import AT
 from emu.arch.address import IPA, PA, VA
@@ -44,6 +46,7 @@ from hyp.host import HVA, SIZE_4K
 from hyp.host.userfault import UserfaultMessage
 from hyp.memslots import MemoryRegion
 from hyp.vm import VM
+from lab.cli import cli
 from tests.docs.pages import ROOT
 from tests.emu.cpu import a64, tables
 from tests.emu.cpu.bare import CODE, DATA, EL1H, S2_RO, S2_RW, TCR, VTCR, Bare
@@ -71,6 +74,25 @@ def test_every_row_has_a_test_and_every_test_a_row() -> None:
 
 
 # The machine
+
+
+def listed(family: str, *patterns: str) -> int:
+    """Return how many recorded cases the machine answers in another way that is listed."""
+    cases = (argument for pattern in patterns for argument in ("--case", pattern))
+    file = ROOT / "tests" / "conformance" / f"{family}.jsonl.gz"
+    result = CliRunner().invoke(cli, ["conformance", str(file), *cases, "--json"])
+    assert result.exit_code == 0
+    (profile,) = json.loads(result.stdout)["profiles"]
+    return int(profile["total"]["listed"])
+
+
+def test_deviation_recorded_device_type_in_par() -> None:
+    patterns = "at/attrs/fwb?/mair44-s2mem[23]", "at/attrs/fwb?/mair0[8c]-s2mem[159d]"
+    assert listed("at", *patterns) > 0
+
+
+def test_deviation_recorded_access_flag_before_a_fault() -> None:
+    assert listed("fuzz", "fuzz/2017/*", "fuzz/2335/*") == 2
 
 
 def with_stage1(*words: int, **sctlr: int) -> Bare:
