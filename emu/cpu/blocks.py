@@ -9,22 +9,15 @@ follows from the PC at which it was left.
 Whatever unmasks an interrupt ends a block, so the hook also is where the engine notices that
 one is pending and PSTATE.DAIF no longer masks it.
 
-The hook is a few instructions of machine code for the host. Where the host is another or
-allows no executable memory, the same is done in Python, slower.
 """
 
 from __future__ import annotations
 
 import ctypes
-import mmap
-import platform
-from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from emu.arch.address import VA
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from emu.cpu.hostcode import for_host, words
 
 BLOCK_CALLBACK = ctypes.CFUNCTYPE(
     None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p
@@ -53,37 +46,28 @@ MACHINE_CODE: Final = {
         "c3"  #          ret                       return
         "ff 61 18"  # stop: jmp [rcx+24]       state.stop(engine)
     ),
-    "aarch64": b"".join(
-        word.to_bytes(4, "little")
-        for word in (
-            0xF9000461,  # str x1, [x3, #8]    state.address = address
-            0x2A0203E4,  # mov w4, w2
-            0xF9000864,  # str x4, [x3, #16]   state.size = size
-            0x53027C84,  # lsr w4, w4, #2
-            0xF9400065,  # ldr x5, [x3]
-            0xEB0400A5,  # subs x5, x5, x4     state.left -= size / 4
-            0xF9000065,  # str x5, [x3]
-            0x5400012B,  # b.lt stop
-            0xB9402866,  # ldr w6, [x3, #40]   if not state.pending:
-            0x35000046,  # cbnz w6, check
-            0xD65F03C0,  # ret                     return
-            0xF9401067,  # check: ldr x7, [x3, #32]
-            0xB94000E7,  # ldr w7, [x7]
-            0x6A2700DF,  # bics wzr, w6, w7    if not state.pending & ~*state.daif:
-            0x54000041,  # b.ne stop
-            0xD65F03C0,  # ret                     return
-            0xF9400C66,  # stop: ldr x6, [x3, #24]
-            0xD61F00C0,  # br x6               state.stop(engine)
-        )
+    "aarch64": words(
+        0xF9000461,  # str x1, [x3, #8]    state.address = address
+        0x2A0203E4,  # mov w4, w2
+        0xF9000864,  # str x4, [x3, #16]   state.size = size
+        0x53027C84,  # lsr w4, w4, #2
+        0xF9400065,  # ldr x5, [x3]
+        0xEB0400A5,  # subs x5, x5, x4     state.left -= size / 4
+        0xF9000065,  # str x5, [x3]
+        0x5400012B,  # b.lt stop
+        0xB9402866,  # ldr w6, [x3, #40]   if not state.pending:
+        0x35000046,  # cbnz w6, check
+        0xD65F03C0,  # ret                     return
+        0xF9401067,  # check: ldr x7, [x3, #32]
+        0xB94000E7,  # ldr w7, [x7]
+        0x6A2700DF,  # bics wzr, w6, w7    if not state.pending & ~*state.daif:
+        0x54000041,  # b.ne stop
+        0xD65F03C0,  # ret                     return
+        0xF9400C66,  # stop: ldr x6, [x3, #24]
+        0xD61F00C0,  # br x6               state.stop(engine)
     ),
 }
 """The hook, by the host's architecture."""
-
-RETURN: Final = {"x86_64": bytes.fromhex("c3"), "aarch64": (0xD65F03C0).to_bytes(4, "little")}
-"""A function that does nothing."""
-
-CODE_CALLBACK = BLOCK_CALLBACK
-"""(engine, instruction address, size in bytes, state)."""
 
 
 class _State(ctypes.Structure):
@@ -133,7 +117,7 @@ class BlockBudget:
         self._granted = 0
         self._stop = stop
         self.state = ctypes.addressof(self._state)
-        code = _machine_code() if native else None
+        code = for_host(MACHINE_CODE) if native else None
         self.hook = BLOCK_CALLBACK(self._enter_block) if code is None else BLOCK_CALLBACK(code)
 
     def grant(self, instructions: int) -> None:
@@ -190,39 +174,3 @@ class BlockBudget:
         state.left -= size // INSTRUCTION_BYTES
         if state.left < 0 or state.pending & ~self._daif.value:
             self._stop(ctypes.c_void_p(engine))
-
-
-@cache
-def _machine_code() -> int | None:
-    """Return the address of the hook for this host, or None if there can be none."""
-    return _for_host(MACHINE_CODE)
-
-
-@cache
-def nothing() -> Any:  # noqa: ANN401  # a C function, or its address
-    """Return a hook that does nothing but have the engine look for a request to stop."""
-    return _for_host(RETURN) or CODE_CALLBACK(lambda *_arguments: None)
-
-
-def _for_host(codes: dict[str, bytes]) -> int | None:
-    code = codes.get(platform.machine())
-    return None if code is None else _executable(code)
-
-
-_keep: list[mmap.mmap] = []
-"""Executable memory lives as long as the process."""
-
-
-def _executable(code: bytes) -> int | None:
-    """Return the address of ``code`` in executable memory, or None if the host refuses."""
-    memory = mmap.mmap(-1, mmap.PAGESIZE)
-    memory.write(code)
-    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    protect: Callable[..., int] = ctypes.CDLL(None).mprotect
-    refused = protect(
-        ctypes.c_void_p(address), ctypes.c_size_t(mmap.PAGESIZE), mmap.PROT_READ | mmap.PROT_EXEC
-    )
-    if refused:
-        return None
-    _keep.append(memory)
-    return address

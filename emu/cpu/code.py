@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from emu.arch.a64.loadstore import decode
 from emu.arch.a64.maintenance import DC
-from emu.arch.a64.predecode import Sites, scan
+from emu.arch.a64.predecode import Sites, is_free, is_ordered, scan
 from emu.arch.a64.system import SystemInstruction, SystemKind, decode_system
 from emu.arch.address import PA, PAGE_SHIFT, PAGE_SIZE, VA
 from emu.cpu.blocks import INSTRUCTION_BYTES
@@ -29,6 +29,10 @@ _HOOKS = {
     SystemKind.SYS: SystemHook.SYS,
     SystemKind.SYSL: SystemHook.SYSL,
 }
+
+ORDERED_LIMIT = 128
+"""Ordered accesses that are watched for their alignment; the engine's hooks are a list that it
+searches, so that watching all of them in a program of the size of Linux would make it crawl."""
 
 
 _ZVA, _RT = DC.ZVA.word(rt=0), 0x1F
@@ -63,6 +67,7 @@ class CodePages:
         self._engine = engine
         self._intercept = intercept
         self._sites: dict[VA, SystemInstruction] = {}
+        self._ordered: set[VA] = set()
         self._by_page: dict[PA, Sites] = {}
         self.scanned: dict[int, PA] = {}
         self.unprivileged: set[VA] = set()
@@ -86,10 +91,14 @@ class CodePages:
                 self._watch(VA(page + offset), word)
             elif instruction.kind in _HOOKS:
                 self._sites[VA(page + offset)] = instruction
-                self._engine.hook_system(VA(page + offset), _HOOKS[instruction.kind])
+                self._engine.stop_behind(VA(page + offset))
         for offset, _word in sites.unprivileged:
             self.unprivileged.add(VA(page + offset))
         for offset, word in sites.watched:
+            if is_ordered(word):
+                if len(self._ordered) >= ORDERED_LIMIT:
+                    continue
+                self._ordered.add(VA(page + offset))
             self._watch(VA(page + offset), word)
         for offset, _word in sites.stack:
             behind = VA(page + offset + INSTRUCTION_BYTES)
@@ -104,9 +113,17 @@ class CodePages:
         self.watched[va] = word
         self._engine.watch(va)
 
-    def at(self, pc: VA) -> SystemInstruction | None:
-        """Return the intercepted instruction at ``pc``."""
-        return self._sites.get(pc)
+    def at(self, pc: VA, word: int) -> SystemInstruction | None:
+        """Return the intercepted instruction ``word`` at ``pc``.
+
+        If such instructions are never intercepted, the engine does not ask for them again.
+        """
+        instruction = self._sites.get(pc)
+        if instruction is None and (is_free(word) or not self._intercept(word)):
+            passing = decode_system(word)
+            if passing is not None and passing.kind in _HOOKS:
+                self._engine.let_pass(_HOOKS[passing.kind], passing.encoding)
+        return instruction
 
     def changed(self, pa: PA | None) -> bool:
         """Scan the page of ``pa`` (None: all pages) again before it is next executed.

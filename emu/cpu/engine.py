@@ -20,8 +20,10 @@ from unicorn.unicorn_py3.unicorn import Uc, UcError, uclib
 
 from emu.arch.address import PAGE_SIZE, VA
 from emu.arch.fields import Encoding
-from emu.cpu.blocks import INSTRUCTION_BYTES, BlockBudget, nothing
+from emu.cpu.blocks import INSTRUCTION_BYTES, BlockBudget
+from emu.cpu.hostcode import nothing
 from emu.cpu.internals import NO_EXCLUSIVE, EngineError, find_internals, handle
+from emu.cpu.sysfilter import SystemFilter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,7 +123,7 @@ class Engine:
     on_interrupt
         Told of exceptions that instructions raise.
     on_system
-        Called before system instructions at hooked addresses.
+        Called before system instructions, but for those that were let pass.
     armv8_0
         Whether to execute the instructions of Armv8.0-A only, or all that Unicorn knows.
     pstate_mask
@@ -174,7 +176,10 @@ class Engine:
         self._counts = False
         self._watched: set[VA] = set()
         self._watch = ctypes.c_size_t()
-        self._hooked: set[tuple[VA, SystemHook]] = set()
+        self._stops: set[VA] = set()
+        self._filters = {kind: SystemFilter(self._on_system, native=native) for kind in SystemHook}
+        for kind, filter_ in self._filters.items():
+            self._hook(const.UC_HOOK_INSN, filter_.hook, 1, 0, kind, data=filter_.state)
         self._scratch = _u64()
         self._scratch_at = ctypes.byref(self._scratch)
         self._vector = (_u64 * 2)()
@@ -273,17 +278,19 @@ class Engine:
 
     # Hooks and caches
 
-    def hook_system(self, va: VA, kind: SystemHook) -> None:
-        """Have ``on_system`` called before the system instruction at ``va``.
+    def let_pass(self, kind: SystemHook, encoding: Encoding) -> None:
+        """Have system instructions of one encoding executed without ``on_system``."""
+        self._filters[kind].let_pass(encoding)
 
-        A hook costs nothing at other addresses, and nothing if another instruction comes to
-        stand there. It must be in place before Unicorn first translates the code.
+    def stop_behind(self, va: VA) -> None:
+        """Have a stop take effect behind ``va`` at the latest.
+
+        It otherwise does where the next block begins. The hook costs nothing at other
+        addresses. It must be in place before Unicorn first translates the code.
         """
-        if (va, kind) not in self._hooked:
-            self._hooked.add((va, kind))
-            self._hook(const.UC_HOOK_INSN, self._on_system, va, va, kind)
-            # A stop takes effect where a block or a code hook begins: not later than behind it.
-            behind = va + INSTRUCTION_BYTES
+        behind = va + INSTRUCTION_BYTES
+        if behind not in self._stops:
+            self._stops.add(VA(behind))
             self._hook(const.UC_HOOK_CODE, nothing(), behind, behind)
 
     def watch(self, va: VA) -> None:

@@ -588,7 +588,7 @@ class ProcessingElement:
     def _on_system(self, _engine: Any, _register: int, _encoding: Any, _data: Any) -> int:  # noqa: ANN401  # C
         try:
             pc, pstate = self.engine.state()
-            instruction = self.code.at(pc)
+            instruction = self.code.at(pc, self.word_at(pc))
             if instruction is None:
                 return 0
             outcome = system.execute(self, instruction, pc, pstate >> 2 & 3)

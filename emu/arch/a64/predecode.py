@@ -22,8 +22,11 @@ _TOP_BYTE = 3
 _CANDIDATE = re.compile(rb"[\xd5\x38\x78\xb8\xf8\x08\x48\x88\xc8\x19\x59\x99\xd9]")
 """Top bytes of system instructions, and of the loads and stores that :class:`Sites` lists."""
 
+ORDERED = (0x3FA0_0000, 0x0880_0000)
+"""(mask, value) of LDAR, STLR, LDLAR and STLLR."""
+
 WATCHED = (
-    (0x3FA0_0000, 0x0880_0000),  # LDAR, STLR, LDLAR, STLLR
+    ORDERED,
     (0x3FE0_FC00, 0x38A0_C000),  # LDAPR
     (0x3F20_0C00, 0x1900_0000),  # LDAPUR, STLUR
     (0xFF20_0400, 0xF820_0400),  # LDRAA, LDRAB
@@ -83,6 +86,12 @@ def is_free(word: int) -> bool:
     if not word & _OP0_MASK:
         return wait(word) is None
     return word & _REGISTER_MASK in FREE_REGISTERS
+
+
+def is_ordered(word: int) -> bool:
+    """Whether ``word`` is one of :data:`ORDERED`."""
+    mask, value = ORDERED
+    return word & mask == value
 
 
 def is_watched(word: int) -> bool:
