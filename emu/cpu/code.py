@@ -125,16 +125,16 @@ class CodePages:
                 self._engine.let_pass(_HOOKS[passing.kind], passing.encoding)
         return instruction
 
-    def changed(self, pa: PA | None) -> bool:
+    def changed(self, pa: PA | None) -> dict[VA, PA]:
         """Scan the page of ``pa`` (None: all pages) again before it is next executed.
 
         Returns
         -------
-        bool
-            Whether the engine may have translated code from there.
+        dict[VA, PA]
+            The pages from which the engine may have translated code.
         """
         if pa is None:
-            known = bool(self._by_page)
+            known = {VA(page << PAGE_SHIFT): frame for page, frame in self.scanned.items()}
             self._by_page.clear()
             self._sites.clear()
             self.unprivileged.clear()
@@ -144,11 +144,12 @@ class CodePages:
             return known
         frame = PA(pa & -PAGE_SIZE)
         if frame not in self._by_page:
-            return False
-        for page in [page for page, scanned in self.scanned.items() if scanned == frame]:
-            self._forget(VA(page << PAGE_SHIFT))
+            return {}
+        pages = [VA(page << PAGE_SHIFT) for page, at in self.scanned.items() if at == frame]
+        for page in pages:
+            self._forget(page)
         del self._by_page[frame]
-        return True
+        return dict.fromkeys(pages, frame)
 
     def _forget(self, page: VA) -> None:
         """Remove what was remembered of the code at ``page``."""

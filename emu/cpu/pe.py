@@ -34,7 +34,7 @@ from emu.cpu.watch import Watch
 from emu.mmu.at import address_translate, fault_report
 from emu.mmu.fault import Fault
 from emu.mmu.mmu import Mmu
-from emu.mmu.permissions import EL1
+from emu.mmu.permissions import EL1, EXECUTE
 from emu.mmu.tlbi import Invalidation
 from emu.units.timer import GenericTimer, TimerLine
 
@@ -49,6 +49,9 @@ R = TypeVar("R", bound=SystemRegister)
 
 LONGEST_BLOCK: Final = PAGE_SIZE // INSTRUCTION_BYTES
 """Instructions in the longest block: blocks do not cross pages."""
+
+FEW_PAGES: Final = 16
+"""Of more pages than these, all translated code is forgotten, which is quicker."""
 
 SHORT_RUN: Final = 32
 """Runs of at most so many instructions have the engine count each of them."""
@@ -121,7 +124,7 @@ class ProcessingElement:
         self._answered: bool | None = None
         self._failure: BaseException | None = None
         self._stopped_at: int | None = None
-        self._code_changed = False
+        self._changed_code: dict[VA, PA] = {}
         self._timer_changed = False
         self._device_memory = False
         self._misaligned_stack = False
@@ -208,7 +211,14 @@ class ProcessingElement:
         _check_number(number)
         self.registers.set_q(number, value)
 
-    def tlbi(self, operation: TLBI, argument: int = 0, *, pc: VA | None = None) -> int:
+    def tlbi(
+        self,
+        operation: TLBI,
+        argument: int = 0,
+        *,
+        pc: VA | None = None,
+        engine_follows: bool = False,
+    ) -> int:
         """Execute a TLBI for the current VMID.
 
         Parameters
@@ -219,6 +229,8 @@ class ProcessingElement:
             Xt, as :mod:`emu.arch.a64.tlbi_arguments` encodes it.
         pc
             Where the guest executes it; None for EL2.
+        engine_follows
+            Whether the engine then executes it, too, if it removes just the page it names.
 
         Returns
         -------
@@ -231,7 +243,7 @@ class ProcessingElement:
         reached = self._reached(operation, by_guest=pc is not None)
         for pe in reached:
             hits = pe.mmu.invalidate(operation, argument, vmid)
-            if hits:
+            if hits and not (engine_follows and pe is self and pe.mmu.removed_only_named):
                 pe.engine.flush_tlb()
             removed += hits
         self.maintenance[operation.name] += 1
@@ -363,9 +375,8 @@ class ProcessingElement:
                 self._pending = self._wait(VA(pc - INSTRUCTION_BYTES), pstate)
                 completed -= self._pending is not None
         self._retired += completed
-        if self._code_changed:
-            self._code_changed = False
-            self.engine.forget_code()
+        if self._changed_code:
+            self._forget_code()
         if self.restart:
             self._choose_strictness()
         return pc, pstate
@@ -429,7 +440,7 @@ class ProcessingElement:
         if (
             again
             and not self.registers.written
-            and not self._code_changed
+            and not self._changed_code
             and not self._timer_changed
             and not self.restart
             and not self.engine.exclusive
@@ -548,13 +559,22 @@ class ProcessingElement:
 
     def look_again_at_code(self, pa: PA | None) -> None:
         """Forget what is known of the code on the page of ``pa``, or of all code."""
-        if not self.code.changed(pa):
-            return
-        self.engine.flush_tlb()
-        if self._running:
-            self._code_changed = True  # forgotten as soon as the engine stops
-        else:
+        self._changed_code.update(self.code.changed(pa))
+        if self._changed_code:
+            self.engine.flush_tlb()
+            if not self._running:
+                self._forget_code()  # else as soon as the engine stops
+
+    def _forget_code(self) -> None:
+        """Have the engine forget what it translated from changed pages."""
+        if len(self._changed_code) > FEW_PAGES:
             self.engine.forget_code()
+        else:
+            # The engine finds the code of a page by the memory behind it, for which it asks.
+            for page in self._changed_code:
+                self.engine.forget_code_at(page, VA(page + PAGE_SIZE))
+            self.engine.flush_tlb()
+        self._changed_code = {}
 
     def _maintain_range(self, operation: DC | IC, pa: PA | None, size: int) -> None:
         if pa is None:
@@ -568,6 +588,9 @@ class ProcessingElement:
     # Callbacks of the engine. An exception must not pass through C code.
 
     def _on_fill(self, _engine: Any, va: VA, access: int, result: Any, _data: Any) -> bool:  # noqa: ANN401  # C
+        if not self._running and va in self._changed_code:
+            result[0], result[1] = self._changed_code[va], EXECUTE
+            return True
         if self._stopped_at is not None or not self._running:
             return False  # no access of the guest: the engine looks for code behind a stop
         try:
@@ -595,7 +618,7 @@ class ProcessingElement:
             if outcome is system.Outcome.NATIVE:
                 return 0
             if outcome is system.Outcome.DONE:
-                if self._code_changed or self._timer_changed:
+                if self._changed_code or self._timer_changed:
                     self._stop()
                 return 1
             self._pending = outcome

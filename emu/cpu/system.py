@@ -172,8 +172,9 @@ def execute(
                 return undefined(pc)  # EL2's own operations
             if instruction.encoding.CRn == NXS and not pe.features.xs:
                 return undefined(pc)
-            pe.tlbi(operation, argument, pc=pc)
-            return Outcome.DONE
+            by_page = in_engine(operation, pe.features)
+            pe.tlbi(operation, argument, pc=pc, engine_follows=by_page)
+            return Outcome.NATIVE if by_page and pe.mmu.removed_only_named else Outcome.DONE
         if isinstance(operation, AT):
             return _address_translate(pe, operation, VA(argument), pc, el)
         return _cache_maintenance(pe, operation, VA(argument), pc, el)

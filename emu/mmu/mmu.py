@@ -14,7 +14,7 @@ from emu.mmu.permissions import ALL, EL0, EL1, READ, WRITE
 from emu.mmu.regime import ControlRegisters, TranslationRegime, decode_regime
 from emu.mmu.stage2 import IDENTITY, Stage2Mapping
 from emu.mmu.tlb import GLOBAL, Tlb, TlbEntry
-from emu.mmu.tlbi import invalidate
+from emu.mmu.tlbi import invalidate, named_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +38,8 @@ class Mmu:
         The controls in force; change them with :meth:`load`.
     hits, misses
         Translations answered by the TLB and by a walk.
+    removed_only_named
+        Whether the last TLBI named one page by VA, and removed that and no other.
     on_fill
         Called with every entry that a walk adds; None while nobody listens.
     """
@@ -48,6 +50,7 @@ class Mmu:
         self.tlb = Tlb()
         self.hits = 0
         self.misses = 0
+        self.removed_only_named = False
         self.on_fill: Callable[[VA, TlbEntry], None] | None = None
         self.load(ControlRegisters(0, 0, 0, 0, 0, 0, 0))
 
@@ -279,4 +282,9 @@ class Mmu:
         """Carry out a TLBI for ``vmid``; return how many entries went."""
         self.forget_walk()
         self._table_offsets = {}
-        return invalidate(self.tlb, operation, argument, vmid)
+        page = named_page(operation, argument)
+        held = page in self.pages or page in self.global_pages
+        hits = invalidate(self.tlb, operation, argument, vmid)
+        left = page in self.pages or page in self.global_pages
+        self.removed_only_named = hits == 1 and held and not left
+        return hits

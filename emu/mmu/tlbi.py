@@ -100,6 +100,13 @@ def span(operation: TLBI, argument: int) -> Span | None:
     return _page_span(_signed(TlbiVa(argument).VA, TlbiVa.VA), TlbiVa(argument).TTL)
 
 
+def named_page(operation: TLBI, argument: int) -> int | None:
+    """Return VA >> 12 of the one page that an operation by VA names; None for all others."""
+    if operation.is_range or operation.scope not in (TlbiScope.VA, TlbiScope.VA_ALL_ASID):
+        return None
+    return (_signed(TlbiVa(argument).VA, TlbiVa.VA) << _PAGE_SHIFT & _MASK64) >> _PAGE_SHIFT
+
+
 def _by_ipa(tlb: Tlb, operation: TLBI, argument: int, vmid: int) -> int:
     named = span(operation, argument)
     assert named is not None

@@ -37,6 +37,7 @@ from emu.arch.registers.identification import (
 )
 from emu.arch.registers.timer import CNTV_CVAL_EL0
 from emu.arch.registers.translation import TCR_EL1
+from emu.cpu.code import ORDERED_LIMIT
 from emu.machine import Machine
 from hyp import one_reg
 from hyp.errors import Errno, KvmError
@@ -155,6 +156,19 @@ def test_deviation_hcr_bits_without_effect() -> None:
     bare = with_stage1(a64.mrs(1, ACTLR_EL1))
     bare.change_hcr(TACR=1)
     assert bare.trap().esr == HVC_1
+
+
+def test_deviation_ordered_alignment() -> None:
+    bare = Bare()
+    page = bare.map_ipa(DATA)
+    bare.memory.write_u64(PA(page + 1), 77)
+    bare.set_x(x2=DATA, x3=DATA + 1)
+    assert bare.trap(*[a64.ldar(1, 2)] * ORDERED_LIMIT, a64.ldar(1, 3), a64.hvc(0)).esr == HVC_1 - 1
+    assert bare.x(1) == 77
+    watched = Bare()
+    watched.map_ipa(DATA)
+    watched.set_x(x2=DATA, x3=DATA + 1)
+    watched.taken_to_el1(*[a64.ldar(1, 2)] * (ORDERED_LIMIT - 1), a64.ldar(1, 3), a64.hvc(0))
 
 
 def test_deviation_no_debug_traps() -> None:

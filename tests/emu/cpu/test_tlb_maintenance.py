@@ -304,3 +304,33 @@ def run_on(pe: ProcessingElement, pc: int, **values: int) -> None:
     pe.write(ELR_EL2(pc))
     pe.write(SPSR_EL2(EL1H))
     assert pe.run(100) is EL2Entry.TRAP
+
+
+# What the engine forgets
+
+
+def test_the_guests_own_tlbi_by_va_leaves_the_engine_its_other_pages() -> None:
+    guest = Remapped()
+    bare = guest.bare
+    other = DATA + 0x1000
+    bare.s1.map(other, DATA, S1_RW | tables.S1_NG, 3)
+    bare.set_x(x2=DATA, x3=other, x4=tlbi_va(VA(DATA), ASID))
+    loads = (a64.ldr(1, 2), a64.ldr(5, 3))
+    bare.run(*loads, a64.hvc(0), TLBI.VAE1IS.word(rt=4), *loads, a64.hvc(0))
+    translations = bare.pe.mmu.hits + bare.pe.mmu.misses
+    guest.change_stage1()
+    bare.trap()
+    assert (bare.x(1), bare.x(5)) == (NEW, OLD)
+    assert bare.pe.mmu.hits + bare.pe.mmu.misses == translations + 1
+
+
+def test_the_guests_own_tlbi_removes_all_that_was_cut_from_a_block() -> None:
+    guest = Remapped(shift=21)
+    bare = guest.bare
+    for memory, value in ((guest.old, OLD), (guest.new, NEW)):
+        bare.memory.write_u64(PA(memory + 0x3000), value)
+    bare.set_x(x2=DATA + 0x3000, x4=tlbi_va(VA(DATA), ASID))
+    assert guest.load() == OLD
+    guest.change_stage1()
+    bare.run(TLBI.VAE1IS.word(rt=4), a64.ldr(1, 2), a64.hvc(0))
+    assert bare.x(1) == NEW
