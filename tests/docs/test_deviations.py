@@ -161,7 +161,7 @@ def test_deviation_hcr_bits_without_effect() -> None:
 def test_deviation_ordered_alignment() -> None:
     bare = Bare()
     page = bare.map_ipa(DATA)
-    bare.memory.write_u64(PA(page + 1), 77)
+    bare.memory.write(PA(page + 1), (77).to_bytes(8, "little"))
     bare.set_x(x2=DATA, x3=DATA + 1)
     assert bare.trap(*[a64.ldar(1, 2)] * ORDERED_LIMIT, a64.ldar(1, 3), a64.hvc(0)).esr == HVC_1 - 1
     assert bare.x(1) == 77
