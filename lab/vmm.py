@@ -13,16 +13,17 @@ from emu.arch.registers.identification import CTR_EL0
 from emu.machine import Machine
 from hyp import one_reg
 from hyp.devices.pl011 import PL011
+from hyp.dirty_log import ManualProtect
 from hyp.dirty_ring import ENTRY_SIZE
 from hyp.host import HVA
 from hyp.memslots import MemoryRegion, MemoryRegionFlags
 from hyp.vm import VM, Cap
 from lab import tlbtrace
 from lab.backing import Kind
-from lab.config import MIN_IPA_BITS
+from lab.config import MIN_IPA_BITS, DirtyProtect
 from lab.console import Console
 from lab.devicetree import PL011_BASE, PL011_SIZE, device_tree, place_device_tree
-from lab.dirtyring import RingCollector
+from lab.dirtylog import DirtyTracker
 from lab.errors import UserError, hypervisor_refusals
 from lab.interrupts import Interrupt, catch_interrupt
 from lab.monitor import INTERRUPTED, EndReason, Monitor
@@ -46,6 +47,12 @@ TABLE_SHARE = 256
 """Physical memory for translation tables: this part of what they map, and some more."""
 
 TABLE_MINIMUM = 8 << 20
+
+_PROTECT = {
+    DirtyProtect.AUTO: 0,
+    DirtyProtect.MANUAL: ManualProtect.ENABLE,
+    DirtyProtect.INITIALLY_SET: ManualProtect.ENABLE | ManualProtect.INITIALLY_SET,
+}
 
 
 class Vmm:
@@ -90,23 +97,24 @@ class Vmm:
             self.vm = VM(self.machine, config.ipa_bits, profile=config.kvm_profile)
             if config.nisv_to_user:
                 self.vm.enable_cap(Cap.ARM_NISV_TO_USER)
-            if config.dirty_ring:
-                self.vm.enable_cap(Cap.DIRTY_LOG_RING_ACQ_REL, config.dirty_ring * ENTRY_SIZE)
-                self.vm.enable_cap(Cap.DIRTY_LOG_RING_WITH_BITMAP)
+            self._enable_dirty_log()
             for slot in config.all_slots:
                 self._add_slot(slot)
             self.vm.register_device(PL011_BASE, PL011_SIZE, PL011(self.console.write))
             self.vcpu = self.vm.create_vcpu(0)
             self.pe = self.vcpu.pe
-            ring = self.vcpu.dirty_ring
-            self._ring = None if ring is None else RingCollector(self.vm, ring)
             self._load()
+            self._dirty = DirtyTracker(
+                self.vm, config, self.vcpu.dirty_ring, retired=lambda: self.pe.retired
+            )
+            if not config.dirty_after:
+                self._dirty.start()
         self.monitor = Monitor(
             self.vcpu,
             retired=lambda: self.pe.retired,
             inject_abort=lambda: self.vcpu.set_vcpu_events(ext_dabt_pending=True),
             interrupt=self._interrupt,
-            empty_ring=None if self._ring is None else self._ring.collect,
+            tracker=self._dirty,
         )
         self._listeners = list(listeners)
         for listener in self._listeners:
@@ -150,6 +158,7 @@ class Vmm:
     def _result(self, name: str, end: End, instructions: int, seconds: float) -> RunResult:
         # Reading a dirty log flushes the TLB, which is not the guest's doing.
         stats = copy.deepcopy(self.vm.stats)
+        harvest = self._dirty.finish()
         dirty = tuple(self._dirty_pages(slot) for slot in self.config.all_slots if slot.log_dirty)
         exit_code = self.monitor.device.exit_code
         if exit_code is None:
@@ -168,6 +177,7 @@ class Vmm:
                 sum(pe.tlbi_without_hit for pe in self.machine.pes),
             ),
             dirty=dirty,
+            harvest=harvest,
             unclaimed=tuple(
                 (page, access, count)
                 for (page, access), count in sorted(self.monitor.unclaimed.items())
@@ -185,11 +195,7 @@ class Vmm:
 
     def _dirty_pages(self, slot: Slot) -> DirtyPages:
         pages = slot.region.size // PAGE_SIZE
-        if self._ring is None:
-            bitmap = self.vm.get_dirty_log(slot.id)
-        else:
-            bitmap = self._ring.bitmap(slot.id, pages)
-        return DirtyPages(slot.id, slot.region.base, pages, bitmap)
+        return DirtyPages(slot.id, slot.region.base, pages, self._dirty.bitmap(slot.id))
 
     def _mute(self) -> None:
         for listener in self._listeners:
@@ -200,6 +206,15 @@ class Vmm:
         return Vmm(self.config, self.image)
 
     # Building
+
+    def _enable_dirty_log(self) -> None:
+        """Choose the form of the dirty log, before there are slots."""
+        config = self.config
+        self.vm.enable_cap(Cap.MANUAL_DIRTY_LOG_PROTECT2, _PROTECT[config.dirty_protect])
+        self.vm.enable_cap(Cap.ARM_EAGER_SPLIT_CHUNK_SIZE, config.eager_split)
+        if config.dirty_ring:
+            self.vm.enable_cap(Cap.DIRTY_LOG_RING_ACQ_REL, config.dirty_ring * ENTRY_SIZE)
+            self.vm.enable_cap(Cap.DIRTY_LOG_RING_WITH_BITMAP)
 
     def _add_slot(self, slot: Slot) -> None:
         """Make a memory slot with memory of the host behind it."""
@@ -216,7 +231,7 @@ class Vmm:
         flags = MemoryRegionFlags(0)
         if slot.read_only:
             flags |= MemoryRegionFlags.READONLY
-        if slot.log_dirty:
+        if slot.log_dirty and not self.config.dirty_after:
             flags |= MemoryRegionFlags.LOG_DIRTY_PAGES
         region = slot.region
         self.vm.set_user_memory_region(

@@ -15,7 +15,14 @@ from click.core import ParameterSource
 
 from lab.backing import SYNTAX as BACKING_SYNTAX
 from lab.commands import options
-from lab.config import DEFAULT_IPA_BITS, DEFAULT_PROFILE, PROFILES, RunConfig
+from lab.config import (
+    CHUNK_SIZES,
+    DEFAULT_IPA_BITS,
+    DEFAULT_PROFILE,
+    PROFILES,
+    DirtyProtect,
+    RunConfig,
+)
 from lab.errors import UserError
 from lab.slots import SYNTAX as SLOT_SYNTAX
 
@@ -73,6 +80,38 @@ if TYPE_CHECKING:
     help="Record them in a dirty ring of N entries, harvested when it is full.",
 )
 @click.option(
+    "--dirty-protect",
+    type=click.Choice([protect.value for protect in DirtyProtect]),
+    default=DirtyProtect.AUTO.value,
+    show_default=True,
+    help="Who takes the right to write away again: the call that reads the bitmap, or a second "
+    "call (manual protection), before which all pages may count as dirty (initially-set).",
+)
+@click.option(
+    "--dirty-after",
+    default="0",
+    metavar="N",
+    callback=options.count,
+    help="Start logging after N instructions, when memory is mapped.",
+)
+@click.option(
+    "--eager-split",
+    default="0",
+    metavar="|".join(CHUNK_SIZES),
+    callback=options.size,
+    show_default=True,
+    help="Have blocks become pages when logging starts, in chunks of this size; with 0 a write "
+    "breaks them.",
+)
+@click.option(
+    "--harvest-every",
+    default="0",
+    metavar="N",
+    callback=options.count,
+    help="Collect the log every N instructions, keep a copy of memory by it, and say at the end "
+    "whether the copy is equal.",
+)
+@click.option(
     "--append", default="", metavar="TEXT", help="Kernel command line (/chosen/bootargs)."
 )
 @click.option(
@@ -127,6 +166,8 @@ def run(ctx: click.Context, /, guest: str, **given: Any) -> int:  # noqa: ANN401
       stage2 run hello
       stage2 run hello --trace
       stage2 run dirty_pattern --dirty-log
+      stage2 run dirty_pattern --dirty-log --dirty-protect manual --harvest-every 500
+      stage2 run huge --dirty-log --dirty-after 600 --eager-split 2M
       stage2 run huge --mem 256M --backing 2M
       stage2 run huge --backing thp+4K
       stage2 run guest.elf --slot id=1,gpa=0x50000000,size=64K,ro,file=rom.bin
@@ -137,7 +178,7 @@ def run(ctx: click.Context, /, guest: str, **given: Any) -> int:  # noqa: ANN401
     Exit status:
       the guest's own exit code (above 255: 255); 0 if it powers off without one
       2    bad usage or bad input
-      3    the guest crashed, or did not end within --max-insns
+      3    the guest crashed, or did not end within --max-insns, or the dirty log lost a page
       130  interrupted by Ctrl-C
     """  # noqa: D301  # click's mark for lines to keep is the character \b
     from lab.target import open_target  # noqa: PLC0415  # start-up time
@@ -204,6 +245,10 @@ def _config(values: dict[str, Any]) -> RunConfig:
         backing=values["backing"],
         dirty_log=values["dirty_log"],
         dirty_ring=values["dirty_ring"],
+        dirty_protect=DirtyProtect(values["dirty_protect"]),
+        dirty_after=values["dirty_after"],
+        eager_split=values["eager_split"],
+        harvest_every=values["harvest_every"],
         ipa_bits=values["ipa_bits"],
         slots=values["slots"],
         bootargs=values["append"],
