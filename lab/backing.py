@@ -23,6 +23,8 @@ class Kind(Enum):
     """MAP_PRIVATE: a page that is only read is the page of zeros, and is copied when written."""
     THP = "thp"
     """MAP_PRIVATE with MADV_HUGEPAGE: 2 MiB may come at once."""
+    GMEM = "gmem"
+    """A guest_memfd, whose pages belong to the VM."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ BACKINGS: Final = {
     "private-2M": Backing(SIZE_2M, Kind.PRIVATE),
     "private-1G": Backing(SIZE_1G, Kind.PRIVATE),
     "thp": Backing(kind=Kind.THP),
+    "gmem": Backing(kind=Kind.GMEM),
 }
 """By what they are called."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emu.arch.address import IPA, PAGE_SIZE
-from lab.backing import SMALL_PAGES, Backing, parse_backing
+from lab.backing import BACKINGS, SMALL_PAGES, Backing, Kind, parse_backing
 from lab.errors import UserError
 from lab.loader.image import Region
 from lab.sizes import format_address, format_size, parse_size
@@ -133,6 +133,12 @@ def _check_slot(slot: Slot, ipa_bits: int) -> None:
         raise UserError(
             f"{title} starts at {region.base:#x}, which is not page aligned; "
             f"the next page is gpa={-(-region.base // PAGE_SIZE) * PAGE_SIZE:#x}"
+        )
+    if slot.backing.kind is Kind.GMEM and (slot.log_dirty or slot.read_only):
+        others = ", ".join(name for name, known in BACKINGS.items() if known.kind is not Kind.GMEM)
+        raise UserError(
+            f"{title} is a guest_memfd, which is neither logged nor read-only; "
+            f"use another backing: {others}"
         )
     if region.size % slot.backing.page_size:
         raise UserError(

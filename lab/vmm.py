@@ -15,8 +15,9 @@ from hyp import one_reg
 from hyp.devices.pl011 import PL011
 from hyp.dirty_log import ManualProtect
 from hyp.dirty_ring import ENTRY_SIZE
+from hyp.gmem import GuestMemfdFlags
 from hyp.host import HVA
-from hyp.memslots import MemoryRegion, MemoryRegionFlags
+from hyp.memslots import MemoryRegion, MemoryRegion2, MemoryRegionFlags
 from hyp.vm import VM, Cap
 from lab import tlbtrace
 from lab.backing import Kind
@@ -218,7 +219,20 @@ class Vmm:
 
     def _add_slot(self, slot: Slot) -> None:
         """Make a memory slot with memory of the host behind it."""
-        backing = slot.backing
+        backing, region = slot.backing, slot.region
+        contents = b"" if slot.file is None else _contents(slot, slot.file)
+        if backing.kind is Kind.GMEM:
+            gmem = self.vm.create_guest_memfd(
+                backing.area(region.size), GuestMemfdFlags.MMAP | GuestMemfdFlags.INIT_SHARED
+            )
+            gmem.write(backing.offset, contents)
+            flags = MemoryRegionFlags.GUEST_MEMFD
+            self.vm.set_user_memory_region2(
+                MemoryRegion2(
+                    slot.id, flags, region.base, region.size, HVA(0), gmem, backing.offset
+                )
+            )
+            return
         area = self.vm.host.mmap(
             backing.area(slot.region.size),
             backing.page_size,
@@ -226,14 +240,12 @@ class Vmm:
             thp=backing.kind is Kind.THP,
         )
         address = HVA(area + backing.offset)
-        if slot.file is not None:
-            self.vm.host.write(address, _contents(slot, slot.file))
+        self.vm.host.write(address, contents)
         flags = MemoryRegionFlags(0)
         if slot.read_only:
             flags |= MemoryRegionFlags.READONLY
         if slot.log_dirty and not self.config.dirty_after:
             flags |= MemoryRegionFlags.LOG_DIRTY_PAGES
-        region = slot.region
         self.vm.set_user_memory_region(
             MemoryRegion(slot.id, flags, region.base, region.size, address)
         )
@@ -263,7 +275,11 @@ class Vmm:
     def _write(self, address: IPA, data: bytes) -> None:
         slot = self.vm.memslots.find(address >> PAGE_SHIFT)
         assert slot is not None, "the loader has checked that the image fits"
-        self.vm.host.write(HVA(slot.hva_of(slot.base_gfn) + address - slot.base_ipa), data)
+        offset = address - slot.base_ipa
+        if slot.gmem is None:
+            self.vm.host.write(HVA(slot.userspace_addr + offset), data)
+        else:
+            slot.gmem.write((slot.gmem_pgoff << PAGE_SHIFT) + offset, data)
 
 
 class _Stopped(Exception):  # noqa: N818  # no error: the user asked for it

@@ -95,6 +95,8 @@ def mapped(*arguments: str | Path) -> dict[str, int]:
         ("private-2M", "64M", {"2M": 2}),
         ("private-1G", "1G", {"1G": 1}),
         ("thp", "64M", {"2M": 2}),
+        ("gmem", "64M", {"4K": 3}),
+        ("gmem+8K", "64M", {"4K": 3}),
         # hva and gpa are not congruent modulo 2M: no block maps both (force_pte).
         ("2M+4K", "64M", {"4K": 3}),
         ("1G+64K", "1G", {"4K": 3}),
@@ -131,7 +133,7 @@ def test_private_memory_that_is_read_and_then_written_is_copied(
     assert mapped(path, "--backing", "private") == {"4K": 3}
 
 
-@pytest.mark.parametrize("backing", ["private", "private-2M", "thp", "2M+4K"])
+@pytest.mark.parametrize("backing", ["private", "private-2M", "thp", "2M+4K", "gmem", "gmem+4K"])
 def test_a_slot_of_any_memory_is_filled_from_its_file(
     program: Callable[..., Path], tmp_path: Path, backing: str
 ) -> None:
@@ -146,3 +148,12 @@ def test_a_slot_of_any_memory_is_filled_from_its_file(
     )
     slot = f"id=1,gpa=0x50000000,size=2M,backing={backing},file={tmp_path / 'rom'}"
     assert CliRunner().invoke(cli, ["run", str(path), "--slot", slot]).exit_code == 7
+
+
+def test_a_guest_memfd_is_refused_where_kvm_had_none() -> None:
+    result = CliRunner().invoke(cli, ["run", "hello", "--backing", "gmem", "--kvm-profile", "2021"])
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "stage2: error: the hypervisor refuses: KVM of 2021 has no KVM_CREATE_GUEST_MEMFD; "
+        "use profile 2026, or plain slots (EINVAL)\n"
+    )

@@ -201,7 +201,7 @@ def test_the_summary_shows_the_rounds(program: Callable[..., Path]) -> None:
     assert "3 rounds, pages: 12, 13, 5 " in short
     assert "made by the log alone, equal to the guest's memory" in short
     long = CliRunner().invoke(cli, [*arguments, "5"]).stderr
-    assert "25 rounds, pages: 1, 1, 2, 1, 1, 1, 2, 1, 1, 1, ... " in long
+    assert "25 rounds, pages: 1, 1, 2, 1, 1, 1, 2, 1, 1, 1, ..." in long
 
 
 @pytest.mark.parametrize(

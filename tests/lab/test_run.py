@@ -285,7 +285,7 @@ def test_an_entry_point_outside_ram_is_refused(
         (
             ("--backing", "16K"),
             (
-                "a backing is one of 4K, 2M, 1G, private, private-2M, private-1G, thp, "
+                "a backing is one of 4K, 2M, 1G, private, private-2M, private-1G, thp, gmem, "
                 "each with +OFFSET if wanted, not '16K'"
             ),
         ),

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from emu.arch.address import IPA
-from lab.backing import Backing
+from lab.backing import Backing, Kind
 from lab.errors import UserError
 from lab.loader.image import Region
 from lab.slots import Slot, check_layout, parse_slot
@@ -106,6 +106,20 @@ def test_a_slot_may_end_exactly_at_the_end_of_the_ipa_space() -> None:
             (
                 "slot 1 ends at 0x1_0000_f000, beyond the guest's 32-bit addresses "
                 "(0x1_0000_0000); shrink it or raise --ipa-bits"
+            ),
+        ),
+        (
+            [Slot(id=0, region=RAM.region, backing=Backing(kind=Kind.GMEM), log_dirty=True)],
+            (
+                "RAM is a guest_memfd, which is neither logged nor read-only; use another "
+                "backing: 4K, 2M, 1G, private, private-2M, private-1G, thp"
+            ),
+        ),
+        (
+            [Slot(id=7, region=RAM.region, backing=Backing(kind=Kind.GMEM), read_only=True)],
+            (
+                "slot 7 is a guest_memfd, which is neither logged nor read-only; use another "
+                "backing: 4K, 2M, 1G, private, private-2M, private-1G, thp"
             ),
         ),
         (
