@@ -20,6 +20,12 @@ MIN_IPA_BITS, MAX_IPA_BITS = 32, 52
 PROFILES = ("2012", "2018", "2021", "2021-granule", "2026")
 """The names in :data:`hyp.profiles.PROFILES`, without loading them."""
 DEFAULT_PROFILE = PROFILES[-1]
+EAGER_EXEC = PROFILES[0]
+"""The profile, and the rules, by which every page is executable from its first mapping on."""
+CACHE_RULES = ("2012", "2018", "2021", "2026")
+"""The years in :data:`hyp.icache.RULES`, without loading them."""
+ICACHES = ("pipt", "vipt", "aivivt", "vpipt")
+"""The names in :class:`emu.arch.registers.identification.IcachePolicy`, in small letters."""
 MIN_RING_ENTRIES, MAX_RING_ENTRIES = 256, 65536
 """KVM's limits of a dirty ring: one page of entries, and KVM_DIRTY_RING_MAX_ENTRIES."""
 CHUNK_SIZES = {"0": 0, "4K": 1 << 12, "2M": 1 << 21, "1G": 1 << 30}
@@ -76,6 +82,13 @@ class RunConfig:
         end the run.
     dic : bool
         ``CTR_EL0.DIC``: instruction caches need no invalidation for coherency.
+    idc : bool
+        ``CTR_EL0.IDC``: data caches need no cleaning for it.
+    icache : str
+        ``CTR_EL0.L1Ip``, how the instruction cache finds its lines: one of :data:`ICACHES`.
+    cache_rules : str
+        Caches are maintained as KVM did in that year, one of :data:`CACHE_RULES`; empty
+        for the year of ``kvm_profile``.
     kvm_profile : str
         How KVM handles aborts: the name of one of :data:`hyp.profiles.PROFILES`.
     """
@@ -94,6 +107,9 @@ class RunConfig:
     max_insns: int = DEFAULT_MAX_INSNS
     nisv_to_user: bool = False
     dic: bool = False
+    idc: bool = False
+    icache: str = ICACHES[0]
+    cache_rules: str = ""
     kvm_profile: str = DEFAULT_PROFILE
 
     @property
@@ -127,6 +143,11 @@ class RunConfig:
             )
         check_layout(self.all_slots, self.ipa_bits)
         self._check_dirty_log()
+        if self.kvm_profile == EAGER_EXEC and self.cache_rules not in {"", EAGER_EXEC}:
+            raise UserError(
+                f"--cache-rules {self.cache_rules} make a page executable by a fault that "
+                f"--kvm-profile {EAGER_EXEC} refuses; use another profile, or leave them out"
+            )
 
     def _check_dirty_log(self) -> None:
         given = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from emu.arch.address import IPA, PAGE_SHIFT, PAGE_SIZE
 from emu.arch.features import CORTEX_A72
-from emu.arch.registers.identification import CTR_EL0
+from emu.arch.registers.identification import CTR_EL0, IcachePolicy
 from emu.machine import Machine
 from hyp import one_reg
 from hyp.devices.pl011 import PL011
@@ -17,6 +17,7 @@ from hyp.dirty_log import ManualProtect
 from hyp.dirty_ring import ENTRY_SIZE
 from hyp.gmem import GuestMemfdFlags
 from hyp.host import HVA
+from hyp.icache import RULES
 from hyp.memslots import MemoryRegion, MemoryRegion2, MemoryRegionFlags
 from hyp.vm import VM, Cap
 from lab import tlbtrace
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from hyp.events import Event
+    from hyp.events import Event, Events
     from lab.config import RunConfig
     from lab.loader import Image
     from lab.monitor import End
@@ -96,6 +97,8 @@ class Vmm:
         with hypervisor_refusals():
             self.machine = _build_machine(config)
             self.vm = VM(self.machine, config.ipa_bits, profile=config.kvm_profile)
+            if config.cache_rules:
+                self.vm.pgt.use_cache_rules(RULES[int(config.cache_rules)])
             if config.nisv_to_user:
                 self.vm.enable_cap(Cap.ARM_NISV_TO_USER)
             self._enable_dirty_log()
@@ -117,9 +120,9 @@ class Vmm:
             interrupt=self._interrupt,
             tracker=self._dirty,
         )
-        self._listeners = list(listeners)
-        for listener in self._listeners:
-            self.vm.events.subscribe(listener)
+        self._heard: list[tuple[Events, Callable[[Event], None]]] = []
+        for listener in listeners:
+            self._hear(self.vm.events, listener)
 
     def run(self, name: str) -> RunResult:
         """Run the guest until it ends, and return what came of it under the title ``name``.
@@ -135,6 +138,19 @@ class Vmm:
         self._interrupt.requested = False
         seconds = time.perf_counter() - started
         return self._result(name, end, instructions, seconds)
+
+    def trace_mmu(self, listeners: Iterable[Callable[[Event], None]]) -> None:
+        """Have listeners called with what KVM has no tracepoints for, too.
+
+        That is cache maintenance, and how aborts are answered.
+        """
+        for stream in (self.vm.mmu_events, self.vm.pgt.cmo.events):
+            for listener in listeners:
+                self._hear(stream, listener)
+
+    def _hear(self, stream: Events, listener: Callable[[Event], None]) -> None:
+        stream.subscribe(listener)
+        self._heard.append((stream, listener))
 
     def trace_tlb(self, listeners: Iterable[Callable[[Event], None]]) -> None:
         """Have listeners called with every TLB fill and every TLBI, too."""
@@ -199,8 +215,8 @@ class Vmm:
         return DirtyPages(slot.id, slot.region.base, pages, self._dirty.bitmap(slot.id))
 
     def _mute(self) -> None:
-        for listener in self._listeners:
-            self.vm.events.unsubscribe(listener)
+        for stream, listener in self._heard:
+            stream.unsubscribe(listener)
         self.console.sink = None
 
     def _again(self) -> Vmm:
@@ -290,7 +306,10 @@ class _Stopped(Exception):  # noqa: N818  # no error: the user asked for it
 
 
 def _build_machine(config: RunConfig) -> Machine:
-    features = CPU.replace(CPU.read(CTR_EL0).replace(DIC=int(config.dic)))
+    ctr = CPU.read(CTR_EL0).replace(
+        DIC=int(config.dic), IDC=int(config.idc), L1Ip=IcachePolicy[config.icache.upper()]
+    )
+    features = CPU.replace(ctr)
     memory = sum(slot.backing.footprint(slot.region.size) for slot in config.all_slots)
     size = memory + memory // TABLE_SHARE + TABLE_MINIMUM
     size = -(-size // PAGE_SIZE) * PAGE_SIZE

@@ -16,9 +16,11 @@ from click.core import ParameterSource
 from lab.backing import SYNTAX as BACKING_SYNTAX
 from lab.commands import options
 from lab.config import (
+    CACHE_RULES,
     CHUNK_SIZES,
     DEFAULT_IPA_BITS,
     DEFAULT_PROFILE,
+    ICACHES,
     PROFILES,
     DirtyProtect,
     RunConfig,
@@ -132,6 +134,23 @@ if TYPE_CHECKING:
     "--dic/--no-dic", default=False, help="CTR_EL0.DIC: whether icaches need no invalidation."
 )
 @click.option(
+    "--idc/--no-idc", default=False, help="CTR_EL0.IDC: whether dcaches need no cleaning for it."
+)
+@click.option(
+    "--icache",
+    type=click.Choice(ICACHES),
+    default=ICACHES[0],
+    show_default=True,
+    help="CTR_EL0.L1Ip: how the instruction cache finds its lines.",
+)
+@click.option(
+    "--cache-rules",
+    type=click.Choice(CACHE_RULES),
+    default=None,
+    help="Maintain caches as KVM did in that year: docs/icache.md. That of the profile if not "
+    "given.",
+)
+@click.option(
     "--kvm-profile",
     type=click.Choice(PROFILES),
     default=DEFAULT_PROFILE,
@@ -149,6 +168,12 @@ if TYPE_CHECKING:
     "--tlb-trace",
     is_flag=True,
     help="Trace the TLB, too: what walks add, and what each TLBI removes.",
+)
+@click.option(
+    "--mmu-trace",
+    is_flag=True,
+    help="Trace what KVM has no tracepoints for, too: cache maintenance, and how aborts are "
+    "answered.",
 )
 @click.option("--quiet", "-q", is_flag=True, help="Print no summary.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on stdout.")
@@ -171,6 +196,7 @@ def run(ctx: click.Context, /, guest: str, **given: Any) -> int:  # noqa: ANN401
       stage2 run huge --mem 256M --backing 2M
       stage2 run huge --backing thp+4K
       stage2 run guest.elf --slot id=1,gpa=0x50000000,size=64K,ro,file=rom.bin
+      stage2 run self_modify --icache vipt --cache-rules 2018 --mmu-trace
       stage2 run Image --mem 512M --append "console=ttyAMA0"
       stage2 run test.c --json --trace-file test.jsonl
 
@@ -203,6 +229,7 @@ class Outputs:
     trace: bool
     trace_file: Path | None
     tlb_trace: bool
+    mmu_trace: bool
     quiet: bool
     as_json: bool
 
@@ -255,6 +282,9 @@ def _config(values: dict[str, Any]) -> RunConfig:
         max_insns=values["max_insns"],
         nisv_to_user=values["nisv"],
         dic=values["dic"],
+        idc=values["idc"],
+        icache=values["icache"],
+        cache_rules=values["cache_rules"] or "",
         kvm_profile=values["kvm_profile"],
     )
 
@@ -275,11 +305,13 @@ def _run(name: str, image: Path, config: RunConfig, outputs: Outputs) -> RunResu
             listeners.append(text)
         if outputs.trace_file is not None:
             listeners.append(JsonTrace(files.enter_context(_create(outputs.trace_file))))
-        by_line = outputs.trace or outputs.tlb_trace or not sys.stdout.isatty()
+        by_line = outputs.trace or outputs.tlb_trace or outputs.mmu_trace or not sys.stdout.isatty()
         output = None if outputs.as_json else LiveConsole(by_line=by_line)
         vmm = Vmm(config, loaded, output=output, listeners=listeners)
         if outputs.tlb_trace:
             vmm.trace_tlb(listeners or [text])
+        if outputs.mmu_trace:
+            vmm.trace_mmu(listeners or [text])
         result = vmm.run(name)
         if output is not None:
             output.flush()
