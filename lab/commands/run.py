@@ -69,9 +69,9 @@ if TYPE_CHECKING:
     metavar=BACKING_SYNTAX,
     callback=options.backing,
     show_default=True,
-    help="The host's memory behind RAM: shared pages of a size, private ones, or private ones "
-    "that come as transparent huge pages. With +OFFSET, RAM begins so far behind the start of "
-    "a huge page: an offset that is no multiple of 2M forces 4K pages.",
+    help="The host's memory behind RAM: shared pages of a size, private ones, private ones that "
+    "come as transparent huge pages, or a guest_memfd. With +OFFSET, RAM begins so far behind "
+    "the start of a huge page: an offset that is no multiple of 2M forces 4K pages.",
 )
 @click.option("--dirty-log", is_flag=True, help="Record which pages of RAM are written.")
 @click.option(
