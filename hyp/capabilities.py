@@ -63,7 +63,13 @@ def _is_later(vm: VM, cap: int) -> bool:
         (cap == Cap.ARM_NISV_TO_USER and not profile.nisv_to_user)
         or (cap == Cap.ARM_SEA_TO_USER and not profile.sea_to_user)
         or (cap == Cap.READONLY_MEM and not profile.readonly_slots)
+        or (cap in _WITH_GUEST_MEMFD and not profile.guest_memfd)
     )
+
+
+_WITH_GUEST_MEMFD: Final = frozenset(
+    {Cap.USER_MEMORY2, Cap.MEMORY_FAULT_INFO, Cap.GUEST_MEMFD, Cap.GUEST_MEMFD_FLAGS}
+)
 
 
 def _nisv_to_user(vm: VM, _value: int) -> None:

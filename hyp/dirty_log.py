@@ -186,6 +186,7 @@ class DirtyLog:
 
     def get(self, slot_id: int) -> bytes:
         """Serve KVM_GET_DIRTY_LOG; see :meth:`hyp.vm.VM.get_dirty_log`."""
+        self._require_bitmaps()
         slot, bitmap = self._logged_slot(slot_id)
         copy = bitmap.copy()
         if not self.manual_protect:
@@ -194,6 +195,7 @@ class DirtyLog:
 
     def clear(self, slot_id: int, first_page: int, num_pages: int, bitmap: bytes) -> None:
         """Serve KVM_CLEAR_DIRTY_LOG; see :meth:`hyp.vm.VM.clear_dirty_log`."""
+        self._require_bitmaps()
         if first_page % WORD_BITS:
             raise KvmError(
                 Errno.EINVAL, f"first_page {first_page} is not a multiple of {WORD_BITS}"
@@ -249,12 +251,14 @@ class DirtyLog:
         if self.initially_set:
             self.split.split_range(start, size)
 
-    def _logged_slot(self, slot_id: int) -> tuple[MemorySlot, DirtyBitmap]:
+    def _require_bitmaps(self) -> None:
         if not self.uses_bitmap:
             raise KvmError(
                 Errno.ENXIO,
                 "this VM logs in dirty rings; harvest them, or enable DIRTY_LOG_RING_WITH_BITMAP",
             )
+
+    def _logged_slot(self, slot_id: int) -> tuple[MemorySlot, DirtyBitmap]:
         slot = self._vm.memslots.by_id(slot_id)
         if slot is None or slot.dirty_bitmap is None:
             raise KvmError(

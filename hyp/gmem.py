@@ -229,6 +229,21 @@ class GuestMemfd:
             offset += length
 
 
+def require_guest_memfd(vm: VM, call: str) -> None:
+    """Refuse a call that came with guest_memfd, where the VM's profile has none.
+
+    Raises
+    ------
+    KvmError
+        EINVAL, which arm64 gives for an ioctl that it does not know.
+    """
+    if not vm.profile.guest_memfd:
+        raise KvmError(
+            Errno.EINVAL,
+            f"KVM of {vm.profile.name} has no {call}; use profile 2026, or plain slots",
+        )
+
+
 def check_binding(vm: VM, region: MemoryRegion) -> None:
     """Check that a slot can be bound to its guest_memfd (``kvm_gmem_bind``).
 

@@ -1,8 +1,8 @@
 """How KVM's abort handler was at four times, as data.
 
 The handler itself (:mod:`hyp.aborts`, :mod:`hyp.user_mem_abort`) is that of 2026. Where
-it once decided otherwise it asks the profile. A profile changes nothing else: the page
-tables, the slots and the devices are the same under each.
+it once decided otherwise it asks the profile. A profile changes little else: memory of a
+guest_memfd came late; page tables, other slots and devices are the same under each.
 
 ========  ==============  ================================================================
 profile   kernel          what it is
@@ -115,9 +115,9 @@ class KvmProfile:
         The faults that are handled at all; another one is EFAULT.
     handles_sea
         External aborts are looked at first, and become an SError of the guest.
-    sea_to_user, nisv_to_user, readonly_slots
+    sea_to_user, nisv_to_user, readonly_slots, guest_memfd
         Whether there is KVM_CAP_ARM_SEA_TO_USER, KVM_CAP_ARM_NISV_TO_USER,
-        KVM_CAP_READONLY_MEM.
+        KVM_CAP_READONLY_MEM, KVM_CAP_GUEST_MEMFD and what came with it.
     ipa_check
         What becomes of a translation fault beyond the VM's IPA size.
     write_rule
@@ -153,6 +153,7 @@ class KvmProfile:
     sea_to_user: bool = True
     nisv_to_user: bool = True
     readonly_slots: bool = True
+    guest_memfd: bool = True
     ipa_check: IpaCheck = IpaCheck.SEA_BELOW_LIMIT
     write_rule: Callable[[FaultInfo], bool] | None = None
     aborts_walks: bool = True
@@ -185,6 +186,7 @@ KVM_2021: Final = replace(
     name="2021",
     accepted=frozenset({TRANSLATION, PERMISSION, ACCESS_FLAG}),
     sea_to_user=False,
+    guest_memfd=False,
     ipa_check=IpaCheck.SIZE_FAULT,
     write_rule=write_if_wnr_or_walk,
     names_walk_level=False,

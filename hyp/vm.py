@@ -10,7 +10,7 @@ from hyp.cpufeature import HostFeatures
 from hyp.dirty_log import DirtyLog
 from hyp.errors import Errno, KvmError
 from hyp.events import Events
-from hyp.gmem import GuestMemfd
+from hyp.gmem import GuestMemfd, require_guest_memfd
 from hyp.host import HVA, HostMemory
 from hyp.icache import CacheMaintenance
 from hyp.idregs import guest_id_registers
@@ -223,8 +223,9 @@ class VM:
         ------
         KvmError
             As :meth:`set_user_memory_region`; EINVAL or EBADF for a guest_memfd that
-            cannot be bound.
+            cannot be bound; EINVAL where the profile has no such call.
         """
+        require_guest_memfd(self, "KVM_SET_USER_MEMORY_REGION2")
         set_memory_region(self, region)
 
     def create_guest_memfd(self, size: int, flags: int = 0) -> GuestMemfd:
@@ -233,8 +234,10 @@ class VM:
         Raises
         ------
         KvmError
-            EINVAL for unknown flags, or a size that is not a positive number of pages.
+            EINVAL for unknown flags, or a size that is not a positive number of pages, and
+            where the profile has no such call.
         """
+        require_guest_memfd(self, "KVM_CREATE_GUEST_MEMFD")
         return GuestMemfd(self, size, flags)
 
     def get_dirty_log(self, slot_id: int) -> bytes:

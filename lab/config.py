@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
-from emu.arch.address import IPA, PAGE_SIZE
+from emu.arch.address import IPA
+from lab.backing import SMALL_PAGES, Backing
 from lab.errors import UserError
 from lab.loader.image import Region
+from lab.sizes import format_size
 from lab.slots import Slot, check_layout
 
 RAM_BASE = IPA(0x4000_0000)
@@ -17,9 +20,28 @@ MIN_IPA_BITS, MAX_IPA_BITS = 32, 52
 PROFILES = ("2012", "2018", "2021", "2021-granule", "2026")
 """The names in :data:`hyp.profiles.PROFILES`, without loading them."""
 DEFAULT_PROFILE = PROFILES[-1]
+EAGER_EXEC = PROFILES[0]
+"""The profile, and the rules, by which every page is executable from its first mapping on."""
+CACHE_RULES = ("2012", "2018", "2021", "2026")
+"""The years in :data:`hyp.icache.RULES`, without loading them."""
+ICACHES = ("pipt", "vipt", "aivivt", "vpipt")
+"""The names in :class:`emu.arch.registers.identification.IcachePolicy`, in small letters."""
 MIN_RING_ENTRIES, MAX_RING_ENTRIES = 256, 65536
 """KVM's limits of a dirty ring: one page of entries, and KVM_DIRTY_RING_MAX_ENTRIES."""
+CHUNK_SIZES = {"0": 0, "4K": 1 << 12, "2M": 1 << 21, "1G": 1 << 30}
+"""What KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE can be; 0 leaves blocks to faults."""
 DEFAULT_MAX_INSNS = 2_000_000_000
+
+
+class DirtyProtect(Enum):
+    """Who takes the right to write away again from a page that the log held."""
+
+    AUTO = "auto"
+    """KVM_GET_DIRTY_LOG, as it is read."""
+    MANUAL = "manual"
+    """KVM_CLEAR_DIRTY_LOG (KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2)."""
+    INITIALLY_SET = "initially-set"
+    """The same, and all pages start dirty (KVM_DIRTY_LOG_INITIALLY_SET)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +52,22 @@ class RunConfig:
     ----------
     memory_size : int
         RAM in bytes, from :data:`RAM_BASE`; memory slot 0.
-    backing : int
-        Size in bytes of the host pages behind RAM.
+    backing : Backing
+        The host's memory behind RAM.
     dirty_log : bool
         Record the pages of RAM that are written.
     dirty_ring : int
         Record them in a dirty ring of so many entries, not in bitmaps; 0 for bitmaps.
+    dirty_protect : DirtyProtect
+        How bitmaps are collected.
+    dirty_after : int
+        Logging starts after so many instructions, at once if it is 0.
+    eager_split : int
+        Size in bytes of the chunks in which blocks become pages when logging starts; 0
+        leaves them to faults.
+    harvest_every : int
+        The log is collected each time so many instructions have retired, and a copy of
+        memory is kept by it; 0 collects it at the end only.
     ipa_bits : int
         Width of guest physical addresses.
     slots : tuple[Slot, ...]
@@ -50,20 +82,34 @@ class RunConfig:
         end the run.
     dic : bool
         ``CTR_EL0.DIC``: instruction caches need no invalidation for coherency.
+    idc : bool
+        ``CTR_EL0.IDC``: data caches need no cleaning for it.
+    icache : str
+        ``CTR_EL0.L1Ip``, how the instruction cache finds its lines: one of :data:`ICACHES`.
+    cache_rules : str
+        Caches are maintained as KVM did in that year, one of :data:`CACHE_RULES`; empty
+        for the year of ``kvm_profile``.
     kvm_profile : str
         How KVM handles aborts: the name of one of :data:`hyp.profiles.PROFILES`.
     """
 
     memory_size: int = DEFAULT_MEMORY
-    backing: int = PAGE_SIZE
+    backing: Backing = SMALL_PAGES
     dirty_log: bool = False
     dirty_ring: int = 0
+    dirty_protect: DirtyProtect = DirtyProtect.AUTO
+    dirty_after: int = 0
+    eager_split: int = 0
+    harvest_every: int = 0
     ipa_bits: int = DEFAULT_IPA_BITS
     slots: tuple[Slot, ...] = ()
     bootargs: str = ""
     max_insns: int = DEFAULT_MAX_INSNS
     nisv_to_user: bool = False
     dic: bool = False
+    idc: bool = False
+    icache: str = ICACHES[0]
+    cache_rules: str = ""
     kvm_profile: str = DEFAULT_PROFILE
 
     @property
@@ -96,8 +142,34 @@ class RunConfig:
                 f"the default is {DEFAULT_IPA_BITS}"
             )
         check_layout(self.all_slots, self.ipa_bits)
+        self._check_dirty_log()
+        if self.kvm_profile == EAGER_EXEC and self.cache_rules not in {"", EAGER_EXEC}:
+            raise UserError(
+                f"--cache-rules {self.cache_rules} make a page executable by a fault that "
+                f"--kvm-profile {EAGER_EXEC} refuses; use another profile, or leave them out"
+            )
+
+    def _check_dirty_log(self) -> None:
+        given = {
+            "--dirty-ring": self.dirty_ring,
+            "--dirty-protect": self.dirty_protect is not DirtyProtect.AUTO,
+            "--dirty-after": self.dirty_after,
+            "--eager-split": self.eager_split,
+            "--harvest-every": self.harvest_every,
+        }
         if self.dirty_ring:
             self._check_dirty_ring()
+        if not any(slot.log_dirty for slot in self.all_slots):
+            for option, value in given.items():
+                if value:
+                    raise UserError(
+                        f"{option} has nothing to record; add --dirty-log, or log to a --slot"
+                    )
+        if self.eager_split not in CHUNK_SIZES.values():
+            raise UserError(
+                f"--eager-split is one of {', '.join(CHUNK_SIZES)}, not "
+                f"{format_size(self.eager_split)}"
+            )
 
     def _check_dirty_ring(self) -> None:
         size = self.dirty_ring
@@ -106,7 +178,8 @@ class RunConfig:
                 f"--dirty-ring is a power of two from {MIN_RING_ENTRIES} to {MAX_RING_ENTRIES}, "
                 f"not {size}"
             )
-        if not any(slot.log_dirty for slot in self.all_slots):
+        if self.dirty_protect is not DirtyProtect.AUTO:
             raise UserError(
-                "--dirty-ring has nothing to record; add --dirty-log, or log to a --slot"
+                f"--dirty-protect {self.dirty_protect.value} is for bitmaps, a ring protects its "
+                "pages when it is reset; use auto, or leave out --dirty-ring"
             )

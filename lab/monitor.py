@@ -71,6 +71,18 @@ class Vcpu(Protocol):
         """Answer an MMIO read."""
 
 
+class Tracker(Protocol):
+    """What the monitor uses of :class:`lab.dirtylog.DirtyTracker`."""
+
+    due: int | None
+
+    def act(self) -> None:
+        """Do what is due once that many instructions have retired."""
+
+    def collect(self) -> None:
+        """Empty the dirty ring."""
+
+
 class Monitor:
     """Runs a vCPU and serves its exits until the guest ends.
 
@@ -84,8 +96,8 @@ class Monitor:
         Makes the access that exited take a synchronous external abort.
     interrupt : Interrupt
         Ctrl-C.
-    empty_ring : Callable[[], None] or None
-        Harvests the vCPU's dirty ring, if it has one.
+    tracker : Tracker or None
+        Collects the dirty log, if there is one.
 
     Attributes
     ----------
@@ -104,11 +116,11 @@ class Monitor:
         retired: Callable[[], int],
         inject_abort: Callable[[], None],
         interrupt: Interrupt,
-        empty_ring: Callable[[], None] | None = None,
+        tracker: Tracker | None = None,
     ) -> None:
         self._vcpu, self._retired, self._inject_abort = vcpu, retired, inject_abort
         self._interrupt = interrupt
-        self._empty_ring = empty_ring
+        self._tracker = tracker
         self.device = TestDevice()
         self.unclaimed: Counter[tuple[IPA, str]] = Counter()
         self.nisv = 0
@@ -121,10 +133,19 @@ class Monitor:
                 return End(
                     EndReason.BUDGET, f"the guest did not end within {max_insns:,} instructions"
                 )
-            end = self._serve(self._vcpu.run(min(left, SLICE)))
+            end = self._serve(self._vcpu.run(min(left, SLICE, self._until_due())))
             if end is not None:
                 return end
         return INTERRUPTED
+
+    def _until_due(self) -> int:
+        """Have the tracker do what is due, and return the instructions before its next turn."""
+        tracker = self._tracker
+        if tracker is None:
+            return SLICE
+        if tracker.due is not None and self._retired() >= tracker.due:
+            tracker.act()
+        return SLICE if tracker.due is None else tracker.due - self._retired()
 
     def _serve(self, exit_: Exit) -> End | None:
         match exit_:
@@ -134,8 +155,8 @@ class Monitor:
                 self.nisv += 1
                 self._inject_abort()
             case DirtyRingFull():
-                assert self._empty_ring is not None, "only a ring can be full"
-                self._empty_ring()
+                assert self._tracker is not None, "only a ring can be full"
+                self._tracker.collect()
             case Intr(cause=IntrCause.STOPPED):
                 return End(EndReason.CRASHED, "every CPU has turned itself off (PSCI CPU_OFF)")
             case Intr(cause=IntrCause.WAITING):

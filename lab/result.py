@@ -18,6 +18,7 @@ from lab.sizes import format_size
 if TYPE_CHECKING:
     from hyp.stats import Stats
     from lab.crash import CrashReport
+    from lab.dirtylog import Harvest
     from lab.monitor import End
 
 EXIT_ABNORMAL = 3
@@ -90,6 +91,8 @@ class RunResult:
         Of all PEs.
     dirty : tuple[DirtyPages, ...]
         One entry for each slot with a dirty log.
+    harvest : Harvest or None
+        The rounds in which the log was collected, if it was during the run.
     unclaimed : tuple[tuple[IPA, str, int], ...]
         MMIO without a device: page, ``read`` or ``write``, how often.
     nisv : int
@@ -108,6 +111,7 @@ class RunResult:
     stats: Stats
     tlb: TlbCounts
     dirty: tuple[DirtyPages, ...] = ()
+    harvest: Harvest | None = None
     unclaimed: tuple[tuple[IPA, str, int], ...] = ()
     nisv: int = 0
     crash: CrashReport | None = None
@@ -118,7 +122,7 @@ class RunResult:
         """The status with which ``stage2 run`` ends."""
         if self.end.reason is EndReason.INTERRUPTED:
             return EXIT_INTERRUPTED
-        if not self.end.reason.is_normal:
+        if not self.end.reason.is_normal or (self.harvest is not None and self.harvest.lost):
             return EXIT_ABNORMAL
         return min(self.guest_code, LARGEST_EXIT_CODE)
 
@@ -163,6 +167,7 @@ class RunResult:
                 }
                 for log in self.dirty
             ],
+            "harvest": None if self.harvest is None else _harvest(self.harvest),
             "tlb": self.tlb._asdict(),
             "maintenance": {
                 "icache_invalidations": stats.icache_invalidations,
@@ -183,6 +188,14 @@ class RunResult:
             "crash": None if self.crash is None else self.crash.as_dict(),
             "host": {"seconds": round(self.host_seconds, 6), "mips": round(self.mips, 3)},
         }
+
+
+def _harvest(harvest: Harvest) -> dict[str, Any]:
+    return {
+        "rounds": [entry._asdict() for entry in harvest.rounds],
+        "copy_is_equal": not harvest.lost,
+        "lost": list(harvest.lost),
+    }
 
 
 _ABORT_CLASSES = {

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from lab.dirtylog import Harvest
     from lab.result import DirtyPages, RunResult
 
 CLEAN = "·"
@@ -30,6 +31,9 @@ SHADES = "▁▂▃▄▅▆▇█"
 MAP_COLUMNS = (16, 32, 64)
 MAP_ROWS = 8
 """The sizes of a dirty map: the narrowest that has a cell for each page, else the widest."""
+
+ROUNDS = 10
+"""Rounds of the dirty log whose pages are shown."""
 
 WIDE = 120
 """From this width on, facts and aborts stand side by side."""
@@ -122,10 +126,24 @@ def _fact_lines(result: RunResult) -> Iterator[tuple[str, str]]:
             "MMIO",
             f"{stats.mmio_exit_kernel:,} in the hypervisor, {stats.mmio_exit_user:,} in user space",
         )
+    if result.harvest is not None:
+        yield from _harvest(result.harvest)
     if result.nisv:
         yield "no syndrome", f"{result.nisv:,} answered with an external abort"
     for page, access, count in result.unclaimed:
         yield "unclaimed", f"{count:,} x {access} at {format_address(page)}"
+
+
+def _harvest(harvest: Harvest) -> Iterator[tuple[str, str]]:
+    rounds = harvest.rounds
+    pages = ", ".join(f"{entry.pages:,}" for entry in rounds[:ROUNDS])
+    rest = ", ..." if len(rounds) > ROUNDS else ""
+    yield "harvest", f"{len(rounds):,} rounds, pages: {pages}{rest}"
+    if harvest.lost:
+        first = format_address(harvest.lost[0])
+        yield "copy", f"{len(harvest.lost):,} pages LOST, the first at {first}"
+    else:
+        yield "copy", "made by the log alone, equal to the guest's memory"
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -9,19 +9,23 @@ from typing import TYPE_CHECKING
 
 from emu.arch.address import IPA, PAGE_SHIFT, PAGE_SIZE
 from emu.arch.features import CORTEX_A72
-from emu.arch.registers.identification import CTR_EL0
+from emu.arch.registers.identification import CTR_EL0, IcachePolicy
 from emu.machine import Machine
 from hyp import one_reg
 from hyp.devices.pl011 import PL011
+from hyp.dirty_log import ManualProtect
 from hyp.dirty_ring import ENTRY_SIZE
+from hyp.gmem import GuestMemfdFlags
 from hyp.host import HVA
-from hyp.memslots import MemoryRegion, MemoryRegionFlags
+from hyp.icache import RULES
+from hyp.memslots import MemoryRegion, MemoryRegion2, MemoryRegionFlags
 from hyp.vm import VM, Cap
 from lab import tlbtrace
-from lab.config import MIN_IPA_BITS
+from lab.backing import Kind
+from lab.config import MIN_IPA_BITS, DirtyProtect
 from lab.console import Console
 from lab.devicetree import PL011_BASE, PL011_SIZE, device_tree, place_device_tree
-from lab.dirtyring import RingCollector
+from lab.dirtylog import DirtyTracker
 from lab.errors import UserError, hypervisor_refusals
 from lab.interrupts import Interrupt, catch_interrupt
 from lab.monitor import INTERRUPTED, EndReason, Monitor
@@ -32,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from hyp.events import Event
+    from hyp.events import Event, Events
     from lab.config import RunConfig
     from lab.loader import Image
     from lab.monitor import End
@@ -45,6 +49,12 @@ TABLE_SHARE = 256
 """Physical memory for translation tables: this part of what they map, and some more."""
 
 TABLE_MINIMUM = 8 << 20
+
+_PROTECT = {
+    DirtyProtect.AUTO: 0,
+    DirtyProtect.MANUAL: ManualProtect.ENABLE,
+    DirtyProtect.INITIALLY_SET: ManualProtect.ENABLE | ManualProtect.INITIALLY_SET,
+}
 
 
 class Vmm:
@@ -87,29 +97,32 @@ class Vmm:
         with hypervisor_refusals():
             self.machine = _build_machine(config)
             self.vm = VM(self.machine, config.ipa_bits, profile=config.kvm_profile)
+            if config.cache_rules:
+                self.vm.pgt.use_cache_rules(RULES[int(config.cache_rules)])
             if config.nisv_to_user:
                 self.vm.enable_cap(Cap.ARM_NISV_TO_USER)
-            if config.dirty_ring:
-                self.vm.enable_cap(Cap.DIRTY_LOG_RING_ACQ_REL, config.dirty_ring * ENTRY_SIZE)
-                self.vm.enable_cap(Cap.DIRTY_LOG_RING_WITH_BITMAP)
+            self._enable_dirty_log()
             for slot in config.all_slots:
                 self._add_slot(slot)
             self.vm.register_device(PL011_BASE, PL011_SIZE, PL011(self.console.write))
             self.vcpu = self.vm.create_vcpu(0)
             self.pe = self.vcpu.pe
-            ring = self.vcpu.dirty_ring
-            self._ring = None if ring is None else RingCollector(self.vm, ring)
             self._load()
+            self._dirty = DirtyTracker(
+                self.vm, config, self.vcpu.dirty_ring, retired=lambda: self.pe.retired
+            )
+            if not config.dirty_after:
+                self._dirty.start()
         self.monitor = Monitor(
             self.vcpu,
             retired=lambda: self.pe.retired,
             inject_abort=lambda: self.vcpu.set_vcpu_events(ext_dabt_pending=True),
             interrupt=self._interrupt,
-            empty_ring=None if self._ring is None else self._ring.collect,
+            tracker=self._dirty,
         )
-        self._listeners = list(listeners)
-        for listener in self._listeners:
-            self.vm.events.subscribe(listener)
+        self._heard: list[tuple[Events, Callable[[Event], None]]] = []
+        for listener in listeners:
+            self._hear(self.vm.events, listener)
 
     def run(self, name: str) -> RunResult:
         """Run the guest until it ends, and return what came of it under the title ``name``.
@@ -125,6 +138,19 @@ class Vmm:
         self._interrupt.requested = False
         seconds = time.perf_counter() - started
         return self._result(name, end, instructions, seconds)
+
+    def trace_mmu(self, listeners: Iterable[Callable[[Event], None]]) -> None:
+        """Have listeners called with what KVM has no tracepoints for, too.
+
+        That is cache maintenance, and how aborts are answered.
+        """
+        for stream in (self.vm.mmu_events, self.vm.pgt.cmo.events):
+            for listener in listeners:
+                self._hear(stream, listener)
+
+    def _hear(self, stream: Events, listener: Callable[[Event], None]) -> None:
+        stream.subscribe(listener)
+        self._heard.append((stream, listener))
 
     def trace_tlb(self, listeners: Iterable[Callable[[Event], None]]) -> None:
         """Have listeners called with every TLB fill and every TLBI, too."""
@@ -149,6 +175,7 @@ class Vmm:
     def _result(self, name: str, end: End, instructions: int, seconds: float) -> RunResult:
         # Reading a dirty log flushes the TLB, which is not the guest's doing.
         stats = copy.deepcopy(self.vm.stats)
+        harvest = self._dirty.finish()
         dirty = tuple(self._dirty_pages(slot) for slot in self.config.all_slots if slot.log_dirty)
         exit_code = self.monitor.device.exit_code
         if exit_code is None:
@@ -167,6 +194,7 @@ class Vmm:
                 sum(pe.tlbi_without_hit for pe in self.machine.pes),
             ),
             dirty=dirty,
+            harvest=harvest,
             unclaimed=tuple(
                 (page, access, count)
                 for (page, access), count in sorted(self.monitor.unclaimed.items())
@@ -184,15 +212,11 @@ class Vmm:
 
     def _dirty_pages(self, slot: Slot) -> DirtyPages:
         pages = slot.region.size // PAGE_SIZE
-        if self._ring is None:
-            bitmap = self.vm.get_dirty_log(slot.id)
-        else:
-            bitmap = self._ring.bitmap(slot.id, pages)
-        return DirtyPages(slot.id, slot.region.base, pages, bitmap)
+        return DirtyPages(slot.id, slot.region.base, pages, self._dirty.bitmap(slot.id))
 
     def _mute(self) -> None:
-        for listener in self._listeners:
-            self.vm.events.unsubscribe(listener)
+        for stream, listener in self._heard:
+            stream.unsubscribe(listener)
         self.console.sink = None
 
     def _again(self) -> Vmm:
@@ -200,17 +224,44 @@ class Vmm:
 
     # Building
 
+    def _enable_dirty_log(self) -> None:
+        """Choose the form of the dirty log, before there are slots."""
+        config = self.config
+        self.vm.enable_cap(Cap.MANUAL_DIRTY_LOG_PROTECT2, _PROTECT[config.dirty_protect])
+        self.vm.enable_cap(Cap.ARM_EAGER_SPLIT_CHUNK_SIZE, config.eager_split)
+        if config.dirty_ring:
+            self.vm.enable_cap(Cap.DIRTY_LOG_RING_ACQ_REL, config.dirty_ring * ENTRY_SIZE)
+            self.vm.enable_cap(Cap.DIRTY_LOG_RING_WITH_BITMAP)
+
     def _add_slot(self, slot: Slot) -> None:
         """Make a memory slot with memory of the host behind it."""
-        address = self.vm.host.mmap(slot.region.size, slot.backing)
-        if slot.file is not None:
-            self.vm.host.write(address, _contents(slot, slot.file))
+        backing, region = slot.backing, slot.region
+        contents = b"" if slot.file is None else _contents(slot, slot.file)
+        if backing.kind is Kind.GMEM:
+            gmem = self.vm.create_guest_memfd(
+                backing.area(region.size), GuestMemfdFlags.MMAP | GuestMemfdFlags.INIT_SHARED
+            )
+            gmem.write(backing.offset, contents)
+            flags = MemoryRegionFlags.GUEST_MEMFD
+            self.vm.set_user_memory_region2(
+                MemoryRegion2(
+                    slot.id, flags, region.base, region.size, HVA(0), gmem, backing.offset
+                )
+            )
+            return
+        area = self.vm.host.mmap(
+            backing.area(slot.region.size),
+            backing.page_size,
+            private=backing.kind is not Kind.SHARED,
+            thp=backing.kind is Kind.THP,
+        )
+        address = HVA(area + backing.offset)
+        self.vm.host.write(address, contents)
         flags = MemoryRegionFlags(0)
         if slot.read_only:
             flags |= MemoryRegionFlags.READONLY
-        if slot.log_dirty:
+        if slot.log_dirty and not self.config.dirty_after:
             flags |= MemoryRegionFlags.LOG_DIRTY_PAGES
-        region = slot.region
         self.vm.set_user_memory_region(
             MemoryRegion(slot.id, flags, region.base, region.size, address)
         )
@@ -240,7 +291,11 @@ class Vmm:
     def _write(self, address: IPA, data: bytes) -> None:
         slot = self.vm.memslots.find(address >> PAGE_SHIFT)
         assert slot is not None, "the loader has checked that the image fits"
-        self.vm.host.write(HVA(slot.hva_of(slot.base_gfn) + address - slot.base_ipa), data)
+        offset = address - slot.base_ipa
+        if slot.gmem is None:
+            self.vm.host.write(HVA(slot.userspace_addr + offset), data)
+        else:
+            slot.gmem.write((slot.gmem_pgoff << PAGE_SHIFT) + offset, data)
 
 
 class _Stopped(Exception):  # noqa: N818  # no error: the user asked for it
@@ -251,9 +306,11 @@ class _Stopped(Exception):  # noqa: N818  # no error: the user asked for it
 
 
 def _build_machine(config: RunConfig) -> Machine:
-    features = CPU.replace(CPU.read(CTR_EL0).replace(DIC=int(config.dic)))
-    # A slot begins at a boundary of its backing, up to one such page further on.
-    memory = sum(slot.region.size + slot.backing for slot in config.all_slots)
+    ctr = CPU.read(CTR_EL0).replace(
+        DIC=int(config.dic), IDC=int(config.idc), L1Ip=IcachePolicy[config.icache.upper()]
+    )
+    features = CPU.replace(ctr)
+    memory = sum(slot.backing.footprint(slot.region.size) for slot in config.all_slots)
     size = memory + memory // TABLE_SHARE + TABLE_MINIMUM
     size = -(-size // PAGE_SIZE) * PAGE_SIZE
     try:

@@ -13,10 +13,19 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 from click.core import ParameterSource
 
+from lab.backing import SYNTAX as BACKING_SYNTAX
 from lab.commands import options
-from lab.config import DEFAULT_IPA_BITS, DEFAULT_PROFILE, PROFILES, RunConfig
+from lab.config import (
+    CACHE_RULES,
+    CHUNK_SIZES,
+    DEFAULT_IPA_BITS,
+    DEFAULT_PROFILE,
+    ICACHES,
+    PROFILES,
+    DirtyProtect,
+    RunConfig,
+)
 from lab.errors import UserError
-from lab.slots import BACKINGS
 from lab.slots import SYNTAX as SLOT_SYNTAX
 
 if TYPE_CHECKING:
@@ -52,15 +61,17 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="SPEC",
     callback=options.slots,
-    help=f"A further memory slot, repeatable: {SLOT_SYNTAX}",
+    help=f"A further memory slot, repeatable: {SLOT_SYNTAX}; backing as for --backing.",
 )
 @click.option(
     "--backing",
     default="4K",
-    metavar="|".join(BACKINGS),
+    metavar=BACKING_SYNTAX,
     callback=options.backing,
     show_default=True,
-    help="Size of the host pages behind RAM.",
+    help="The host's memory behind RAM: shared pages of a size, private ones, private ones that "
+    "come as transparent huge pages, or a guest_memfd. With +OFFSET, RAM begins so far behind "
+    "the start of a huge page: an offset that is no multiple of 2M forces 4K pages.",
 )
 @click.option("--dirty-log", is_flag=True, help="Record which pages of RAM are written.")
 @click.option(
@@ -69,6 +80,38 @@ if TYPE_CHECKING:
     default=0,
     metavar="N",
     help="Record them in a dirty ring of N entries, harvested when it is full.",
+)
+@click.option(
+    "--dirty-protect",
+    type=click.Choice([protect.value for protect in DirtyProtect]),
+    default=DirtyProtect.AUTO.value,
+    show_default=True,
+    help="Who takes the right to write away again: the call that reads the bitmap, or a second "
+    "call (manual protection), before which all pages may count as dirty (initially-set).",
+)
+@click.option(
+    "--dirty-after",
+    default="0",
+    metavar="N",
+    callback=options.count,
+    help="Start logging after N instructions, when memory is mapped.",
+)
+@click.option(
+    "--eager-split",
+    default="0",
+    metavar="|".join(CHUNK_SIZES),
+    callback=options.size,
+    show_default=True,
+    help="Have blocks become pages when logging starts, in chunks of this size; with 0 a write "
+    "breaks them.",
+)
+@click.option(
+    "--harvest-every",
+    default="0",
+    metavar="N",
+    callback=options.count,
+    help="Collect the log every N instructions, keep a copy of memory by it, and say at the end "
+    "whether the copy is equal.",
 )
 @click.option(
     "--append", default="", metavar="TEXT", help="Kernel command line (/chosen/bootargs)."
@@ -91,6 +134,23 @@ if TYPE_CHECKING:
     "--dic/--no-dic", default=False, help="CTR_EL0.DIC: whether icaches need no invalidation."
 )
 @click.option(
+    "--idc/--no-idc", default=False, help="CTR_EL0.IDC: whether dcaches need no cleaning for it."
+)
+@click.option(
+    "--icache",
+    type=click.Choice(ICACHES),
+    default=ICACHES[0],
+    show_default=True,
+    help="CTR_EL0.L1Ip: how the instruction cache finds its lines.",
+)
+@click.option(
+    "--cache-rules",
+    type=click.Choice(CACHE_RULES),
+    default=None,
+    help="Maintain caches as KVM did in that year: docs/icache.md. That of the profile if not "
+    "given.",
+)
+@click.option(
     "--kvm-profile",
     type=click.Choice(PROFILES),
     default=DEFAULT_PROFILE,
@@ -109,6 +169,12 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Trace the TLB, too: what walks add, and what each TLBI removes.",
 )
+@click.option(
+    "--mmu-trace",
+    is_flag=True,
+    help="Trace what KVM has no tracepoints for, too: cache maintenance, and how aborts are "
+    "answered.",
+)
 @click.option("--quiet", "-q", is_flag=True, help="Print no summary.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on stdout.")
 @click.pass_context
@@ -125,8 +191,12 @@ def run(ctx: click.Context, /, guest: str, **given: Any) -> int:  # noqa: ANN401
       stage2 run hello
       stage2 run hello --trace
       stage2 run dirty_pattern --dirty-log
+      stage2 run dirty_pattern --dirty-log --dirty-protect manual --harvest-every 500
+      stage2 run huge --dirty-log --dirty-after 600 --eager-split 2M
       stage2 run huge --mem 256M --backing 2M
+      stage2 run huge --backing thp+4K
       stage2 run guest.elf --slot id=1,gpa=0x50000000,size=64K,ro,file=rom.bin
+      stage2 run self_modify --icache vipt --cache-rules 2018 --mmu-trace
       stage2 run Image --mem 512M --append "console=ttyAMA0"
       stage2 run test.c --json --trace-file test.jsonl
 
@@ -134,7 +204,7 @@ def run(ctx: click.Context, /, guest: str, **given: Any) -> int:  # noqa: ANN401
     Exit status:
       the guest's own exit code (above 255: 255); 0 if it powers off without one
       2    bad usage or bad input
-      3    the guest crashed, or did not end within --max-insns
+      3    the guest crashed, or did not end within --max-insns, or the dirty log lost a page
       130  interrupted by Ctrl-C
     """  # noqa: D301  # click's mark for lines to keep is the character \b
     from lab.target import open_target  # noqa: PLC0415  # start-up time
@@ -159,6 +229,7 @@ class Outputs:
     trace: bool
     trace_file: Path | None
     tlb_trace: bool
+    mmu_trace: bool
     quiet: bool
     as_json: bool
 
@@ -201,12 +272,19 @@ def _config(values: dict[str, Any]) -> RunConfig:
         backing=values["backing"],
         dirty_log=values["dirty_log"],
         dirty_ring=values["dirty_ring"],
+        dirty_protect=DirtyProtect(values["dirty_protect"]),
+        dirty_after=values["dirty_after"],
+        eager_split=values["eager_split"],
+        harvest_every=values["harvest_every"],
         ipa_bits=values["ipa_bits"],
         slots=values["slots"],
         bootargs=values["append"],
         max_insns=values["max_insns"],
         nisv_to_user=values["nisv"],
         dic=values["dic"],
+        idc=values["idc"],
+        icache=values["icache"],
+        cache_rules=values["cache_rules"] or "",
         kvm_profile=values["kvm_profile"],
     )
 
@@ -227,11 +305,13 @@ def _run(name: str, image: Path, config: RunConfig, outputs: Outputs) -> RunResu
             listeners.append(text)
         if outputs.trace_file is not None:
             listeners.append(JsonTrace(files.enter_context(_create(outputs.trace_file))))
-        by_line = outputs.trace or outputs.tlb_trace or not sys.stdout.isatty()
+        by_line = outputs.trace or outputs.tlb_trace or outputs.mmu_trace or not sys.stdout.isatty()
         output = None if outputs.as_json else LiveConsole(by_line=by_line)
         vmm = Vmm(config, loaded, output=output, listeners=listeners)
         if outputs.tlb_trace:
             vmm.trace_tlb(listeners or [text])
+        if outputs.mmu_trace:
+            vmm.trace_mmu(listeners or [text])
         result = vmm.run(name)
         if output is not None:
             output.flush()

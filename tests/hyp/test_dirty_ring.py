@@ -22,12 +22,13 @@ from hyp.dirty_ring import (
     ResetMask,
     RingReader,
 )
-from hyp.errors import Errno, KvmError
+from hyp.errors import Errno
 from hyp.exits import DirtyRingFull, Intr
 from hyp.host import SIZE_4K
 from hyp.memslots import MemoryRegion, MemoryRegionFlags
 from hyp.pte import Prot, pte_prot
 from tests.hyp.fake_machine import RAM, FakeMachine, Guest, store
+from tests.hyp.observable import refusal
 
 if TYPE_CHECKING:
     from hyp.vm import VM
@@ -147,13 +148,18 @@ def test_reset_of_a_deleted_slots_entries_is_harmless() -> None:
 
 def test_without_bitmap_the_log_cannot_be_read_nor_cleared() -> None:
     guest = ring_guest(bitmap=False)
+    write(guest, 3)
     for call in (
         lambda: guest.vm.get_dirty_log(0),
         lambda: guest.vm.clear_dirty_log(0, 0, 64, bytes(8)),
+        # That comes before all other reasons.
+        lambda: guest.vm.get_dirty_log(-1),
+        lambda: guest.vm.clear_dirty_log(-1, 0, 64, bytes(8)),
+        lambda: guest.vm.clear_dirty_log(0, 1, 64, bytes(8)),
     ):
-        with pytest.raises(KvmError, match="harvest them") as caught:
-            call()
-        assert caught.value.errno is Errno.ENXIO
+        error = refusal(call, guest)
+        assert error.errno is Errno.ENXIO
+        assert "harvest them" in error.message
     slot = guest.vm.memslots.find(RAM >> 12)
     assert slot is not None
     assert slot.dirty_bitmap is None
@@ -172,24 +178,23 @@ def test_without_bitmap_the_log_cannot_be_read_nor_cleared() -> None:
 @pytest.mark.kvm_row(20)
 def test_impossible_ring_size_is_refused(size: int, errno: Errno) -> None:
     vm = FakeMachine().vm()
-    with pytest.raises(KvmError) as caught:
-        vm.enable_cap(Cap.DIRTY_LOG_RING_ACQ_REL, size)
-    assert caught.value.errno is errno
-    assert vm.dirty_log.ring_size == 0
+    error = refusal(lambda: vm.enable_cap(Cap.DIRTY_LOG_RING_ACQ_REL, size), vm)
+    assert error.errno is errno
 
 
 def refused(vm: VM, cap: Cap, value: int, text: str) -> None:
-    with pytest.raises(KvmError, match=text) as caught:
-        vm.enable_cap(cap, value)
-    assert caught.value.errno is Errno.EINVAL
+    error = refusal(lambda: vm.enable_cap(cap, value), vm)
+    assert error.errno is Errno.EINVAL
+    assert text in error.message
 
 
 @pytest.mark.kvm_row(20)
 def test_rings_are_set_up_once_and_before_vcpus_and_slots() -> None:
     vm = FakeMachine().vm()
     refused(vm, Cap.DIRTY_LOG_RING_WITH_BITMAP, 0, "enable DIRTY_LOG_RING_ACQ_REL first")
-    with pytest.raises(KvmError, match="no dirty ring"):
-        vm.reset_dirty_rings()
+    error = refusal(vm.reset_dirty_rings, vm)
+    assert error.errno is Errno.EINVAL
+    assert "no dirty ring" in error.message
     vm.enable_cap(Cap.DIRTY_LOG_RING_ACQ_REL, SMALL)
     refused(vm, Cap.DIRTY_LOG_RING_ACQ_REL, SMALL, "keep them")
     vm.set_user_memory_region(MemoryRegion(0, 0, RAM, SIZE_4K, vm.host.mmap(SIZE_4K)))

@@ -6,6 +6,7 @@ from emu.arch.address import IPA
 from hyp.errors import Errno
 from hyp.exits import (
     ArmNisv,
+    DirtyRingFull,
     Error,
     Exit,
     FailEntry,
@@ -50,12 +51,35 @@ class ScriptedVcpu:
         self.aborts += 1
 
 
-def monitor(vcpu: ScriptedVcpu, interrupt: Interrupt | None = None) -> Monitor:
+class ScriptedTracker:
+    """Is due at each of the given numbers of instructions."""
+
+    def __init__(self, vcpu: ScriptedVcpu, *due: int) -> None:
+        self.vcpu = vcpu
+        self.left = deque(due)
+        self.due: int | None = self.left.popleft()
+        self.acts: list[int] = []
+        self.collections = 0
+
+    def act(self) -> None:
+        self.acts.append(self.vcpu.retired)
+        self.due = self.left.popleft() if self.left else None
+
+    def collect(self) -> None:
+        self.collections += 1
+
+
+def monitor(
+    vcpu: ScriptedVcpu,
+    interrupt: Interrupt | None = None,
+    tracker: ScriptedTracker | None = None,
+) -> Monitor:
     return Monitor(
         vcpu,
         retired=lambda: vcpu.retired,
         inject_abort=vcpu.inject,
         interrupt=interrupt or Interrupt(),
+        tracker=tracker,
     )
 
 
@@ -172,3 +196,19 @@ def test_ctrl_c_is_noticed_before_the_next_slice() -> None:
 def test_an_abnormal_exit_ends_the_run_as_a_crash(exit_: Exit, detail: str) -> None:
     assert monitor(ScriptedVcpu(exit_)).run(100) == End(EndReason.CRASHED, detail)
     assert not EndReason.CRASHED.is_normal
+
+
+def test_the_dirty_log_gets_its_turn_at_the_very_instruction() -> None:
+    vcpu = ScriptedVcpu()
+    tracker = ScriptedTracker(vcpu, 100, 107, SLICE + 200)
+    assert monitor(vcpu, tracker=tracker).run(SLICE + 300).reason is EndReason.BUDGET
+    assert tracker.acts == [100, 107, SLICE + 200]
+    assert vcpu.budgets == [100, 7, SLICE, 93, 100]
+
+
+def test_a_full_dirty_ring_is_collected_and_the_guest_goes_on() -> None:
+    vcpu = ScriptedVcpu(DirtyRingFull(), DirtyRingFull(), OFF)
+    tracker = ScriptedTracker(vcpu, 1000)
+    assert monitor(vcpu, tracker=tracker).run(100).reason is EndReason.POWER_OFF
+    assert tracker.collections == 2
+    assert tracker.acts == []
