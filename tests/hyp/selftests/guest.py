@@ -139,9 +139,7 @@ class SelftestGuest:
         backing: Backing = BACKINGS["anonymous"],
     ) -> HVA:
         """Make a slot with memory of its own."""
-        hva = self.vm.host.mmap(
-            size, backing.page_size, private=backing.private, thp=backing.thp
-        )
+        hva = self.vm.host.mmap(size, backing.page_size, private=backing.private, thp=backing.thp)
         self.regions[number] = MemoryRegion(number, flags, ipa, size, hva)
         self.vm.set_user_memory_region(self.regions[number])
         return hva

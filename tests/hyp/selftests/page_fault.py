@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from emu.arch.registers.exceptions import PAR_EL1
 from emu.arch.registers.translation import TCR_EL1
-from hyp.errors import Errno
 from hyp.exits import Error, Mmio
 from hyp.host import HVA
+from hyp.pte import Prot, pte_prot, pte_valid
 from tests.emu.cpu import a64
 from tests.hyp.selftests.guest import (
     ATOMIC_CPU,
@@ -16,9 +16,7 @@ from tests.hyp.selftests.guest import (
     DATA_SLOT,
     LOG,
     NO_FLAGS,
-    SYNC,
     TABLES_SLOT,
-    UCALL,
     Backing,
     Fault,
     SelftestGuest,
@@ -26,8 +24,6 @@ from tests.hyp.selftests.guest import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from hyp.host.userfault import UserfaultMessage
     from hyp.memslots import MemoryRegionFlags
 
@@ -90,23 +86,33 @@ class Setup(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came of the access. Faults before it are left out."""
+    """What came of the access. What the guest did before it, or does after it, is left out."""
 
-    faults: list[Fault]
-    userfaults: list[tuple[str, int, bool]]
-    """The slot, the offset in it, and UFFD_PAGEFAULT_FLAG_WRITE."""
-    mmio: list[Mmio]
-    failed: list[Errno]
+    faults: str
+    """``w6.f``: a walk's access to page 6 of the tables, status code 0x0f; ``write.5``: one to the
+    data."""
+    userfaults: str
+    """``d`` or ``t``, the slot; the page in it; ``w`` for UFFD_PAGEFAULT_FLAG_WRITE."""
+    exits: str
+    mapped: str
+    """Level and permissions of the data page in the end."""
+    flushes: str
+    """TLB invalidations by kind."""
+    dirty: str
+    """The dirty pages of data and tables, if the slots are logged."""
+
+
+class Ran(NamedTuple):
+    """A run, seen from outside and from the guest."""
+
+    outcome: Outcome
     result: int | None
     """X5, if the guest came to its end."""
     af: bool
     """The access flag of the data page."""
-    dirty_data: set[int] | None
-    dirty_tables: set[int] | None
-    """The dirty pages of both slots, if they are logged."""
 
 
-def run(setup: Setup, backing: Backing) -> Outcome:
+def run(setup: Setup, backing: Backing) -> Ran:
     """Have the guest make one access."""
     guest = SelftestGuest(features=ATOMIC_CPU)
     size = backing.granule
@@ -130,36 +136,63 @@ def run(setup: Setup, backing: Backing) -> Outcome:
         # What was written up to now is not of interest.
         guest.dirty(DATA_SLOT)
         guest.dirty(TABLES_SLOT)
-    userfaults: list[tuple[str, int, bool]] = []
-    holes = {"data": (DATA_SLOT, setup.hole_data), "tables": (TABLES_SLOT, setup.hole_tables)}
+    userfaults: list[str] = []
+    holes = {"d": (DATA_SLOT, setup.hole_data), "t": (TABLES_SLOT, setup.hole_tables)}
     for name, (number, punched) in holes.items():
         region = guest.regions[number]
         if punched:
-            _punch(guest, name, region.userspace_addr, region.memory_size, backing, userfaults, setup)
+            _punch(
+                guest, name, region.userspace_addr, region.memory_size, backing, userfaults, setup
+            )
     guest.faults()
-    mmio: list[Mmio] = []
-    failed: list[Errno] = []
+    flushed = guest.vm.stats.tlb_flushes.copy()
+    exits: list[str] = []
     result = None
-    while result is None and not failed:
+    while result is None and not (exits and exits[-1].startswith("E")):
         exit_ = vcpu.run(1000)
         if isinstance(exit_, Error):
-            failed.append(exit_.errno)
-        elif isinstance(exit_, Mmio) and exit_.phys_addr >= DATA:
-            mmio.append(exit_)
-            guest.vm.host.write(HVA(hva + exit_.phys_addr - DATA), exit_.data)
+            exits.append(exit_.errno.name)
+        elif isinstance(exit_, Mmio) and exit_.phys_addr == DATA:
+            assert (exit_.is_write, exit_.value) == (True, TEST_DATA)
+            exits.append("MMIO")
+            guest.vm.host.write(hva, exit_.data)
         else:
             result = synced(exit_)
-    logged = bool(setup.flags & LOG)
-    return Outcome(
-        [fault for fault in guest.faults() if fault.where != "ucall"],
-        userfaults,
-        mmio,
-        failed,
-        result,
-        bool(guest.read_u64(pte) & AF),
-        guest.dirty(DATA_SLOT) if logged else None,
-        guest.dirty(TABLES_SLOT) if logged else None,
+    flushed = guest.vm.stats.tlb_flushes - flushed
+    outcome = Outcome(
+        " ".join(_short(fault) for fault in guest.faults() if fault.where not in _CALLING),
+        " ".join(userfaults),
+        " ".join(exits),
+        _mapped(guest),
+        " ".join(f"{kind}:{count}" for kind, count in flushed.items()),
+        _dirty(guest) if setup.flags & LOG else "",
     )
+    return Ran(outcome, result, bool(guest.read_u64(pte) & AF))
+
+
+_CALLING: Final = ("ucall", "table 7", "table 8")
+"""What the guest's call to the test touches."""
+
+
+def _short(fault: Fault) -> str:
+    slot, page = fault.where.split()
+    walks = fault.kind == "walk"
+    assert slot == ("table" if walks else "data")
+    return f"{'w' + page if walks else fault.kind}.{fault.fsc:x}"
+
+
+def _mapped(guest: SelftestGuest) -> str:
+    leaf = guest.vm.pgt.get_leaf(DATA)
+    if not pte_valid(leaf.pte):
+        return "-"
+    prot = pte_prot(leaf.pte)
+    return f"{leaf.level}" + "".join(name for name in "RWX" if Prot[name] in prot)
+
+
+def _dirty(guest: SelftestGuest) -> str:
+    slots = {"d": DATA_SLOT, "t": TABLES_SLOT}
+    pages = [f"{name}{page}" for name, at in slots.items() for page in sorted(guest.dirty(at))]
+    return " ".join(pages)
 
 
 def _punch(
@@ -168,7 +201,7 @@ def _punch(
     start: HVA,
     size: int,
     backing: Backing,
-    userfaults: list[tuple[str, int, bool]],
+    userfaults: list[str],
     setup: Setup,
 ) -> None:
     """Give up what is behind a slot; with userfault, all of it is supplied when it is missed."""
@@ -180,7 +213,8 @@ def _punch(
 
     def handler(message: UserfaultMessage) -> None:
         assert not message.minor
-        userfaults.append((name, message.address - start, message.write))
+        page = (message.address - start) // backing.page_size
+        userfaults.append(f"{name}{page}{'w' * message.write}")
         for at in range(0, size, backing.page_size):
             host.userfault_copy(HVA(start + at), contents[at : at + backing.page_size])
 
