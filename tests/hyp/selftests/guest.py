@@ -160,6 +160,10 @@ class SelftestGuest:
         """Write 32-bit words as user space would."""
         self.vm.host.write(self.hva(ipa), struct.pack(f"<{len(words)}I", *words))
 
+    def write_u64(self, ipa: int, value: int) -> None:
+        """Write eight bytes as user space would."""
+        self.vm.host.write(self.hva(ipa), value.to_bytes(8, "little"))
+
     def read_u64(self, ipa: int) -> int:
         """Read eight bytes as user space would."""
         return int.from_bytes(self.vm.host.read(self.hva(ipa), 8), "little")
@@ -175,6 +179,7 @@ class SelftestGuest:
         *program: int,
         pages: Iterable[int] = (),
         blocks: Iterable[int] = (),
+        devices: Iterable[int] = (),
         tables_flags: MemoryRegionFlags = NO_FLAGS,
         tables_backing: Backing = BACKINGS["anonymous"],
     ) -> None:
@@ -184,7 +189,7 @@ class SelftestGuest:
         ----------
         program
             The code, at :data:`CODE`.
-        pages, blocks
+        pages, blocks, devices
             What stage 1 maps beside code, tables and :data:`UCALL`.
         tables_flags, tables_backing
             Of slot 1.
@@ -201,7 +206,7 @@ class SelftestGuest:
             *range(TABLES, TABLES + TABLES_SIZE, SIZE_4K),
             *pages,
         ]
-        self.image = tables.identity_map(TABLES, memory, [UCALL], blocks)
+        self.image = tables.identity_map(TABLES, memory, [UCALL, *devices], blocks)
         assert len(self.image) <= TABLES_SIZE
         self.vm.host.write(self.hva(TABLES), self.image)
         registers: tuple[SystemRegister, ...] = (
@@ -248,12 +253,12 @@ class SelftestGuest:
         return synced(exit_)
 
     def faults(self) -> list[Fault]:
-        """Return the stage-2 faults since the last time."""
+        """Return the stage-2 faults since the last time, without those of the calls."""
         found, self._faults = self._faults, []
         return found
 
     def _note(self, event: Event) -> None:
-        if isinstance(event, KvmGuestFault):
+        if isinstance(event, KvmGuestFault) and event.ipa != UCALL:
             self._faults.append(Fault(_kind(event), self._where(event.ipa), event.hsr & 0x3F))
 
     def _where(self, ipa: IPA) -> str:
@@ -261,7 +266,7 @@ class SelftestGuest:
             region = self.regions.get(number)
             if region is not None and 0 <= ipa - region.guest_phys_addr < region.memory_size:
                 return f"{name} {(ipa - region.guest_phys_addr) // SIZE_4K}"
-        return "ucall" if ipa == UCALL else f"{ipa:#x}"
+        return f"{ipa:#x}"
 
 
 def synced(exit_: Exit) -> int:

@@ -170,8 +170,8 @@ def run(setup: Setup, backing: Backing) -> Ran:
     return Ran(outcome, result, bool(guest.read_u64(pte) & AF))
 
 
-_CALLING: Final = ("ucall", "table 7", "table 8")
-"""What the guest's call to the test touches."""
+_CALLING: Final = ("table 7", "table 8")
+"""The tables that translate the address of the guest's call."""
 
 
 def _short(fault: Fault) -> str:
