@@ -137,9 +137,13 @@ class SelftestGuest:
         size: int,
         flags: MemoryRegionFlags = NO_FLAGS,
         backing: Backing = BACKINGS["anonymous"],
+        hva: HVA | None = None,
     ) -> HVA:
-        """Make a slot with memory of its own."""
-        hva = self.vm.host.mmap(size, backing.page_size, private=backing.private, thp=backing.thp)
+        """Make a slot, with memory of its own unless ``hva`` says where it is."""
+        if hva is None:
+            hva = self.vm.host.mmap(
+                size, backing.page_size, private=backing.private, thp=backing.thp
+            )
         self.regions[number] = MemoryRegion(number, flags, ipa, size, hva)
         self.vm.set_user_memory_region(self.regions[number])
         return hva
@@ -310,6 +314,22 @@ TOUCH: Final = (
 """A program that touches pages as the test says, and comes back after each round."""
 
 
+def start_touch(
+    guest: SelftestGuest,
+    vcpu: VCPU,
+    first: int,
+    count: int,
+    step: int = SIZE_4K,
+    *,
+    write: int | None = None,
+) -> None:
+    """Have a vCPU that runs :data:`TOUCH` read words, or write one to each place, when it runs."""
+    entry = CODE + (TOUCH_READ if write is None else TOUCH_WRITE)
+    if vcpu.mmio is None:
+        vcpu.set_one_reg(one_reg.PC, entry)
+    guest.set_x(vcpu, x1=first, x2=step, x3=count, x5=write or 0, x21=entry)
+
+
 def touch(
     guest: SelftestGuest,
     vcpu: VCPU,
@@ -319,10 +339,6 @@ def touch(
     *,
     write: int | None = None,
 ) -> None:
-    """Have a vCPU that runs :data:`TOUCH` read words, or write one to each place."""
-    routine = TOUCH_READ if write is None else TOUCH_WRITE
-    entry = CODE + routine
-    if vcpu.mmio is None:
-        vcpu.set_one_reg(one_reg.PC, entry)
-    guest.set_x(vcpu, x1=first, x2=step, x3=count, x5=write or 0, x21=entry)
+    """Have it do so now."""
+    start_touch(guest, vcpu, first, count, step, write=write)
     guest.sync(vcpu)

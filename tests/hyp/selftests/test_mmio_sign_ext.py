@@ -94,7 +94,7 @@ def test_load_from_a_device_is_swapped_and_then_extended(
     guest = device_guest(load.word, order, el0=el0)
     assert guest.vcpu.run(100) == Mmio(MMIO, bytes(load.len), load.len, False)
     guest.vcpu.set_mmio_data(load.data.to_bytes(load.len, "big" if order == "big" else "little"))
-    assert guest.vcpu.pc == CODE
+    assert int(guest.vcpu.pc) == CODE
     guest.sync()
     assert guest.x(guest.vcpu, 4) == load.expected
 
