@@ -47,7 +47,9 @@ def ttbr(base: IPA) -> TTBR0_EL1:
     return TTBR0_EL1(base)
 
 
-def identity_map(base: IPA, memory: Iterable[int], devices: Iterable[int] = ()) -> bytes:
+def identity_map(
+    base: IPA, memory: Iterable[int], devices: Iterable[int] = (), blocks: Iterable[int] = ()
+) -> bytes:
     """Return tables, to be placed at ``base``.
 
     Parameters
@@ -56,16 +58,19 @@ def identity_map(base: IPA, memory: Iterable[int], devices: Iterable[int] = ()) 
         Where they will lie; the first is of level 0.
     memory, devices
         The pages to map, by address, as normal and as Device memory.
+    blocks
+        The 2 MiB to map by one entry each, as normal memory.
     """
     tables = [[0] * ENTRIES]
-    leaves = [(page, _MEMORY) for page in memory] + [(page, _IO) for page in devices]
-    for page, attributes in leaves:
+    leaves = [(page, _MEMORY, 12) for page in memory] + [(page, _IO, 12) for page in devices]
+    leaves += [(block, _MEMORY.replace(TYPE=0), 21) for block in blocks]
+    for page, attributes, leaf_shift in leaves:
         table = tables[0]
-        for shift in (39, 30, 21):
+        for shift in range(39, leaf_shift, -9):
             index = page >> shift & (ENTRIES - 1)
             if not table[index]:
                 table[index] = base + len(tables) * PAGE_SIZE | TABLE
                 tables.append([0] * ENTRIES)
             table = tables[((table[index] & -PAGE_SIZE) - base) // PAGE_SIZE]
-        table[page >> 12 & (ENTRIES - 1)] = page | attributes
+        table[page >> leaf_shift & (ENTRIES - 1)] = page | attributes
     return b"".join(struct.pack(f"<{ENTRIES}Q", *table) for table in tables)

@@ -479,6 +479,11 @@ class ProcessingElement:
     # Services for the rest of the CPU
 
     @property
+    def leaving(self) -> bool:
+        """Whether the engine is to be left, for an exception that was met."""
+        return self._answered is not None or self._pending is not None
+
+    @property
     def external_aborts_to_el2(self) -> bool:
         """HCR_EL2.TEA."""
         return bool(self.registers.el2(HCR_EL2) & _TEA)

@@ -51,6 +51,8 @@ class Refill:
 
     def fill(self, va: VA, access: int, result: Any) -> bool:  # noqa: ANN401  # a C array
         """Answer the engine: fill in PA and permissions of the page ``va``, or refuse."""
+        if self._pe.leaving:  # DC ZVA asks again after a refusal
+            return False
         pc, pstate = self._state()
         privilege = privilege_of(pstate)
         need = NEEDS[access]
@@ -120,13 +122,14 @@ class Refill:
         """Return what the instruction at ``pc`` was doing, and the first byte that failed.
 
         With the fault, because the engine asks for an atomic access one permission at a time,
-        and the architecture for both at each stage.
+        and the architecture for both at each stage. The update of a descriptor comes before
+        stage 2 is asked about the data: its fault stays.
         """
         word = self._pe.word_at(pc)
         access = decode(word)
         write = need == WRITE
         if access is not None:
-            if access.kind is AccessKind.ATOMIC:
+            if access.kind is AccessKind.ATOMIC and not fault.update:
                 read_fault = self._mmu.probe(page, READ, privilege)
                 both = self._mmu.probe(page, READ | WRITE, privilege)
                 fault = both if isinstance(both, Fault) else fault

@@ -210,6 +210,23 @@ def test_update_of_a_table_that_stage_2_protects_is_a_fault_of_the_walk(
     assert (trap.esr, trap.hpfar) == (esr, descriptor >> 12 << 4)
 
 
+@pytest.mark.parametrize("word", [a64.ldr(1, 2), a64.str_(1, 2), LDADD])
+@pytest.mark.parametrize("data", [0, tables.S2_READ, tables.S2_READ | tables.S2_WRITE])
+def test_update_that_stage_2_refuses_comes_before_what_stage_2_says_of_the_data(
+    data: int, word: int
+) -> None:
+    va = 0x20_0000_0000
+    bare = first_stage(S1_RW)
+    bare.pe.write(TCR.replace(HA=1))
+    bare.map_va(va, DATA, S1_RW & ~AF)
+    bare.set_x(x2=va)
+    descriptor = bare.s1.address_of(va)
+    bare.s2.write(descriptor, bare.s2.read(descriptor) & ~tables.S2_WRITE)
+    bare.s2.write(DATA, bare.s2.read(DATA) & ~tables.S2_RW | data)
+    trap = bare.trap(word)
+    assert (trap.esr, trap.hpfar) == (0x9200_00CF, descriptor >> 12 << 4)
+
+
 # Atomic accesses need both permissions
 
 

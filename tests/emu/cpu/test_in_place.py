@@ -255,3 +255,34 @@ def test_a_program_by_hand(way: Callable[[Lazy], Outcome]) -> None:
     assert outcome.retired == 8
     assert outcome.registers[2] == 0
     assert (outcome.elr, outcome.traps[-1].spsr) == (CODE + 0x1010, EL1H)
+
+
+@pytest.mark.parametrize("word", [a64.str_(1, 2), DC.ZVA.word(2)], ids=["str", "dc zva"])
+def test_refused_access_enters_el2_once(word: int) -> None:
+    bare = Bare()
+    bare.set_x(x2=0x6000_0000)
+    entries: list[int] = []
+
+    def vector() -> bool:
+        entries.append(int(bare.pe.read(ESR_EL2)))
+        return False
+
+    bare.pe.el2_vector = vector
+    assert bare.run(word) is EL2Entry.TRAP
+    assert len(entries) == 1
+
+
+def test_zeroing_that_leaves_the_engine_is_repeated_as_a_whole() -> None:
+    bare = Bare()
+    bare.set_x(x2=0x6000_0000, x5=0)
+
+    def vector() -> bool:
+        if ESR_EL2(bare.pe.read(ESR_EL2)).EC == HVC:
+            return False
+        bare.map_ipa(0x6000_0000)
+        bare.pe.write_x(5, bare.pe.read_x(5) + 1)  # a changed register leaves the engine
+        return True
+
+    bare.pe.el2_vector = vector
+    bare.run(DC.ZVA.word(2), a64.add(6, 5, 0), a64.hvc(1))
+    assert (bare.x(5), bare.x(6), bare.pe.retired) == (1, 1, 3)
