@@ -1,0 +1,500 @@
+// The map: rows of equal size, one below the other; rows with nothing in them are folded.
+
+const ROW = 22; // pixels from row to row
+const BAR = 16; // of which are drawn
+const LEFT = 128; // for the addresses
+const RIGHT = 10;
+const LONGEST = 12e6; // pixels that a browser scrolls over
+const FINEST = 8; // pages in a row, at least
+const $ = (id) => document.getElementById(id);
+const view = $("view");
+const canvas = $("map");
+const context = canvas.getContext("2d");
+const limit = 2 ** (dump.ipaBits - 12);
+
+const COLOURS = {
+  size: [
+    ["4K page", "#0072b2"], ["2M block", "#e69f00"], ["1G block", "#cc79a7"], ["not a mapping", "#d43d2a"],
+  ],
+  perm: [
+    ["r--", "#56b4e9"], ["rw-", "#0072b2"], ["r-x", "#e69f00"], ["rwx", "#d55e00"], ["no read", "#8a8f98"],
+    ["not a mapping", "#d43d2a"],
+  ],
+  dirty: [["dirty", "#d55e00"], ["clean", "#009e73"], ["no dirty log", "#a3abb7"], ["not a mapping", "#d43d2a"]],
+};
+const PERMS = ["r--", "rw-", "r-x", "rwx"];
+const DIRTY = 0;
+
+let mode = "size";
+let rowPages = 512;
+let rows = []; // {first, count, top}: rows of the map by their number; count 0 is a fold
+let total = 0;
+let selected = -1;
+let css = {};
+
+// --- what a run's colour is ---
+
+function colourOf(run) {
+  const attr = dump.attrs[entries.attr[run]];
+  const table = COLOURS[mode];
+  if (attr.prot === "" || attr.kind === "reserved") return table.length - 1;
+  if (mode === "size") return 3 - attr.level;
+  if (mode === "perm") {
+    const known = PERMS.indexOf(attr.prot);
+    return known >= 0 ? known : attr.prot[0] !== "r" ? 4 : attr.prot[1] === "w" ? 3 : 2;
+  }
+  const slot = slotAt(entries.start[run]);
+  return slot && slot.dirty ? 1 : 2;
+}
+
+function overlap(start, end) {
+  let sum = 0;
+  for (let i = firstBehind(dirty, start); i < dirty.count && dirty.start[i] < end; i += 1) {
+    sum += Math.min(end, dirty.end[i]) - Math.max(start, dirty.start[i]);
+  }
+  return sum;
+}
+
+// --- rows ---
+
+function layOut() {
+  const parts = dump.slots.map((slot) => [slot.ipa, slot.ipa + slot.pages]);
+  for (let i = 0; i < entries.count; i += 1) parts.push([entries.start[i], entries.end[i]]);
+  parts.sort((a, b) => a[0] - b[0]);
+  rows = [];
+  total = 0;
+  let next = 0; // the first row that is not laid out
+  for (const [start, end] of parts) {
+    const first = Math.max(Math.floor(start / rowPages), next);
+    const behind = Math.ceil(end / rowPages);
+    if (behind <= first) continue;
+    if (first > next) { rows.push({ first: next, count: 0, behind: first, top: total }); total += ROW; }
+    const last = rows[rows.length - 1];
+    if (last && last.count && last.behind === first) {
+      last.count += behind - first;
+      last.behind = behind;
+    } else {
+      rows.push({ first, count: behind - first, behind, top: total });
+    }
+    total += (behind - first) * ROW;
+    next = behind;
+  }
+  const all = Math.ceil(limit / rowPages);
+  if (next < all) { rows.push({ first: next, count: 0, behind: all, top: total }); total += ROW; }
+  $("space").style.height = Math.max(total - canvas.clientHeight, 0) + "px";
+  $("scale").textContent = `${size(rowPages)} a row`;
+}
+
+function heightOf(pages) {
+  const keep = rowPages;
+  rowPages = pages;
+  layOut();
+  const height = total;
+  rowPages = keep;
+  return height;
+}
+
+function part(y) {
+  let low = 0;
+  let high = rows.length - 1;
+  while (low < high) {
+    const middle = (low + high + 1) >> 1;
+    if (rows[middle].top <= y) low = middle;
+    else high = middle - 1;
+  }
+  return rows[low];
+}
+
+function topOf(page) {
+  const row = Math.floor(page / rowPages);
+  const found = rows.find((each) => each.first <= row && row < each.behind);
+  return found.top + (found.count ? (row - found.first) * ROW : 0);
+}
+
+function pageAt(x, y) {
+  if (y < 0 || y >= total || x < LEFT || x >= LEFT + width()) return -1;
+  const found = part(y);
+  if (!found.count) return -1;
+  const row = found.first + Math.floor((y - found.top) / ROW);
+  const page = row * rowPages + Math.floor(((x - LEFT) / width()) * rowPages);
+  return page < limit ? page : -1;
+}
+
+function width() {
+  return Math.max(canvas.clientWidth - LEFT - RIGHT, 1);
+}
+
+// --- drawing ---
+
+let asked = false;
+function draw() {
+  if (asked) return;
+  asked = true;
+  requestAnimationFrame(() => { asked = false; paint(); });
+}
+
+function paint() {
+  const scale = window.devicePixelRatio || 1;
+  context.setTransform(scale, 0, 0, scale, 0, 0);
+  context.fillStyle = css.panel;
+  context.fillRect(0, 0, canvas.clientWidth, canvas.clientHeight);
+  context.font = "12px ui-monospace, monospace";
+  context.textBaseline = "middle";
+  const top = view.scrollTop;
+  const bottom = top + canvas.clientHeight;
+  if (!rows.length) return;
+  for (let i = rows.indexOf(part(top)); i < rows.length && rows[i].top < bottom; i += 1) {
+    const each = rows[i];
+    if (!each.count) { paintFold(each, each.top - top); continue; }
+    const from = Math.max(Math.floor((top - each.top) / ROW), 0);
+    const to = Math.min(each.count, Math.ceil((bottom - each.top) / ROW));
+    for (let row = from; row < to; row += 1) paintRow(each.first + row, each.top + row * ROW - top);
+  }
+}
+
+function paintFold(each, y) {
+  const pages = Math.min(each.behind * rowPages, limit) - each.first * rowPages;
+  context.strokeStyle = css.line;
+  context.setLineDash([3, 4]);
+  context.beginPath();
+  context.moveTo(LEFT, y + BAR / 2 + 2.5);
+  context.lineTo(LEFT + width(), y + BAR / 2 + 2.5);
+  context.stroke();
+  context.setLineDash([]);
+  const text = `  nothing for ${about(pages)}  `;
+  const middle = LEFT + width() / 2;
+  context.textAlign = "center";
+  context.fillStyle = css.panel;
+  const wide = context.measureText(text).width;
+  context.fillRect(middle - wide / 2, y, wide, ROW);
+  context.fillStyle = css.soft;
+  context.fillText(text, middle, y + BAR / 2 + 2);
+}
+
+function paintRow(row, y) {
+  const start = row * rowPages;
+  const end = Math.min(start + rowPages, limit);
+  const pixel = width() / rowPages;
+  const x = (page) => LEFT + (Math.min(Math.max(page, start), end) - start) * pixel;
+  context.textAlign = "right";
+  context.fillStyle = css.soft;
+  context.fillText(hex(start), LEFT - 12, y + BAR / 2 + 3);
+  context.fillStyle = css.hole;
+  context.fillRect(LEFT, y + 2, x(end) - LEFT, BAR);
+  for (const slot of dump.slots) {
+    if (slot.ipa >= end || slot.ipa + slot.pages <= start) continue;
+    context.fillStyle = css.slot;
+    context.fillRect(x(slot.ipa), y, x(slot.ipa + slot.pages) - x(slot.ipa), ROW);
+  }
+  paintRuns(start, end, y, pixel);
+  for (const slot of dump.slots) outline(slot, start, end, y, x);
+  if (selected >= start && selected < end) paintSelection(y, x);
+}
+
+function paintRuns(start, end, y, pixel) {
+  const table = COLOURS[mode];
+  const step = 1 / pixel; // pages of one pixel
+  for (let i = firstBehind(entries, start); i < entries.count && entries.start[i] < end;) {
+    const from = Math.max(entries.start[i], start);
+    const to = Math.min(entries.end[i], end);
+    const left = LEFT + (from - start) * pixel;
+    const wide = Math.max((to - from) * pixel, 1);
+    context.fillStyle = table[colourOf(i)][1];
+    context.fillRect(left, y + 2, wide, BAR);
+    const each = dump.attrs[entries.attr[i]].pages * pixel;
+    if (each >= 5) paintGrid(i, from, to, start, y, pixel);
+    // What shares this entry's last pixel would not be seen.
+    const next = firstBehind(entries, Math.max(to, from + step) - 1e-9);
+    i = next > i ? next : i + 1;
+  }
+  if (mode !== "dirty") return;
+  context.fillStyle = table[DIRTY][1];
+  for (let i = firstBehind(dirty, start); i < dirty.count && dirty.start[i] < end;) {
+    const from = Math.max(dirty.start[i], start);
+    const to = Math.min(dirty.end[i], end);
+    context.fillRect(LEFT + (from - start) * pixel, y + 2, Math.max((to - from) * pixel - (pixel >= 5 ? 1 : 0), 1), BAR);
+    const next = firstBehind(dirty, Math.max(to, from + step) - 1e-9);
+    i = next > i ? next : i + 1;
+  }
+}
+
+function paintGrid(run, from, to, start, y, pixel) {
+  const each = dump.attrs[entries.attr[run]].pages;
+  context.fillStyle = css.slot;
+  for (let page = from + each - ((from - entries.start[run]) % each); page <= to; page += each) {
+    context.fillRect(LEFT + (page - start) * pixel - 1, y + 2, 1, BAR);
+  }
+}
+
+function outline(slot, start, end, y, x) {
+  const behind = slot.ipa + slot.pages;
+  if (slot.ipa >= end || behind <= start) return;
+  const left = Math.round(x(slot.ipa)) + 0.5;
+  const right = Math.round(x(behind)) - 0.5;
+  context.strokeStyle = css.edge;
+  context.lineWidth = 1.5;
+  context.setLineDash(slot.readOnly ? [4, 3] : []);
+  context.beginPath();
+  if (slot.ipa >= start) { context.moveTo(left, y); context.lineTo(left, y + ROW); }
+  if (behind <= end) { context.moveTo(right, y); context.lineTo(right, y + ROW); }
+  // An edge is where the row above or below is not the slot's.
+  const upper = Math.min(behind, slot.ipa + rowPages);
+  if (upper > start) { context.moveTo(left, y + 0.5); context.lineTo(x(upper), y + 0.5); }
+  const lower = Math.max(slot.ipa, behind - rowPages);
+  if (lower < end) { context.moveTo(x(lower), y + ROW - 0.5); context.lineTo(right, y + ROW - 0.5); }
+  context.stroke();
+  context.setLineDash([]);
+  context.lineWidth = 1;
+}
+
+function paintSelection(y, x) {
+  const run = at(entries, selected);
+  const entry = run < 0 ? { page: selected, pages: 1 } : entryAt(run, selected);
+  const left = x(entry.page);
+  const wide = Math.max(x(entry.page + entry.pages) - left, 4);
+  context.strokeStyle = css.ink;
+  context.lineWidth = 3;
+  context.strokeRect(left - 1, y + 1, wide + 2, BAR + 2);
+  context.strokeStyle = css.panel;
+  context.lineWidth = 1;
+  context.strokeRect(left - 1, y + 1, wide + 2, BAR + 2);
+}
+
+// --- moving ---
+
+function fits(pages) {
+  return pages >= FINEST && pages <= limit && heightOf(pages) <= LONGEST;
+}
+
+function zoom(factor, x = LEFT, y = canvas.clientHeight / 2) {
+  const pages = rowPages * factor;
+  const page = pageAt(x, view.scrollTop + y);
+  const anchor = page >= 0 ? page : selected;
+  const old = anchor >= 0 ? topOf(anchor) - view.scrollTop : 0;
+  if (fits(pages)) rowPages = pages;
+  layOut();
+  if (anchor >= 0) view.scrollTop = topOf(anchor) - (old >= 0 && old < canvas.clientHeight ? old : y);
+  draw();
+}
+
+function fit() {
+  // The finest rows of which all can be seen.
+  let pages = limit;
+  while (fits(pages / 2) && heightOf(pages / 2) <= canvas.clientHeight) pages /= 2;
+  rowPages = pages;
+  layOut();
+  view.scrollTop = 0;
+  draw();
+}
+
+function select(page, { scroll = true } = {}) {
+  selected = page;
+  const list = $("entry");
+  list.replaceChildren();
+  for (const [name, text] of describe(page)) {
+    const term = document.createElement("dt");
+    const value = document.createElement("dd");
+    term.textContent = name;
+    value.textContent = text;
+    list.append(term, value);
+  }
+  if (scroll) reveal(page);
+  draw();
+}
+
+function reveal(page) {
+  const y = topOf(page);
+  if (y < view.scrollTop || y + ROW > view.scrollTop + canvas.clientHeight) {
+    view.scrollTop = y - canvas.clientHeight / 2;
+  }
+}
+
+function step(direction) {
+  if (!entries.count) return;
+  const run = selected < 0 ? -1 : at(entries, selected);
+  if (run >= 0) {
+    const entry = entryAt(run, selected);
+    const page = direction > 0 ? entry.page + entry.pages : entry.page - entry.pages;
+    if (page >= entries.start[run] && page < entries.end[run]) { select(page); return; }
+  }
+  const here = firstBehind(entries, Math.max(selected, 0));
+  const next = run >= 0 ? run + direction : direction > 0 ? here : here - 1;
+  if (next < 0 || next >= entries.count) return;
+  const each = dump.attrs[entries.attr[next]].pages;
+  select(direction > 0 ? entries.start[next] : entries.end[next] - each);
+}
+
+function goTo(text) {
+  const plain = text.trim().replace(/_/g, "");
+  if (!/^(0x)?[0-9a-f]{1,16}$/i.test(plain)) return "write an address such as 0x4008_0000";
+  const address = BigInt(/^0x/i.test(plain) ? plain : "0x" + plain);
+  if (address >= 1n << BigInt(dump.ipaBits)) return `beyond ${dump.ipaBits} bits`;
+  const page = Number(address >> 12n);
+  if (heightOf(rowPages) > LONGEST) fit();
+  layOut();
+  select(page);
+  view.scrollTop = topOf(page) - canvas.clientHeight / 2;
+  return at(entries, page) < 0 ? "not mapped" : "";
+}
+
+// --- the rest of the page ---
+
+function legend() {
+  const sums = COLOURS[mode].map(() => 0);
+  for (let i = 0; i < entries.count; i += 1) {
+    const pages = entries.end[i] - entries.start[i];
+    const marked = mode === "dirty" ? overlap(entries.start[i], entries.end[i]) : 0;
+    sums[colourOf(i)] += pages - marked;
+    if (marked) sums[DIRTY] += marked;
+  }
+  const items = COLOURS[mode].map(([name, colour], i) => [name, colour, sums[i]]).filter((item) => item[2]);
+  items.push(["slot, nothing mapped", css.slot, 0], ["no slot", css.hole, 0]);
+  $("legend").replaceChildren(...items.map(([name, colour, pages]) => {
+    const item = document.createElement("li");
+    const box = document.createElement("i");
+    const amount = document.createElement("span");
+    box.style.background = colour;
+    amount.textContent = pages ? size(pages) : "";
+    item.append(box, name, amount);
+    return item;
+  }));
+}
+
+function slots() {
+  $("slots").replaceChildren(...dump.slots.map((slot) => {
+    const item = document.createElement("li");
+    const button = document.createElement("button");
+    const more = document.createElement("small");
+    const written = slot.dirty ? slot.dirty.reduce((sum, one) => sum + one[1], 0) : 0;
+    button.textContent = `${slot.id}: ${hex(slot.ipa)}, ${size(slot.pages)}`;
+    more.textContent = [
+      slot.readOnly && "read-only",
+      slot.dirty && `${written ? size(written) : "nothing"} dirty`,
+    ].filter(Boolean).join(", ");
+    button.append(more);
+    button.addEventListener("click", () => { goTo(hex(slot.ipa)); view.focus(); });
+    item.append(button);
+    return item;
+  }));
+}
+
+function setMode(name) {
+  mode = name;
+  document.querySelector(`input[value="${name}"]`).checked = true;
+  legend();
+  draw();
+}
+
+function theme() {
+  const style = getComputedStyle(document.documentElement);
+  for (const name of ["panel", "ink", "soft", "line", "hole", "slot", "edge"]) {
+    css[name] = style.getPropertyValue(`--${name}`).trim();
+  }
+  legend();
+  draw();
+}
+
+function resize() {
+  const scale = window.devicePixelRatio || 1;
+  canvas.style.width = view.clientWidth + "px";
+  canvas.style.height = view.clientHeight + "px";
+  canvas.width = view.clientWidth * scale;
+  canvas.height = view.clientHeight * scale;
+  layOut();
+  draw();
+}
+
+function tip(event) {
+  const box = $("tip");
+  const page = pointed(event);
+  box.hidden = page < 0;
+  if (page < 0) return;
+  box.textContent = describe(page).map(([name, text]) => `${name.padEnd(8)}${text}`).join("\n");
+  const x = Math.min(event.clientX + 14, window.innerWidth - box.offsetWidth - 8);
+  const below = event.clientY + 18;
+  const y = below + box.offsetHeight > window.innerHeight ? event.clientY - box.offsetHeight - 10 : below;
+  box.style.left = x + "px";
+  box.style.top = y + "px";
+}
+
+function pointed(event) {
+  const box = canvas.getBoundingClientRect();
+  return pageAt(event.clientX - box.left, event.clientY - box.top + view.scrollTop);
+}
+
+let drag = null;
+view.addEventListener("pointerdown", (event) => {
+  if (event.button === 0 && event.target === canvas) drag = { y: event.clientY, top: view.scrollTop, moved: false };
+});
+window.addEventListener("pointermove", (event) => {
+  if (drag) {
+    const moved = event.clientY - drag.y;
+    if (Math.abs(moved) > 3) { drag.moved = true; view.classList.add("dragging"); }
+    if (drag.moved) view.scrollTop = drag.top - moved;
+  } else if (event.target === canvas) {
+    tip(event);
+  } else {
+    $("tip").hidden = true;
+  }
+});
+window.addEventListener("pointerup", (event) => {
+  if (drag && !drag.moved && event.target === canvas) {
+    const page = pointed(event);
+    if (page >= 0) select(page, { scroll: false });
+  }
+  drag = null;
+  view.classList.remove("dragging");
+});
+view.addEventListener("pointerleave", () => { $("tip").hidden = true; });
+view.addEventListener("scroll", () => { $("tip").hidden = true; draw(); });
+view.addEventListener("dblclick", (event) => {
+  const box = canvas.getBoundingClientRect();
+  zoom(1 / 2, event.clientX - box.left, event.clientY - box.top);
+});
+view.addEventListener("wheel", (event) => {
+  if (!event.ctrlKey && !event.metaKey) return;
+  event.preventDefault();
+  const box = canvas.getBoundingClientRect();
+  zoom(event.deltaY < 0 ? 1 / 2 : 2, event.clientX - box.left, event.clientY - box.top);
+}, { passive: false });
+$("in").addEventListener("click", () => zoom(1 / 2));
+$("out").addEventListener("click", () => zoom(2));
+$("fit").addEventListener("click", fit);
+$("modes").addEventListener("change", (event) => setMode(event.target.value));
+$("search").addEventListener("submit", (event) => {
+  event.preventDefault();
+  $("found").textContent = goTo($("address").value);
+});
+document.addEventListener("keydown", (event) => {
+  if (event.target === $("address")) {
+    if (event.key === "Escape") view.focus();
+    return;
+  }
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const modes = { 1: "size", 2: "perm", 3: "dirty" };
+  const keys = {
+    "+": () => zoom(1 / 2), "=": () => zoom(1 / 2), "-": () => zoom(2), 0: fit,
+    "/": () => { $("address").focus(); $("address").select(); },
+  };
+  const inMap = { ArrowRight: () => step(1), ArrowLeft: () => step(-1) };
+  const act = modes[event.key] ? () => setMode(modes[event.key])
+    : keys[event.key] || (document.activeElement === view && inMap[event.key]);
+  if (act) { event.preventDefault(); act(); }
+});
+window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", theme);
+new ResizeObserver(resize).observe(view);
+
+$("title").textContent = dump.guest ? `Stage-2 tables of ${dump.guest}` : "Stage-2 tables";
+document.title = $("title").textContent;
+$("facts").textContent = [
+  dump.guest && `${dump.end.replace(/_/g, " ")} after ${dump.instructions.toLocaleString("en")} instructions`,
+  `${dump.ipaBits} bits of addresses`,
+  `${dump.levels} levels`,
+  `${dump.tables.pa.length} tables`,
+  `${dump.entries.n.reduce((sum, n) => sum + n, 0).toLocaleString("en")} entries`,
+].filter(Boolean).join(" \u00b7 ");
+slots();
+theme();
+resize();
+fit();
+if (entries.count) select(entries.start[0], { scroll: false });
