@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lab.ptdump.dump import Dump
 
 EXIT_DIFFERENT = 1
+TREE_WIDTH = 200
 LINUX = ("6.13", "6.18", "6.19", "7.3")
 """The names in :data:`lab.ptdump.text.FORMS`, without loading them."""
 
@@ -74,7 +75,7 @@ def ptdump(
       stage2 ptdump hello
       stage2 ptdump huge --tree
       stage2 ptdump dirty_pattern --html dirty.html
-      stage2 ptdump dirty_pattern --max-insns 3000 --save a.json
+      stage2 ptdump dirty_pattern --max-insns 1500 --save a.json
       stage2 ptdump dirty_pattern --save b.json
       stage2 ptdump --diff a.json b.json
 
@@ -89,7 +90,9 @@ def ptdump(
             raise UserError(f"--diff compares two files; {source} is one too many")
         return _diff(*diff, as_json=as_json)
     if source is None:
-        raise UserError("name a guest or a dump, or give --diff two dumps; see stage2 ptdump --help")
+        raise UserError(
+            "name a guest or a dump, or give --diff two dumps; see stage2 ptdump --help"
+        )
     dump = _dump(source, run_options)
     if save is not None:
         from lab.ptdump import jsonfile  # noqa: PLC0415  # start-up time
@@ -116,9 +119,7 @@ def _dump(source: str, options: tuple[str, ...]) -> Dump:
     from lab.ptdump.reading import read_dump  # noqa: PLC0415
 
     name, vmm, end, instructions = after_run(source, options)
-    dump = read_dump(
-        vmm.vm, guest=name, end=end.reason.name.lower(), instructions=instructions
-    )
+    dump = read_dump(vmm.vm, guest=name, end=end.reason.name.lower(), instructions=instructions)
     # A ring names pages that no bitmap has. Harvesting protects pages, so it comes last.
     return dump.with_dirty({log.slot: log.bitmap for log in vmm.collect_dirty_pages()})
 
@@ -134,7 +135,10 @@ def _print(dump: Dump, linux: str, *, as_tree: bool, as_json: bool) -> None:
 
         from lab.ptdump.tree import tree  # noqa: PLC0415
 
-        Console(highlight=False, soft_wrap=True).print(tree(dump))
+        console = Console(highlight=False)
+        # A tree is cut at the edge; a terminal wraps.
+        console.width = max(console.width, TREE_WIDTH)
+        console.print(tree(dump))
     else:
         click.echo(page_tables(dump, linux), nl=False)
 

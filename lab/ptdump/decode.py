@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, IntEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from hyp.pte import (
     ANNOTATION,
     LAST_LEVEL,
     MIN_BLOCK_LEVEL,
+    PTE_ADDR,
     PTE_LOCKED,
     MemAttr,
     MemAttrFWB,
@@ -87,11 +89,22 @@ def attributes(run: Run, *, fwb: bool) -> Attributes:
     fwb
         Whether HCR_EL2.FWB is set.
     """
-    pte = Stage2Pte(run.pte)
+    return _attributes(word(run), run.level, fwb)
+
+
+def word(run: Run) -> int:
+    """Return what all entries of a run have in common: not the output address."""
+    return run.pte & ~PTE_ADDR if run.valid else run.pte
+
+
+# Thousands of runs have few different words.
+@lru_cache(maxsize=1024)
+def _attributes(common: int, level: int, fwb: bool) -> Attributes:
+    pte = Stage2Pte(common)
     if not pte_valid(pte):
         return _invalid(pte)
     return Attributes(
-        kind=_leaf_kind(pte, run.level),
+        kind=_leaf_kind(pte, level),
         prot=("r" if pte.S2AP_R else "-") + ("w" if pte.S2AP_W else "-") + _XN[int(pte.XN)],
         memory=_memory(int(pte.MemAttr), fwb=fwb),
         share=_name(pte.SH),

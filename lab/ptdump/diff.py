@@ -121,9 +121,7 @@ def compare(old: Dump, new: Dump) -> list[Difference]:
             continue
         last = found[-1] if found else None
         if last is not None and last.end == start and _goes_on(last, change, before, after):
-            found[-1] = Difference(
-                change, last.start, end, last.old, last.new, old.fwb, new.fwb
-            )
+            found[-1] = Difference(change, last.start, end, last.old, last.new, old.fwb, new.fwb)
         else:
             found.append(Difference(change, start, end, before, after, old.fwb, new.fwb))
     return found
@@ -176,7 +174,7 @@ def _cut(run: Run, start: IPA) -> Run:
     """Return a run as if it began at ``start``, where the other dump's entry may begin."""
     if not run.valid or start == run.ipa:
         return run._replace(ipa=start)
-    return Run(start, run.level, run.pte + (start - run.ipa), run.count)
+    return Run(start, run.level, run.pte + (start - run.ipa), run.length)
 
 
 def _change(old: Run, new: Run) -> Change | None:

@@ -45,19 +45,19 @@ class Run(NamedTuple):
         The level of the table.
     pte
         The first entry.
-    count
+    length
         How many there are.
     """
 
     ipa: IPA
     level: int
     pte: int
-    count: int
+    length: int
 
     @property
     def size(self) -> int:
         """What the entries cover, in bytes."""
-        return self.count << GRANULE_SHIFT[self.level]
+        return self.length << GRANULE_SHIFT[self.level]
 
     @property
     def end(self) -> IPA:
@@ -77,7 +77,7 @@ class Run(NamedTuple):
         """Yield each entry with the address that it translates."""
         granule = GRANULE[self.level]
         step = granule if self.valid else 0
-        for n in range(self.count):
+        for n in range(self.length):
             yield IPA(self.ipa + n * granule), self.pte + n * step
 
     def continues(self, pte: int) -> bool:

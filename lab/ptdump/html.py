@@ -8,8 +8,8 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from emu.arch.address import PAGE_SHIFT
-from hyp.pte import GRANULE, PTE_ADDR, pte_to_phys
-from lab.ptdump.decode import attributes
+from hyp.pte import GRANULE, pte_to_phys
+from lab.ptdump.decode import attributes, word
 
 if TYPE_CHECKING:
     from lab.ptdump.dump import Dump, Run
@@ -34,18 +34,18 @@ def as_data(dump: Dump) -> dict[str, Any]:
     ``ipa`` and ``pa`` are page numbers, ``n`` counts entries, ``attr`` is an index of ``attrs``.
     Empty entries are left out.
     """
-    attrs: dict[tuple[int, int], dict[str, Any]] = {}
-    columns: dict[str, list[int]] = {"ipa": [], "n": [], "attr": [], "pa": []}
+    attrs: list[dict[str, Any]] = []
     numbers: dict[tuple[int, int], int] = {}
+    columns: dict[str, list[int]] = {"ipa": [], "n": [], "attr": [], "pa": []}
     for run in dump.runs:
         if run.pte == 0:
             continue
-        key = (run.level, run.pte & ~PTE_ADDR if run.valid else run.pte)
-        if key not in attrs:
+        key = (run.level, word(run))
+        if key not in numbers:
             numbers[key] = len(attrs)
-            attrs[key] = _attributes(run, key[1], dump)
+            attrs.append(_attributes(run, dump))
         columns["ipa"].append(run.ipa >> PAGE_SHIFT)
-        columns["n"].append(run.count)
+        columns["n"].append(run.length)
         columns["attr"].append(numbers[key])
         columns["pa"].append(pte_to_phys(run.pte) >> PAGE_SHIFT if run.valid else 0)
     return {
@@ -54,7 +54,7 @@ def as_data(dump: Dump) -> dict[str, Any]:
         "instructions": dump.instructions,
         "ipaBits": dump.ipa_bits,
         "levels": dump.levels,
-        "attrs": list(attrs.values()),
+        "attrs": attrs,
         "entries": columns,
         "tables": {
             "ipa": [table.ipa >> PAGE_SHIFT for table in dump.tables],
@@ -76,12 +76,12 @@ def as_data(dump: Dump) -> dict[str, Any]:
     }
 
 
-def _attributes(run: Run, word: int, dump: Dump) -> dict[str, Any]:
+def _attributes(run: Run, dump: Dump) -> dict[str, Any]:
     found = attributes(run, fwb=dump.fwb)
     return {
         "level": run.level,
         "pages": GRANULE[run.level] >> PAGE_SHIFT,
-        "word": f"{word:#x}",
+        "word": f"{word(run):#x}",
         "kind": found.kind.value,
         "prot": found.prot,
         "memory": found.memory,

@@ -100,7 +100,7 @@ def _entry(run: Run, dump: Dump) -> dict[str, Any]:
         "ipa": run.ipa,
         "size": run.size,
         "level": run.level,
-        "count": run.count,
+        "count": run.length,
         "pte": run.pte,
         "kind": found.kind.value,
     }
@@ -182,8 +182,8 @@ def _check(dump: Dump) -> None:
         if not dump.start_level <= table.level <= LAST_LEVEL:
             raise ValueError(f"no table has level {table.level}")
     for run in dump.runs:
-        if not dump.start_level <= run.level <= LAST_LEVEL or not run.count:
-            raise ValueError(f"no {run.count} entries of level {run.level} are at {run.ipa:#x}")
+        if not dump.start_level <= run.level <= LAST_LEVEL or not run.length:
+            raise ValueError(f"no {run.length} entries of level {run.level} are at {run.ipa:#x}")
         if run.ipa % GRANULE[run.level]:
             raise ValueError(f"{run.ipa:#x} is not aligned to level {run.level}")
     first, last = dump.runs[0], dump.runs[-1]

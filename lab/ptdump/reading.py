@@ -75,7 +75,7 @@ class _Reader:
         del end
         if ptep == self._next_ptep and self.runs[-1].continues(old):
             run = self.runs[-1]
-            self.runs[-1] = run._replace(count=run.count + 1)
+            self.runs[-1] = run._replace(length=run.length + 1)
         else:
             self.runs.append(Run(IPA(addr), level, old, 1))
         self._next_ptep = ptep + 8

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 from rich.tree import Tree
@@ -14,9 +14,12 @@ from lab.sizes import format_address, format_size
 
 if TYPE_CHECKING:
     from lab.ptdump.decode import Attributes
-    from lab.ptdump.dump import Dump, Run
+    from lab.ptdump.dump import Dump, Run, SlotInfo
 
-_STYLES = {
+INNER: Final = "inner shareable"
+"""What KVM gives every leaf; only others are worth a word."""
+
+_STYLES: Final = {
     Kind.EMPTY: "dim",
     Kind.LOCKED: "red",
     Kind.ANNOTATED: "yellow",
@@ -26,7 +29,7 @@ _STYLES = {
 
 def tree(dump: Dump) -> Tree:
     """Return the tables as a tree; entries that are alike share a line."""
-    root = Tree(Text(header(dump), "bold"))
+    root = Tree(Text("\n".join([header(dump), *map(_slot, dump.slots)]), "bold"))
     tables: dict[int, Tree] = {dump.start_level - 1: root}
     for node in dump.in_order():
         if isinstance(node, Table):
@@ -45,6 +48,15 @@ def header(dump: Dump) -> str:
     )
 
 
+def _slot(slot: SlotInfo) -> str:
+    parts = [f"slot {slot.id}: {format_address(slot.base)}, {format_size(slot.size)}"]
+    if slot.read_only:
+        parts.append("read-only")
+    if slot.dirty is not None:
+        parts.append(f"{format_size(sum(part.size for part in slot.dirty))} dirty")
+    return ", ".join(parts)
+
+
 def _table(table: Table) -> Text:
     return Text.assemble(
         f"L{table.level} table ",
@@ -55,7 +67,7 @@ def _table(table: Table) -> Text:
 
 def _run(run: Run, dump: Dump) -> Text:
     found = attributes(run, fwb=dump.fwb)
-    times = f"{run.count} x " if run.count > 1 else ""
+    times = f"{run.length} x " if run.length > 1 else ""
     start = f"L{run.level} {format_address(run.ipa)}  {times}{format_size(GRANULE[run.level])} "
     if not run.valid:
         return Text(start + (found.annotation or found.kind.value), _STYLES[found.kind])
@@ -66,7 +78,9 @@ def _run(run: Run, dump: Dump) -> Text:
 
 
 def _fields(found: Attributes) -> str:
-    parts = [found.prot, found.memory, found.share]
+    parts = [found.prot, found.memory]
+    if found.share != INNER:
+        parts.append(found.share)
     if not found.af:
         parts.append("old")
     if found.sw:

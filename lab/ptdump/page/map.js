@@ -2,8 +2,9 @@
 
 const ROW = 22; // pixels from row to row
 const BAR = 16; // of which are drawn
+const GAP = (ROW - BAR) / 2;
 const LEFT = 128; // for the addresses
-const RIGHT = 10;
+const RIGHT = 84; // for the slots
 const LONGEST = 12e6; // pixels that a browser scrolls over
 const FINEST = 8; // pages in a row, at least
 const $ = (id) => document.getElementById(id);
@@ -57,30 +58,49 @@ function overlap(start, end) {
 
 // --- rows ---
 
+// What must be seen: all that is mapped, and the ends of slots, joined where they touch.
+const parts = (() => {
+  const all = dump.slots.flatMap((slot) => {
+    const behind = slot.ipa + slot.pages;
+    return [[slot.ipa, slot.ipa + 1], [behind - 1, behind]];
+  });
+  for (let i = 0; i < entries.count; i += 1) all.push([entries.start[i], entries.end[i]]);
+  all.sort((a, b) => a[0] - b[0]);
+  const joined = [];
+  for (const [start, end] of all) {
+    const last = joined[joined.length - 1];
+    if (last && start <= last[1]) last[1] = Math.max(last[1], end);
+    else joined.push([start, end]);
+  }
+  return joined;
+})();
+
 function layOut() {
-  const parts = dump.slots.map((slot) => [slot.ipa, slot.ipa + slot.pages]);
-  for (let i = 0; i < entries.count; i += 1) parts.push([entries.start[i], entries.end[i]]);
-  parts.sort((a, b) => a[0] - b[0]);
   rows = [];
   total = 0;
   let next = 0; // the first row that is not laid out
+  const add = (first, behind, folded) => {
+    const last = rows[rows.length - 1];
+    // A fold of one row would save nothing.
+    const count = folded && behind - first > 1 ? 0 : behind - first;
+    if (last && last.count && count) {
+      last.count += count;
+      last.behind = behind;
+    } else {
+      rows.push({ first, count, behind, top: total });
+    }
+    total += (count || 1) * ROW;
+    next = behind;
+  };
   for (const [start, end] of parts) {
     const first = Math.max(Math.floor(start / rowPages), next);
     const behind = Math.ceil(end / rowPages);
     if (behind <= first) continue;
-    if (first > next) { rows.push({ first: next, count: 0, behind: first, top: total }); total += ROW; }
-    const last = rows[rows.length - 1];
-    if (last && last.count && last.behind === first) {
-      last.count += behind - first;
-      last.behind = behind;
-    } else {
-      rows.push({ first, count: behind - first, behind, top: total });
-    }
-    total += (behind - first) * ROW;
-    next = behind;
+    if (first > next) add(next, first, true);
+    add(first, behind, false);
   }
   const all = Math.ceil(limit / rowPages);
-  if (next < all) { rows.push({ first: next, count: 0, behind: all, top: total }); total += ROW; }
+  if (next < all) add(next, all, true);
   $("space").style.height = Math.max(total - canvas.clientHeight, 0) + "px";
   $("scale").textContent = `${size(rowPages)} a row`;
 }
@@ -153,22 +173,38 @@ function paint() {
 }
 
 function paintFold(each, y) {
-  const pages = Math.min(each.behind * rowPages, limit) - each.first * rowPages;
-  context.strokeStyle = css.line;
+  const start = each.first * rowPages;
+  const pages = Math.min(each.behind * rowPages, limit) - start;
+  const slot = dump.slots.find((one) => one.ipa <= start && start < one.ipa + one.pages);
+  if (slot) {
+    context.fillStyle = css.slot;
+    context.fillRect(LEFT, y, width(), ROW);
+    context.strokeStyle = css.edge;
+    context.setLineDash(slot.readOnly ? [4, 3] : []);
+    context.lineWidth = 1.5;
+    context.beginPath();
+    context.moveTo(LEFT + 0.5, y);
+    context.lineTo(LEFT + 0.5, y + ROW);
+    context.moveTo(LEFT + width() - 0.5, y);
+    context.lineTo(LEFT + width() - 0.5, y + ROW);
+    context.stroke();
+    context.lineWidth = 1;
+  }
+  context.strokeStyle = css.fold;
   context.setLineDash([3, 4]);
   context.beginPath();
-  context.moveTo(LEFT, y + BAR / 2 + 2.5);
-  context.lineTo(LEFT + width(), y + BAR / 2 + 2.5);
+  context.moveTo(LEFT + 8, y + ROW / 2 - 0.5);
+  context.lineTo(LEFT + width() - 8, y + ROW / 2 - 0.5);
   context.stroke();
   context.setLineDash([]);
-  const text = `  nothing for ${about(pages)}  `;
+  const text = `  nothing mapped for ${about(pages)}  `;
   const middle = LEFT + width() / 2;
   context.textAlign = "center";
-  context.fillStyle = css.panel;
+  context.fillStyle = slot ? css.slot : css.panel;
   const wide = context.measureText(text).width;
-  context.fillRect(middle - wide / 2, y, wide, ROW);
+  context.fillRect(middle - wide / 2, y + 1, wide, ROW - 2);
   context.fillStyle = css.soft;
-  context.fillText(text, middle, y + BAR / 2 + 2);
+  context.fillText(text, middle, y + ROW / 2);
 }
 
 function paintRow(row, y) {
@@ -178,13 +214,17 @@ function paintRow(row, y) {
   const x = (page) => LEFT + (Math.min(Math.max(page, start), end) - start) * pixel;
   context.textAlign = "right";
   context.fillStyle = css.soft;
-  context.fillText(hex(start), LEFT - 12, y + BAR / 2 + 3);
+  context.fillText(hex(start), LEFT - 12, y + ROW / 2);
   context.fillStyle = css.hole;
-  context.fillRect(LEFT, y + 2, x(end) - LEFT, BAR);
+  context.fillRect(LEFT, y + GAP, x(end) - LEFT, BAR);
   for (const slot of dump.slots) {
     if (slot.ipa >= end || slot.ipa + slot.pages <= start) continue;
     context.fillStyle = css.slot;
     context.fillRect(x(slot.ipa), y, x(slot.ipa + slot.pages) - x(slot.ipa), ROW);
+    if (slot.ipa < start) continue;
+    context.fillStyle = css.ink;
+    context.textAlign = "left";
+    context.fillText(`slot ${slot.id}${slot.readOnly ? " ro" : ""}`, LEFT + width() + 8, y + ROW / 2);
   }
   paintRuns(start, end, y, pixel);
   for (const slot of dump.slots) outline(slot, start, end, y, x);
@@ -193,27 +233,23 @@ function paintRow(row, y) {
 
 function paintRuns(start, end, y, pixel) {
   const table = COLOURS[mode];
-  const step = 1 / pixel; // pages of one pixel
-  for (let i = firstBehind(entries, start); i < entries.count && entries.start[i] < end;) {
-    const from = Math.max(entries.start[i], start);
-    const to = Math.min(entries.end[i], end);
-    const left = LEFT + (from - start) * pixel;
-    const wide = Math.max((to - from) * pixel, 1);
-    context.fillStyle = table[colourOf(i)][1];
-    context.fillRect(left, y + 2, wide, BAR);
-    const each = dump.attrs[entries.attr[i]].pages * pixel;
-    if (each >= 5) paintGrid(i, from, to, start, y, pixel);
-    // What shares this entry's last pixel would not be seen.
-    const next = firstBehind(entries, Math.max(to, from + step) - 1e-9);
-    i = next > i ? next : i + 1;
+  paintRanges(entries, start, end, y, pixel, (run) => table[colourOf(run)][1]);
+  if (mode === "dirty") paintRanges(dirty, start, end, y, pixel, () => table[DIRTY][1]);
+  for (let i = firstBehind(entries, start); i < entries.count && entries.start[i] < end; i += 1) {
+    // Where this entry is too small for a grid, larger ones are not worth the search.
+    if (dump.attrs[entries.attr[i]].pages * pixel < 5) return;
+    paintGrid(i, Math.max(entries.start[i], start), Math.min(entries.end[i], end), start, y, pixel);
   }
-  if (mode !== "dirty") return;
-  context.fillStyle = table[DIRTY][1];
-  for (let i = firstBehind(dirty, start); i < dirty.count && dirty.start[i] < end;) {
-    const from = Math.max(dirty.start[i], start);
-    const to = Math.min(dirty.end[i], end);
-    context.fillRect(LEFT + (from - start) * pixel, y + 2, Math.max((to - from) * pixel - (pixel >= 5 ? 1 : 0), 1), BAR);
-    const next = firstBehind(dirty, Math.max(to, from + step) - 1e-9);
+}
+
+function paintRanges(ranges, start, end, y, pixel, colour) {
+  for (let i = firstBehind(ranges, start); i < ranges.count && ranges.start[i] < end;) {
+    const from = Math.max(ranges.start[i], start);
+    const to = Math.min(ranges.end[i], end);
+    context.fillStyle = colour(i);
+    context.fillRect(LEFT + (from - start) * pixel, y + GAP, Math.max((to - from) * pixel, 1), BAR);
+    // What shares this one's last pixel would not be seen.
+    const next = firstBehind(ranges, Math.max(to, from + 1 / pixel) - 1e-9);
     i = next > i ? next : i + 1;
   }
 }
@@ -222,7 +258,7 @@ function paintGrid(run, from, to, start, y, pixel) {
   const each = dump.attrs[entries.attr[run]].pages;
   context.fillStyle = css.slot;
   for (let page = from + each - ((from - entries.start[run]) % each); page <= to; page += each) {
-    context.fillRect(LEFT + (page - start) * pixel - 1, y + 2, 1, BAR);
+    context.fillRect(LEFT + (page - start) * pixel - 1, y + GAP, 1, BAR);
   }
 }
 
@@ -235,8 +271,10 @@ function outline(slot, start, end, y, x) {
   context.lineWidth = 1.5;
   context.setLineDash(slot.readOnly ? [4, 3] : []);
   context.beginPath();
-  if (slot.ipa >= start) { context.moveTo(left, y); context.lineTo(left, y + ROW); }
-  if (behind <= end) { context.moveTo(right, y); context.lineTo(right, y + ROW); }
+  context.moveTo(left, y);
+  context.lineTo(left, y + ROW);
+  context.moveTo(right, y);
+  context.lineTo(right, y + ROW);
   // An edge is where the row above or below is not the slot's.
   const upper = Math.min(behind, slot.ipa + rowPages);
   if (upper > start) { context.moveTo(left, y + 0.5); context.lineTo(x(upper), y + 0.5); }
@@ -354,7 +392,7 @@ function legend() {
     const box = document.createElement("i");
     const amount = document.createElement("span");
     box.style.background = colour;
-    amount.textContent = pages ? size(pages) : "";
+    amount.textContent = pages ? about(pages) : "";
     item.append(box, name, amount);
     return item;
   }));
@@ -369,7 +407,7 @@ function slots() {
     button.textContent = `${slot.id}: ${hex(slot.ipa)}, ${size(slot.pages)}`;
     more.textContent = [
       slot.readOnly && "read-only",
-      slot.dirty && `${written ? size(written) : "nothing"} dirty`,
+      slot.dirty && `${written ? about(written) : "nothing"} dirty`,
     ].filter(Boolean).join(", ");
     button.append(more);
     button.addEventListener("click", () => { goTo(hex(slot.ipa)); view.focus(); });
@@ -387,7 +425,7 @@ function setMode(name) {
 
 function theme() {
   const style = getComputedStyle(document.documentElement);
-  for (const name of ["panel", "ink", "soft", "line", "hole", "slot", "edge"]) {
+  for (const name of ["panel", "ink", "soft", "line", "hole", "slot", "edge", "fold"]) {
     css[name] = style.getPropertyValue(`--${name}`).trim();
   }
   legend();
