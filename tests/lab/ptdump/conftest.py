@@ -12,9 +12,12 @@ from hyp.errors import Errno
 from hyp.memcache import MemoryCache
 from hyp.pte import Prot
 from hyp.vm import VM
+from lab.ptdump import read_dump
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from lab.ptdump import Dump
 
 R, RW, RX, RWX = Prot.R, Prot.R | Prot.W, Prot.R | Prot.X, Prot.R | Prot.W | Prot.X
 
@@ -54,6 +57,17 @@ def make_tables() -> Callable[[int], Tables]:
 @pytest.fixture
 def mixed(tables: Tables) -> Tables:
     """Return a VM with an entry of every sort."""
+    return fill(tables)
+
+
+@pytest.fixture(scope="session")
+def mixed_dump() -> Dump:
+    """Return the dump of such a VM."""
+    return read_dump(fill(Tables()).vm, guest="by hand", end="power_off", instructions=1234)
+
+
+def fill(tables: Tables) -> Tables:
+    """Make an entry of every sort."""
     tables.map(0x4000_0000, 0x2000, 0x9_0000_0000, RWX)
     tables.map(0x4000_2000, 0x1000, 0x9_0000_2000, R)
     tables.map(0x4000_3000, 0x1000, 0x9_1000_0000, RX)

@@ -6,19 +6,18 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from emu.arch.address import IPA
 from hyp.pte import GRANULE
-from lab.ptdump import Dump, Extent, SlotInfo, read_dump
+from lab.ptdump import Dump, Extent, SlotInfo
 from lab.ptdump.html import as_data, page
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from tests.lab.ptdump.conftest import Tables
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 SLOTS = (
@@ -27,12 +26,10 @@ SLOTS = (
 )
 
 
-def dump_of(tables: Tables, guest: str = "by hand") -> Dump:
-    dump = read_dump(tables.vm, guest=guest, end="power_off", instructions=1234)
-    return Dump(
-        guest=dump.guest, end=dump.end, instructions=dump.instructions, ipa_bits=dump.ipa_bits,
-        start_level=dump.start_level, fwb=dump.fwb, tables=dump.tables, runs=dump.runs, slots=SLOTS,
-    )  # fmt: skip
+@pytest.fixture(scope="module")
+def dump(mixed_dump: Dump) -> Dump:
+    """Return a dump with slots."""
+    return replace(mixed_dump, slots=SLOTS)
 
 
 def data_of(text: str) -> Any:  # noqa: ANN401  # JSON
@@ -40,8 +37,7 @@ def data_of(text: str) -> Any:  # noqa: ANN401  # JSON
     return json.loads(data)
 
 
-def test_every_entry_can_be_read_off_the_page(mixed: Tables) -> None:
-    dump = dump_of(mixed)
+def test_every_entry_can_be_read_off_the_page(dump: Dump) -> None:
     data = data_of(page(dump))
     columns = data["entries"]
     found = {}
@@ -59,8 +55,7 @@ def test_every_entry_can_be_read_off_the_page(mixed: Tables) -> None:
     ]
 
 
-def test_tables_slots_and_dirty_pages_are_on_the_page(mixed: Tables) -> None:
-    dump = dump_of(mixed)
+def test_tables_slots_and_dirty_pages_are_on_the_page(dump: Dump) -> None:
     data = data_of(page(dump))
     assert list(zip(*data["tables"].values(), strict=True)) == [
         (table.ipa >> 12, table.level, table.pa >> 12) for table in dump.tables
@@ -72,34 +67,35 @@ def test_tables_slots_and_dirty_pages_are_on_the_page(mixed: Tables) -> None:
     assert (data["ipaBits"], data["levels"], data["instructions"]) == (40, 3, 1234)
 
 
-def test_page_loads_nothing(mixed: Tables) -> None:
-    text = page(dump_of(mixed))
+def test_page_loads_nothing(dump: Dump) -> None:
+    text = page(dump)
     assert not re.search(r"https?:|//[a-z]|\bsrc=|@import|url\(|<link|fetch\(|import\(", text)
     assert "default-src 'none'" in text
 
 
-def test_name_of_a_guest_cannot_end_the_data(mixed: Tables) -> None:
-    dump = dump_of(mixed, guest="</script><script>alert(1)</script>$data")
+def test_name_of_a_guest_cannot_end_the_data(dump: Dump) -> None:
+    dump = replace(dump, guest="</script><script>alert(1)</script>$data")
     text = page(dump)
     assert "alert(1)</script>" not in text
     assert data_of(text) == json.loads(json.dumps(as_data(dump)))
 
 
-def test_no_placeholder_is_left(mixed: Tables) -> None:
-    assert not re.search(r"\$(style|model|script|data)\b", page(dump_of(mixed)))
+def test_no_placeholder_is_left(dump: Dump) -> None:
+    assert not re.search(r"\$(style|model|script|data)\b", page(dump))
 
 
 @pytest.mark.apt
 @pytest.mark.skipif(BROWSER is None, reason="no chromium")
-def test_browser_shows_legend_slots_and_the_first_entry(mixed: Tables, tmp_path: Path) -> None:
+def test_browser_shows_legend_slots_and_the_first_entry(dump: Dump, tmp_path: Path) -> None:
     assert BROWSER is not None
     file = tmp_path / "map.html"
-    file.write_text(page(dump_of(mixed)), encoding="utf-8")
+    file.write_text(page(dump), encoding="utf-8")
     shown = subprocess.run(
         [
             BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
             "--no-first-run", "--disable-background-networking", "--disable-component-update",
-            "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", file.as_uri(),
+            "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom",
+            file.as_uri(),
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

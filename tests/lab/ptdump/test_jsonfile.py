@@ -8,29 +8,27 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lab.errors import UserError
-from lab.ptdump import jsonfile, read_dump
+from lab.ptdump import jsonfile
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.lab.ptdump.conftest import Tables
+    from lab.ptdump import Dump
 
 
-def test_dump_that_was_read_again_is_the_same(mixed: Tables, tmp_path: Path) -> None:
-    dump = read_dump(mixed.vm, guest="by hand", end="power_off", instructions=7)
+def test_dump_that_was_read_again_is_the_same(mixed_dump: Dump, tmp_path: Path) -> None:
     file = tmp_path / "dump.json"
-    file.write_text(jsonfile.text(dump))
-    assert jsonfile.read(file) == dump
+    file.write_text(jsonfile.text(mixed_dump))
+    assert jsonfile.read(file) == mixed_dump
     assert jsonfile.text(jsonfile.read(file)) == file.read_text()
 
 
-def test_text_is_the_json_of_the_dictionary(mixed: Tables) -> None:
-    dump = read_dump(mixed.vm)
-    assert json.loads(jsonfile.text(dump)) == jsonfile.as_dict(dump)
+def test_text_is_the_json_of_the_dictionary(mixed_dump: Dump) -> None:
+    assert json.loads(jsonfile.text(mixed_dump)) == jsonfile.as_dict(mixed_dump)
 
 
-def test_entries_are_decoded(mixed: Tables) -> None:
-    content = jsonfile.as_dict(read_dump(mixed.vm))
+def test_entries_are_decoded(mixed_dump: Dump) -> None:
+    content = jsonfile.as_dict(mixed_dump)
     assert (content["format"], content["version"]) == ("stage2 ptdump", 1)
     assert (content["ipa_range"], content["stage2_levels"]) == (40, 3)
     entries = {entry["ipa"]: entry for entry in content["entries"]}
@@ -96,9 +94,9 @@ def damage(content: dict[str, Any], path: str, value: object) -> None:
     ],
 )
 def test_damaged_dump_names_the_damage(
-    mixed: Tables, tmp_path: Path, path: str, value: object, said: str
+    mixed_dump: Dump, tmp_path: Path, path: str, value: object, said: str
 ) -> None:
-    content = jsonfile.as_dict(read_dump(mixed.vm))
+    content = jsonfile.as_dict(mixed_dump)
     damage(content, path, value)
     file = tmp_path / "bad.json"
     file.write_text(json.dumps(content))
