@@ -4,7 +4,7 @@ const ROW = 22; // pixels from row to row
 const BAR = 16; // of which are drawn
 const GAP = (ROW - BAR) / 2;
 const LEFT = 128; // for the addresses
-const RIGHT = 84; // for the slots
+const RIGHT = 104; // for the slots
 const LONGEST = 12e6; // pixels that a browser scrolls over
 const FINEST = 8; // pages in a row, at least
 const $ = (id) => document.getElementById(id);
@@ -217,14 +217,17 @@ function paintRow(row, y) {
   context.fillText(hex(start), LEFT - 12, y + ROW / 2);
   context.fillStyle = css.hole;
   context.fillRect(LEFT, y + GAP, x(end) - LEFT, BAR);
+  const names = [];
   for (const slot of dump.slots) {
     if (slot.ipa >= end || slot.ipa + slot.pages <= start) continue;
     context.fillStyle = css.slot;
     context.fillRect(x(slot.ipa), y, x(slot.ipa + slot.pages) - x(slot.ipa), ROW);
-    if (slot.ipa < start) continue;
+    if (slot.ipa >= start) names.push(`${slot.id}${slot.readOnly ? " ro" : ""}`);
+  }
+  if (names.length) {
     context.fillStyle = css.ink;
     context.textAlign = "left";
-    context.fillText(`slot ${slot.id}${slot.readOnly ? " ro" : ""}`, LEFT + width() + 8, y + ROW / 2);
+    context.fillText(`slot ${names.join(", ")}`, LEFT + width() + 8, y + ROW / 2);
   }
   paintRuns(start, end, y, pixel);
   for (const slot of dump.slots) outline(slot, start, end, y, x);
@@ -528,10 +531,11 @@ $("facts").textContent = [
   dump.guest && `${dump.end.replace(/_/g, " ")} after ${dump.instructions.toLocaleString("en")} instructions`,
   `${dump.ipaBits} bits of addresses`,
   `${dump.levels} levels`,
-  `${dump.tables.pa.length} tables`,
+  `${dump.tables.pa.length} table${dump.tables.pa.length > 1 ? "s" : ""}`,
   `${dump.entries.n.reduce((sum, n) => sum + n, 0).toLocaleString("en")} entries`,
 ].filter(Boolean).join(" \u00b7 ");
-slots();
+if (dump.slots.length) slots();
+else $("slots").textContent = "none";
 theme();
 resize();
 fit();
