@@ -88,6 +88,7 @@ def damage(content: dict[str, Any], path: str, value: object) -> None:
         ("entries.0", 1, "not subscriptable"),
         ("entries.0.count", 0, "no 0 entries of level 1"),
         ("entries.1.ipa", 0x3FFF_F000, "no entry is at 0x40000000"),
+        ("entries.1.ipa", 0x4000_1000, "no entry is at 0x40000000"),
         ("entries.1.ipa", 0x4000_0001, "0x40000001 is not aligned to level 3"),
         ("entries.1.pte", 1 << 64, "pte is a number of 64 bits"),
         ("slots", None, "not iterable"),
