@@ -18,10 +18,8 @@ if TYPE_CHECKING:
 def page(dump: Dump) -> str:
     """Return the HTML of a page that shows a dump."""
     parts = resources.files(__package__) / "page"
-    texts = {
-        name: (parts / file).read_text(encoding="utf-8")
-        for name, file in (("style", "map.css"), ("model", "model.js"), ("script", "map.js"))
-    }
+    files = {"style": "map.css", "model": "model.js", "map": "map.js", "controls": "controls.js"}
+    texts = {name: (parts / file).read_text(encoding="utf-8") for name, file in files.items()}
     template = Template((parts / "page.html").read_text(encoding="utf-8"))
     # "<" would let a guest's name end the element that holds the data.
     data = json.dumps(as_data(dump), separators=(",", ":")).replace("<", "\\u003c")

@@ -81,7 +81,7 @@ def test_name_of_a_guest_cannot_end_the_data(dump: Dump) -> None:
 
 
 def test_no_placeholder_is_left(dump: Dump) -> None:
-    assert not re.search(r"\$(style|model|script|data)\b", page(dump))
+    assert not re.search(r"\$(style|model|map|controls|data)\b", page(dump))
 
 
 @pytest.mark.apt
