@@ -130,14 +130,25 @@ class Vmm:
         Ctrl-C ends the run, not the process: the result says so.
         """
         started = time.perf_counter()
+        end, instructions = self.run_to_end()
+        seconds = time.perf_counter() - started
+        return self._result(name, end, instructions, seconds)
+
+    def run_to_end(self) -> tuple[End, int]:
+        """Run the guest until it ends, and leave everything as it is then.
+
+        Returns
+        -------
+        tuple[End, int]
+            How it ended, Ctrl-C included, and the instructions it retired.
+        """
         with catch_interrupt(self._interrupt, self._stop_at_next_event):
             try:
                 end, instructions = self.monitor.run(self.config.max_insns), self.pe.retired
             except _Stopped as stopped:
                 end, instructions = INTERRUPTED, stopped.time
         self._interrupt.requested = False
-        seconds = time.perf_counter() - started
-        return self._result(name, end, instructions, seconds)
+        return end, instructions
 
     def trace_mmu(self, listeners: Iterable[Callable[[Event], None]]) -> None:
         """Have listeners called with what KVM has no tracepoints for, too.
@@ -176,7 +187,7 @@ class Vmm:
         # Reading a dirty log flushes the TLB, which is not the guest's doing.
         stats = copy.deepcopy(self.vm.stats)
         harvest = self._dirty.finish()
-        dirty = tuple(self._dirty_pages(slot) for slot in self.config.all_slots if slot.log_dirty)
+        dirty = self._all_dirty_pages()
         exit_code = self.monitor.device.exit_code
         if exit_code is None:
             exit_code = self.console.status or 0
@@ -209,6 +220,14 @@ class Vmm:
         # From here on the guest may run on, unheard.
         self._mute()
         return replace(result, crash=diagnose(self, end, self._again))
+
+    def collect_dirty_pages(self) -> tuple[DirtyPages, ...]:
+        """Collect the dirty logs a last time; return what they ever held."""
+        self._dirty.finish()
+        return self._all_dirty_pages()
+
+    def _all_dirty_pages(self) -> tuple[DirtyPages, ...]:
+        return tuple(self._dirty_pages(slot) for slot in self.config.all_slots if slot.log_dirty)
 
     def _dirty_pages(self, slot: Slot) -> DirtyPages:
         pages = slot.region.size // PAGE_SIZE

@@ -8,7 +8,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import click
 from click.core import ParameterSource
@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from hyp.events import Event
+    from lab.monitor import End
     from lab.result import RunResult
     from lab.target import Target
+    from lab.vmm import Vmm
 
 
 @click.command(short_help="Boot a guest and report what its memory accesses led to.")
@@ -260,6 +262,35 @@ def configuration(target: Target, options: Sequence[str]) -> RunConfig:
     """Return the configuration that ``stage2 run`` has with these options."""
     ctx = run.make_context("run", [target.name, *options])
     return _config(_merge(ctx, target.options, ctx.params))
+
+
+class Ended(NamedTuple):
+    """A guest as its run left it: nothing has been harvested or diagnosed."""
+
+    name: str
+    vmm: Vmm
+    end: End
+    instructions: int
+
+
+def after_run(guest: str, options: Sequence[str]) -> Ended:
+    """Run a guest in silence, as ``stage2 run`` does with these options.
+
+    Raises
+    ------
+    UserError
+        If there is no such guest, or it cannot be run with these options.
+    """
+    from lab.loader import load  # noqa: PLC0415  # start-up time
+    from lab.target import open_target  # noqa: PLC0415
+    from lab.vmm import Vmm  # noqa: PLC0415
+
+    with open_target(guest) as target:
+        config = configuration(target, options)
+        config.check()
+        vmm = Vmm(config, load(target.image, config.memory))
+    end, instructions = vmm.run_to_end()
+    return Ended(target.name, vmm, end, instructions)
 
 
 def _config(values: dict[str, Any]) -> RunConfig:

@@ -113,18 +113,11 @@ def walk(
 
 def _after_run(guest: str, options: tuple[str, ...]) -> ProcessingElement:
     """Run a guest, and return its CPU as the run left it."""
-    from lab.commands.run import configuration  # noqa: PLC0415  # start-up time
-    from lab.loader import load  # noqa: PLC0415
-    from lab.target import open_target  # noqa: PLC0415
-    from lab.vmm import Vmm  # noqa: PLC0415
+    from lab.commands.run import after_run  # noqa: PLC0415  # start-up time
 
-    with open_target(guest) as target:
-        config = configuration(target, options)
-        config.check()
-        vmm = Vmm(config, load(target.image, config.memory))
-        vmm.run(target.name)
-    vmm.pe.refresh()
-    return vmm.pe
+    pe = after_run(guest, options).vmm.pe
+    pe.refresh()
+    return pe
 
 
 def _save(path: Path, tables: Description) -> None:

@@ -17,7 +17,7 @@ def stage2(*arguments: str) -> Result:
     return CliRunner().invoke(cli, arguments, catch_exceptions=False)
 
 
-@pytest.mark.parametrize("command", ["run", "guests", "esr"])
+@pytest.mark.parametrize("command", ["run", "guests", "esr", "ptdump"])
 def test_help_has_examples_that_name_the_command(command: str) -> None:
     result = stage2(command, "--help")
     assert result.exit_code == 0
