@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 def kvm_arch_vcpu_load(vcpu: VCPU, cpu: HostCpu) -> None:
     """Make the registers and the stage 2 of a PE those of ``vcpu``."""
+    if cpu.loaded is vcpu and vcpu.vm.kvm.vmids.is_current(vcpu.vm.vmid):
+        return
     if cpu.loaded is not vcpu:
         if cpu.loaded is not None:
             kvm_arch_vcpu_put(cpu.loaded)

@@ -286,7 +286,7 @@ class VCPU:
             kvm_adjust_pc(self)
         finally:
             on.running = None
-            if kvm.is_running():  # this was called while another PE was at EL2
+            if caller is not on.pe and kvm.is_running():  # the caller is EL2 on another PE
                 kvm.current.pe = caller
         self._note_exit(exit_)
         return exit_

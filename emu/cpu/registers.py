@@ -77,6 +77,9 @@ class _Split(NamedTuple):
     """A list of system registers by where they are kept."""
 
     native: tuple[type[SystemRegister], ...]
+    """In the engine, under their own names."""
+    el2: tuple[type[SystemRegister], ...]
+    """Here, and whatever is written is kept."""
     others: tuple[type[SystemRegister], ...]
     batch: Batch
 
@@ -179,9 +182,13 @@ class RegisterFile:
 
     def read_list(self, registers: tuple[type[SystemRegister], ...]) -> list[int]:
         """Read system registers; those of the engine at once."""
-        split = self._split(registers)
+        split, el2 = self._split(registers), self._el2
         found = dict(zip(split.native, split.batch.read(), strict=True))
-        return [found[r] if r in found else int(self.read(r)) for r in registers]
+        for register in split.el2:
+            found[register] = el2.get(register, 0)
+        for register in split.others:
+            found[register] = int(self.read(register))
+        return [found[register] for register in registers]
 
     def write_list(
         self, registers: tuple[type[SystemRegister], ...], values: Sequence[int]
@@ -190,26 +197,35 @@ class RegisterFile:
         split = self._split(registers)
         given = dict(zip(registers, values, strict=True))
         split.batch.write([given[register] for register in split.native])
+        for register in split.el2:
+            self._el2[register] = given[register]
         for register in split.others:
             self.write(register(given[register]))
 
     def _split(self, registers: tuple[type[SystemRegister], ...]) -> _Split:
-        """Return which of ``registers`` the engine holds under their own names."""
+        """Return where each of ``registers`` is."""
         split = self._lists.get(registers)
         if split is None:
             native = tuple(register for register in registers if self._is_native(register))
-            others = tuple(register for register in registers if register not in native)
+            el2 = tuple(register for register in registers if self._is_plain_el2(register))
+            others = tuple(register for register in registers if register not in native + el2)
             batch = self._engine.batch(encodings=tuple(r.encoding for r in native))
-            split = self._lists[registers] = _Split(native, others, batch)
+            split = self._lists[registers] = _Split(native, el2, others, batch)
         return split
 
-    def _is_native(self, register: type[SystemRegister]) -> bool:
+    def _is_plain(self, register: type[SystemRegister]) -> bool:
         return not (
-            register in self._constants
+            register is HCR_EL2
             or register in _STACK_BANKS
-            or register.encoding.op1 == _EL2_OP1
+            or register in self._constants
             or self._timer.handles(register)
         )
+
+    def _is_native(self, register: type[SystemRegister]) -> bool:
+        return register.encoding.op1 != _EL2_OP1 and self._is_plain(register)
+
+    def _is_plain_el2(self, register: type[SystemRegister]) -> bool:
+        return register.encoding.op1 == _EL2_OP1 and self._is_plain(register)
 
     def el2(self, register: type[SystemRegister]) -> int:
         """Return an EL2 register's plain value, quickly."""
