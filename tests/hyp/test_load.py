@@ -11,6 +11,7 @@ from emu.arch.registers.timer import CNTPCT_EL0, CNTV_CTL_EL0
 from emu.arch.registers.virtualization import VTTBR_EL2
 from hyp.context import KvmCpuContext
 from hyp.errors import Errno, KvmError
+from hyp.vmid import KvmVmid
 from tests.hyp.fake_machine import RAM, fetch, load, make_guest
 
 if TYPE_CHECKING:
@@ -127,6 +128,24 @@ def test_no_timer_of_a_vcpu_is_left_on_the_pe() -> None:
     assert guest.pe.read(CNTV_CTL_EL0) == 0
     guest.run()
     assert guest.pe.read(CNTV_CTL_EL0).ENABLE
+
+
+def test_a_vcpu_that_moves_leaves_no_timer_behind() -> None:
+    guest = make_guest(pe_count=2)
+    guest.pe.write(CNTV_CTL_EL0.build(ENABLE=1))
+    guest.vcpu.run(1, cpu=1)
+    assert [pe.read(CNTV_CTL_EL0).ENABLE for pe in guest.machine.pes] == [0, 1]
+
+
+def test_a_vm_that_was_put_keeps_no_vmid_through_a_rollover() -> None:
+    guest = make_guest()
+    guest.vm.destroy()
+    vmids = guest.vm.kvm.vmids
+    others = [KvmVmid() for _ in range(255)]
+    for other in others:
+        vmids.update(other, 0, lambda: None)
+        vmids.clear_active(0)
+    assert vmids.number(guest.vm.vmid) == vmids.number(others[-1]) == 1
 
 
 @pytest.mark.parametrize("cpu", [0, 1])
