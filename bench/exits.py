@@ -22,7 +22,9 @@ from bench.programs import (
 )
 from bench.rows import Reference, Row, Unit
 from bench.timing import best_of
+from hyp.load import kvm_arch_vcpu_load
 from hyp.psci import PsciFunction
+from hyp.vm import VM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -39,7 +41,7 @@ PSTATE_EL1H: Final = 0x3C5
 
 def measure(scale: Scale) -> list[Row]:
     """Return the rows of this benchmark."""
-    return [*_leaving(scale), *_hooked(scale), _exception_return(scale)]
+    return [*_leaving(scale), *_hooked(scale), _exception_return(scale), _world_switch(scale)]
 
 
 def _leaving(scale: Scale) -> list[Row]:
@@ -93,6 +95,27 @@ def _exception_return(scale: Scale) -> Row:
     here, bare = best_of(scale.rounds, lambda: guest.run(registers), lambda: plain.run(registers))
     reference = Reference("bare Unicorn", bare / times * 1e6)
     return Row("ERET to EL1", here / times * 1e6, Unit.MICROSECONDS, (reference,))
+
+
+def _world_switch(scale: Scale) -> Row:
+    """Measure how long a PE takes from the registers of one vCPU to those of another."""
+    times = scale.of(TIMES)
+    guest = Guest(HYPERCALL)
+    other = VM(guest.machine).create_vcpu(0)
+    other.init()
+    cpu = guest.vm.kvm.cpus[0]
+    native = Native(SUPERVISOR_CALL)
+
+    def switches() -> float:
+        started = time.perf_counter()
+        for _ in range(times // 2):
+            kvm_arch_vcpu_load(other, cpu)
+            kvm_arch_vcpu_load(guest.vcpu, cpu)
+        return time.perf_counter() - started
+
+    here, floor = best_of(scale.rounds, switches, lambda: native.leave(times))
+    reference = Reference("leave and enter Unicorn", floor / times * 1e6)
+    return Row("world switch", here / times * 1e6, Unit.MICROSECONDS, (reference,))
 
 
 def _loop(program: Program, registers: Mapping[int, int], times: int) -> Callable[[], float]:

@@ -90,16 +90,16 @@ class Guest:
         mapped = range(RAM, RAM + size, PAGE_SIZE)
         devices = (DEVICE_IN_PROCESS, DEVICE_IN_USER_SPACE)
         self._write(_TABLES, tables.identity_map(_TABLES, mapped, devices))
-        pe = self.pe
+        vcpu = self.vcpu
         # KVM no longer traps these registers once the guest has turned its caches on.
-        pe.write(pe.read(HCR_EL2).replace(TVM=0))
-        pe.write(tables.MAIR)
-        pe.write(tables.TCR)
-        pe.write(tables.ttbr(_TABLES))
-        pe.write(tables.SCTLR)
-        pe.write(VBAR_EL1(VECTORS))
-        pe.write(ELR_EL2(RAM))
-        pe.write_x(DEVICE, DEVICE_IN_USER_SPACE)
+        vcpu.write(vcpu.read(HCR_EL2).replace(TVM=0))
+        vcpu.write(tables.MAIR)
+        vcpu.write(tables.TCR)
+        vcpu.write(tables.ttbr(_TABLES))
+        vcpu.write(tables.SCTLR)
+        vcpu.write(VBAR_EL1(VECTORS))
+        vcpu.write(ELR_EL2(RAM))
+        vcpu.write_x(DEVICE, DEVICE_IN_USER_SPACE)
 
     def _write(self, ipa: IPA, data: bytes) -> None:
         self.vm.host.write(HVA(self._hva + ipa - RAM), data)

@@ -26,6 +26,14 @@ class Machine:
         What the CPU implements.
     memory_base
         Lowest address of RAM.
+
+    Attributes
+    ----------
+    memory, pes
+        The parts.
+    el2_data
+        What EL2 software keeps for itself as long as the machine is there. The machine does
+        not look at it.
     """
 
     def __init__(
@@ -42,3 +50,4 @@ class Machine:
         self.pes = [ProcessingElement(i, self.memory, features) for i in range(pe_count)]
         for pe in self.pes:
             pe.peers = self.pes
+        self.el2_data: object = None

@@ -187,6 +187,13 @@ class CacheMaintenance:
 
     def after_tlbi_by_ipa(self) -> None:
         """Take VPIPT lines along: a page may be remapped without the VMID being retired."""
+        self._ic_vpipt()
+
+    def forget_vmids(self) -> None:
+        """Take VPIPT lines along when VMIDs get new owners."""
+        self._ic_vpipt()
+
+    def _ic_vpipt(self) -> None:
         if self.rules.vpipt and self._features.icache_policy is IcachePolicy.VPIPT:
             self._stats.icache_invalidations += 1
             self._ic_all()

@@ -84,8 +84,8 @@ def kvm_inject_undefined(vcpu: VCPU) -> None:
 
 def kvm_inject_serror(vcpu: VCPU) -> None:
     """Make a virtual SError pending; the PE takes it once PSTATE.A allows."""
-    vcpu.pe.write(VSESR_EL2(0))
-    vcpu.pe.write(vcpu.pe.read(HCR_EL2).replace(VSE=1))
+    vcpu.write(VSESR_EL2(0))
+    vcpu.write(vcpu.read(HCR_EL2).replace(VSE=1))
 
 
 def kvm_incr_pc(vcpu: VCPU) -> None:
@@ -115,7 +115,7 @@ def _pend_abort(vcpu: VCPU, *, is_iabt: bool, code: FaultStatusCode, far: int) -
         esr = instruction_abort(code, same_el=same_el)
     else:
         # IL is that of the trapped instruction, should its syndrome have it.
-        esr = data_abort(code, same_el=same_el).replace(IL=vcpu.pe.read(ESR_EL2).IL)
+        esr = data_abort(code, same_el=same_el).replace(IL=vcpu.read(ESR_EL2).IL)
     vcpu.pending_exception = PendingException(esr, VA(far))
 
 

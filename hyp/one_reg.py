@@ -47,6 +47,7 @@ from emu.arch.registers.translation import (
 from emu.arch.registers.virtualization import VPIDR_EL2
 from hyp.errors import Errno, KvmError
 from hyp.idregs import ID_SPACE
+from hyp.timer import kvm_arm_timer_get_reg
 
 if TYPE_CHECKING:
     from emu.arch.fields import SystemRegister
@@ -121,6 +122,8 @@ _SYSTEM_REGISTERS: Final[dict[int, type[SystemRegister]]] = {
     system(CNTV_CVAL_EL0.encoding): CNTVCT_EL0,
 }
 
+_VIRTUAL_TIMER: Final = (CNTV_CTL_EL0, CNTV_CVAL_EL0, CNTVCT_EL0)
+
 _READ_ONLY_ENCODINGS: Final = (
     MIDR_EL1.encoding,
     MPIDR_EL1.encoding,
@@ -148,10 +151,12 @@ def get(vcpu: VCPU, reg_id: int) -> int:
     """
     number = _general_number(reg_id)
     if number is not None:
-        return vcpu.pe.read_x(number)
+        return vcpu.read_x(number)
     register = _CORE_REGISTERS.get(reg_id) or _SYSTEM_REGISTERS.get(reg_id)
+    if register in _VIRTUAL_TIMER:
+        return kvm_arm_timer_get_reg(vcpu, register)
     if register is not None:
-        return int(vcpu.pe.read(register))
+        return int(vcpu.read(register))
     if reg_id in _READ_ONLY:
         return _read_only(vcpu, _READ_ONLY[reg_id])
     raise _unknown(reg_id)
@@ -170,11 +175,13 @@ def set(vcpu: VCPU, reg_id: int, value: int) -> None:  # noqa: A001  # one_reg.g
     number = _general_number(reg_id)
     register = _CORE_REGISTERS.get(reg_id) or _SYSTEM_REGISTERS.get(reg_id)
     if number is not None:
-        vcpu.pe.write_x(number, value)
+        vcpu.write_x(number, value)
+    elif register is CNTVCT_EL0:
+        pass  # the counter is the machine's
     elif register is not None:
         if register is SPSR_EL2:
             _check_mode(value)
-        vcpu.pe.write(register(value))
+        vcpu.write(register(value))
     elif reg_id in _READ_ONLY:
         _check_same(vcpu, reg_id, value)
     else:
@@ -191,7 +198,7 @@ def _read_only(vcpu: VCPU, encoding: Encoding) -> int:
     if encoding == MPIDR_EL1.encoding:
         return int(vcpu.mpidr)
     if encoding == MIDR_EL1.encoding:
-        return int(vcpu.pe.read(VPIDR_EL2))
+        return int(vcpu.read(VPIDR_EL2))
     if encoding == CTR_EL0.encoding:
         return int(vcpu.pe.read(CTR_EL0))
     return vcpu.vm.id_registers[encoding]

@@ -4,48 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from emu.arch.registers.control import (
-    CPACR_EL1,
-    MDSCR_EL1,
-    TPIDR_EL0,
-    TPIDR_EL1,
-    TPIDRRO_EL0,
-)
-from emu.arch.registers.exceptions import (
-    AFSR0_EL1,
-    AFSR1_EL1,
-    ELR_EL1,
-    ELR_EL2,
-    ESR_EL1,
-    FAR_EL1,
-    PAR_EL1,
-    SP_EL0,
-    SP_EL1,
-    SPSR_EL1,
-    SPSR_EL2,
-    VBAR_EL1,
-    Mode,
-)
+from emu.arch.registers.exceptions import SPSR_EL2, Mode
 from emu.arch.registers.identification import MIDR_EL1
-from emu.arch.registers.timer import CNTHCTL_EL2, CNTKCTL_EL1, CNTVOFF_EL2
-from emu.arch.registers.translation import (
-    AMAIR_EL1,
-    CONTEXTIDR_EL1,
-    MAIR_EL1,
-    SCTLR_EL1,
-    TCR_EL1,
-    TTBR0_EL1,
-    TTBR1_EL1,
-)
+from emu.arch.registers.timer import CNTHCTL_EL2
+from emu.arch.registers.translation import SCTLR_EL1
 from emu.arch.registers.virtualization import (
     HCR_EL2,
     VMPIDR_EL2,
     VPIDR_EL2,
     BarrierShareability,
 )
+from hyp.context import KvmCpuContext
+from hyp.load import kvm_arch_vcpu_load, kvm_arch_vcpu_put
 
 if TYPE_CHECKING:
-    from emu.arch.fields import SystemRegister
     from hyp.cpufeature import HostFeatures
     from hyp.vcpu import VCPU
 
@@ -53,34 +25,6 @@ _SCTLR_RESET: Final = SCTLR_EL1(0x00C5_0078)
 """MMU and caches off, little-endian; the fields that were once RES1 are set."""
 
 _PSTATE_RESET: Final = SPSR_EL2.build(M=Mode.EL1h, D=1, A=1, I=1, F=1)
-
-_RESET_TO_ZERO: Final[tuple[type[SystemRegister], ...]] = (
-    AFSR0_EL1,
-    AFSR1_EL1,
-    AMAIR_EL1,
-    CNTKCTL_EL1,
-    CONTEXTIDR_EL1,
-    CPACR_EL1,
-    ELR_EL1,
-    ELR_EL2,
-    ESR_EL1,
-    FAR_EL1,
-    MAIR_EL1,
-    MDSCR_EL1,
-    PAR_EL1,
-    SPSR_EL1,
-    SP_EL0,
-    SP_EL1,
-    TCR_EL1,
-    TPIDRRO_EL0,
-    TPIDR_EL0,
-    TPIDR_EL1,
-    TTBR0_EL1,
-    TTBR1_EL1,
-    VBAR_EL1,
-    CNTVOFF_EL2,
-)
-
 
 MPIDR_AFFINITY: Final = 0xFF_00FF_FFFF
 """Aff3 to Aff0 of MPIDR_EL1."""
@@ -123,14 +67,15 @@ def guest_hcr(features: HostFeatures) -> HCR_EL2:
 
 def kvm_reset_vcpu(vcpu: VCPU) -> None:
     """Give a vCPU the architected reset state: EL1h, interrupts masked, MMU off."""
-    pe = vcpu.pe
-    for number in range(31):
-        pe.write_x(number, 0)
-    for register in _RESET_TO_ZERO:
-        pe.write(register(0))
-    pe.write(_SCTLR_RESET)
-    pe.write(_PSTATE_RESET)
-    pe.write(VMPIDR_EL2(vcpu.mpidr))
-    pe.write(VPIDR_EL2(pe.read(MIDR_EL1)))
-    pe.write(CNTHCTL_EL2.build(EL1PCTEN=1))
-    pe.write(guest_hcr(vcpu.vm.features))
+    cpu = vcpu.loaded_on
+    if cpu is not None:
+        kvm_arch_vcpu_put(vcpu)
+    ctxt = vcpu.ctxt = KvmCpuContext()
+    ctxt.write(_SCTLR_RESET)
+    ctxt.write(_PSTATE_RESET)
+    ctxt.write(VMPIDR_EL2(vcpu.mpidr))
+    ctxt.write(VPIDR_EL2(vcpu.pe.read(MIDR_EL1)))
+    ctxt.write(CNTHCTL_EL2.build(EL1PCTEN=1))
+    ctxt.write(guest_hcr(vcpu.vm.features))
+    if cpu is not None:
+        kvm_arch_vcpu_load(vcpu, cpu)

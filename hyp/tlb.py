@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from emu.arch.a64.maintenance import IC
 from emu.arch.a64.tlbi import TLBI
 from emu.arch.a64.tlbi_arguments import tlbi_ipa, tlbi_range_ipa
 from emu.arch.address import IPA, PAGE_SHIFT
@@ -91,6 +92,16 @@ class Stage2Tlb:
         self._flushes["vmid"] += 1
         with self._vmid_context() as pe:
             pe.tlbi(TLBI.VMALLS12E1IS)
+
+    def flush_cpu_context(self) -> None:
+        """Invalidate what another vCPU of the VM left on this PE (``__kvm_flush_cpu_context``)."""
+        with self._vmid_context() as pe:
+            pe.tlbi(TLBI.VMALLE1)
+            pe.ic(IC.IALLU)
+
+    def flush_vm_context(self) -> None:
+        """Invalidate the entries of all VMs on all PEs (``__kvm_flush_vm_context``)."""
+        self._cpu.pe.tlbi(TLBI.ALLE1IS)
 
     def flush_vmid_range(self, start: IPA, size: int) -> None:
         """Invalidate a range of IPAs (``kvm_tlb_flush_vmid_range``)."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from emu.arch.address import VA
 from emu.arch.registers.exceptions import ELR_EL2, ESR_EL2, SPSR_EL2
 from emu.arch.registers.identification import CSSELR_EL1
 from emu.cpu.pe import EL2Entry
 from hyp import one_reg
+from hyp.context import KvmCpuContext
 from hyp.errors import Errno, KvmError
 from hyp.events import ExceptionType, KvmEntry, KvmExit, KvmUserspaceExit
 from hyp.exits import (
@@ -23,6 +24,7 @@ from hyp.exits import (
     MemoryFault,
 )
 from hyp.inject import kvm_adjust_pc, kvm_inject_sea, kvm_inject_serror
+from hyp.load import kvm_arch_vcpu_load
 from hyp.memcache import MemoryCache
 from hyp.mmio import kvm_handle_mmio_return
 from hyp.reset import kvm_reset_vcpu, vcpu_mpidr
@@ -30,18 +32,22 @@ from hyp.timer import PhysicalTimer
 from hyp.traps import handle_exit
 
 if TYPE_CHECKING:
+    from emu.arch.fields import SystemRegister
     from emu.cpu.pe import ProcessingElement
     from hyp.fault_info import FaultInfo
     from hyp.inject import PendingException
     from hyp.mmio import MmioAccess
+    from hyp.percpu import HostCpu
     from hyp.vm import VM
+
+R = TypeVar("R", bound="SystemRegister")
 
 FOREVER: Final = 1 << 62
 """A budget that no run spends."""
 
 
 class VCPU:
-    """A virtual CPU. It has a processing element of its own, whose registers are its own.
+    """A virtual CPU. It runs on any processing element, and is loaded there until another is.
 
     Parameters
     ----------
@@ -49,11 +55,17 @@ class VCPU:
         The virtual machine it belongs to.
     index
         Its number.
-    pe
-        Where it runs.
 
     Attributes
     ----------
+    pe
+        Where it runs, ran last, or would run if nothing else were said.
+    loaded_on
+        The CPU that holds its registers; None if ``ctxt`` does.
+    ctxt
+        Its registers while it is not loaded.
+    last_count
+        What the counter of its last PE showed when it was taken from there.
     immediate_exit
         If set, a run completes the pending MMIO access and returns at once.
     powered_off
@@ -67,16 +79,19 @@ class VCPU:
     csselr: CSSELR_EL1
     os_lock: bool
 
-    def __init__(self, vm: VM, index: int, pe: ProcessingElement) -> None:
+    def __init__(self, vm: VM, index: int) -> None:
         self.vm = vm
         self.index = index
-        self.pe = pe
+        self.pe = self._cpu(None).pe
+        self.loaded_on: HostCpu | None = None
+        self.ctxt = KvmCpuContext()
+        self.last_count = 0
         self.mpidr = vcpu_mpidr(index)
         self.immediate_exit = False
         self.powered_off = False
         self.memcache = MemoryCache(vm.host.frames)
         self.dirty_ring = vm.dirty_log.new_ring()
-        self.timer = PhysicalTimer(pe)
+        self.timer = PhysicalTimer(self)
         self.csselr = CSSELR_EL1(0)
         self.os_lock = False
 
@@ -94,12 +109,38 @@ class VCPU:
     @property
     def pc(self) -> VA:
         """The guest's PC."""
-        return VA(int(self.pe.read(ELR_EL2)))
+        return VA(int(self.read(ELR_EL2)))
 
     @property
     def pstate(self) -> SPSR_EL2:
         """The guest's PSTATE."""
-        return self.pe.read(SPSR_EL2)
+        return self.read(SPSR_EL2)
+
+    def read(self, register: type[R]) -> R:
+        """Read a system register, wherever it is (``vcpu_read_sys_reg``)."""
+        if self.loaded_on is not None:
+            return self.pe.read(register)
+        if register in self.ctxt.system:
+            return self.ctxt.read(register)
+        return self.pe.read(register)
+
+    def write(self, value: SystemRegister) -> None:
+        """Write a system register, wherever it is (``vcpu_write_sys_reg``)."""
+        if self.loaded_on is not None:
+            self.pe.write(value)
+        else:
+            self.ctxt.write(value)
+
+    def read_x(self, number: int) -> int:
+        """Read X0 to X30, wherever it is (``vcpu_get_reg``)."""
+        return self.pe.read_x(number) if self.loaded_on is not None else self.ctxt.x[number]
+
+    def write_x(self, number: int, value: int) -> None:
+        """Write X0 to X30, wherever it is (``vcpu_set_reg``)."""
+        if self.loaded_on is not None:
+            self.pe.write_x(number, value)
+        else:
+            self.ctxt.x[number] = value
 
     def init(self, *, power_off: bool = False) -> None:
         """Reset to the architected state (KVM_ARM_VCPU_INIT).
@@ -118,8 +159,8 @@ class VCPU:
     def power_on(self, entry: VA, context_id: int) -> None:
         """Reset and start at ``entry`` with ``context_id`` in x0 (PSCI CPU_ON)."""
         self._reset()
-        self.pe.write(ELR_EL2(entry))
-        self.pe.write_x(0, context_id)
+        self.write(ELR_EL2(entry))
+        self.write_x(0, context_id)
         self.powered_off = False
 
     def _reset(self) -> None:
@@ -127,7 +168,7 @@ class VCPU:
         self.mmio = None
         self.pending_exception = None
         self.pending_incr_pc = False
-        self.timer = PhysicalTimer(self.pe)
+        self.timer = PhysicalTimer(self)
         self.csselr = CSSELR_EL1(0)
         self.os_lock = False
 
@@ -202,18 +243,22 @@ class VCPU:
 
     # --- running -------------------------------------------------------------------------
 
-    def run(self, budget: int = FOREVER) -> Exit:
+    def run(self, budget: int = FOREVER, *, cpu: int | None = None) -> Exit:
         """Run the guest until user space is needed (KVM_RUN).
 
         Parameters
         ----------
         budget
             Instructions after which to return :class:`~hyp.exits.Intr`.
+        cpu
+            The PE to run on; unless it is given, the one of the vCPU's index if there is
+            one, else PE 0.
 
         Raises
         ------
         KvmError
-            ENOEXEC before ``init``, EINVAL for a budget that is not positive.
+            ENOEXEC before ``init``, EINVAL for a budget that is not positive or a PE that
+            there is not, EBUSY if the vCPU or the PE is running already.
         """
         if not self._initialised:
             raise KvmError(
@@ -221,21 +266,41 @@ class VCPU:
             )
         if budget <= 0:
             raise KvmError(Errno.EINVAL, f"a budget is a positive number, not {budget}")
-        self._load()
-        exit_ = self._run(budget)
-        # User space sees the guest after what was pending.
-        kvm_adjust_pc(self)
+        on = self._cpu(cpu)
+        for busy in (on, self.loaded_on):
+            if busy is not None and busy.running is not None:
+                raise KvmError(
+                    Errno.EBUSY,
+                    f"vCPU {self.index} cannot run on PE {on.pe.index}: PE {busy.pe.index} is "
+                    f"running vCPU {busy.running.index}; use another PE, or wait until it returns",
+                )
+        kvm = self.vm.kvm
+        caller = kvm.current.pe
+        kvm.current.pe = on.pe
+        kvm_arch_vcpu_load(self, on)
+        on.pe.el2_vector = self._el2_vector
+        on.running = self
+        try:
+            exit_ = self._run(budget)
+            # User space sees the guest after what was pending.
+            kvm_adjust_pc(self)
+        finally:
+            on.running = None
+            if caller is not on.pe and kvm.is_running():  # the caller is EL2 on another PE
+                kvm.current.pe = caller
         self._note_exit(exit_)
         return exit_
 
-    def _load(self) -> None:
-        """Make this VM's stage 2 the PE's (``kvm_arch_vcpu_load``)."""
-        pe = self.pe
-        self.vm.cpu.pe = pe
-        for control in (self.vm.vtcr, self.vm.pgt.tlb.vttbr):
-            if pe.read(type(control)) != control:
-                pe.write(control)
-        pe.el2_vector = self._el2_vector
+    def _cpu(self, number: int | None) -> HostCpu:
+        """Return the CPU to run on."""
+        cpus = self.vm.kvm.cpus
+        if number is None:
+            return cpus[self.index if self.index < len(cpus) else 0]
+        if not 0 <= number < len(cpus):
+            raise KvmError(
+                Errno.EINVAL, f"the machine has no PE {number}; use 0 to {len(cpus) - 1}"
+            )
+        return cpus[number]
 
     def _run(self, budget: int) -> Exit:
         pe = self.pe

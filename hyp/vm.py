@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from emu.arch.address import IPA, PAGE_MASK, PAGE_SHIFT
 from hyp.capabilities import Cap, check_extension, enable_cap
@@ -15,9 +15,10 @@ from hyp.host import HVA, HostMemory
 from hyp.icache import CacheMaintenance
 from hyp.idregs import guest_id_registers
 from hyp.iobus import IoBus
+from hyp.kvm import Kvm
+from hyp.load import kvm_arch_vcpu_put
 from hyp.memslots import MemoryRegion2, MemoryRegionFlags, MemSlots
 from hyp.notifier import KvmMmuNotifier
-from hyp.percpu import CurrentCpu
 from hyp.pgtable import Stage2PageTable
 from hyp.profiles import profile_named
 from hyp.reset import MPIDR_AFFINITY
@@ -26,7 +27,7 @@ from hyp.stats import Stats
 from hyp.tablepages import TablePages
 from hyp.tlb import Stage2Tlb
 from hyp.vcpu import VCPU
-from hyp.vmid import host_of, next_vmid
+from hyp.vmid import KvmVmid
 from hyp.vtcr import Stage2Geometry, ipa_bits_of_type, vttbr
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from hyp.memslots import MemoryRegion
 
 __all__ = ["VM", "Cap"]
+
+KVM_MAX_VCPUS: Final = 512
 
 
 class VM:
@@ -51,8 +54,6 @@ class VM:
         the machine; 0 for 40.
     host
         The VMM process. VMs on one machine share it, since it owns the machine's memory.
-    vmid
-        The tag of the VM's TLB entries; the machine's next one unless it is given.
     profile
         How KVM handles aborts: as in "2012", "2018", "2021" or "2026".
 
@@ -66,6 +67,11 @@ class VM:
         The memory slots.
     vcpus
         The vCPUs by index.
+    kvm
+        What all VMs on the machine share.
+    vmid, last_vcpu_ran
+        The tag of the VM's TLB entries, and for each PE the vCPU that ran there last; -1
+        before the first.
     dirty_log
         Dirty logging: bitmaps, rings, and how they are collected.
     notifier
@@ -76,7 +82,7 @@ class VM:
     Raises
     ------
     KvmError
-        EINVAL for an IPA size, a VMID or a profile that is not possible; ENOMEM without
+        EINVAL for an IPA size or a profile that is not possible; ENOMEM without
         memory for tables.
     """
 
@@ -90,7 +96,6 @@ class VM:
         ipa_bits: int = 40,
         *,
         host: HostMemory | None = None,
-        vmid: int | None = None,
         profile: str = "2026",
     ) -> None:
         self.profile = profile_named(profile)
@@ -99,14 +104,8 @@ class VM:
         self.features = HostFeatures.of(pe)
         self.ipa_bits = ipa_bits_of_type(ipa_bits, self.features.ipa_limit)
         self.ipa_end = 1 << self.ipa_bits
-        if vmid is None:
-            vmid = next_vmid(machine, self.features.vmid_bits)
-        if not 0 < vmid < 1 << self.features.vmid_bits:
-            raise KvmError(
-                Errno.EINVAL,
-                f"VMID {vmid} is not possible; use 1 to {(1 << self.features.vmid_bits) - 1}",
-            )
-        self.host = host if host is not None else host_of(machine)
+        self.kvm = Kvm.of(machine, self.features, host)
+        self.host = self.kvm.host if host is None else host
         self.events = Events()
         self.mmu_events = Events()
         self.stats = Stats()
@@ -118,21 +117,22 @@ class VM:
         self.nisv_to_user = False
         self.sea_to_user = False
 
-        self.cpu = CurrentCpu(pe)
+        self.vmid = KvmVmid()
+        self.last_vcpu_ran = [-1] * len(machine.pes)
         self.geometry = Stage2Geometry.of(self.ipa_bits)
         self.vtcr = self.geometry.vtcr(self.features)
-        tlb = Stage2Tlb(self.cpu, self.features, self.stats)
+        tlb = Stage2Tlb(self.kvm.current, self.features, self.stats)
         self.pgt = Stage2PageTable(
             machine.memory,
             self.geometry,
             TablePages(self.host.frames, self.stats),
             tlb=tlb,
-            cmo=CacheMaintenance(self.cpu, self.features, self.stats),
+            cmo=CacheMaintenance(self.kvm.current, self.features, self.stats),
             features=self.features,
         )
         self.pgt.use_cache_rules(self.profile.caches)
         assert self.pgt.pgd is not None
-        tlb.vttbr = vttbr(self.pgt.pgd, vmid)
+        tlb.vttbr = vttbr(self.pgt.pgd, self.kvm.vmids.number(self.vmid))
         self.dirty_log = DirtyLog(self)
         self.notifier = KvmMmuNotifier(self)
         self.host.notifiers.register(self.notifier)
@@ -161,23 +161,20 @@ class VM:
     # --- vCPUs and devices ---------------------------------------------------------------
 
     def create_vcpu(self, index: int) -> VCPU:
-        """Create a vCPU on the PE of the same index (KVM_CREATE_VCPU).
+        """Create a vCPU (KVM_CREATE_VCPU).
 
         Raises
         ------
         KvmError
-            EINVAL if the machine has no such PE, EEXIST if the vCPU exists.
+            EINVAL for an index that is too large, EEXIST if the vCPU exists.
         """
-        pes = self.machine.pes
-        if not 0 <= index < len(pes):
+        if not 0 <= index < KVM_MAX_VCPUS:
             raise KvmError(
-                Errno.EINVAL,
-                f"vCPU {index} needs a PE of its own and the machine has {len(pes)}; "
-                f"use 0 to {len(pes) - 1}, or build a machine with more",
+                Errno.EINVAL, f"vCPU {index} is not possible; use 0 to {KVM_MAX_VCPUS - 1}"
             )
         if index in self.vcpus:
             raise KvmError(Errno.EEXIST, f"vCPU {index} exists; use vm.vcpus[{index}]")
-        vcpu = self.vcpus[index] = VCPU(self, index, pes[index])
+        vcpu = self.vcpus[index] = VCPU(self, index)
         return vcpu
 
     def vcpu_by_mpidr(self, mpidr: int) -> VCPU | None:
@@ -340,6 +337,9 @@ class VM:
 
     def destroy(self) -> None:
         """Give back the page tables and caches; the VM cannot run any more."""
+        for vcpu in self.vcpus.values():
+            if vcpu.loaded_on is not None:
+                kvm_arch_vcpu_put(vcpu)
         self.host.notifiers.unregister(self.notifier)
         self.pgt.destroy()
         self.dirty_log.split.free_cache()

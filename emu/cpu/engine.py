@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from unicorn import arm64_const as reg
 from unicorn import unicorn_const as const
-from unicorn.unicorn_py3.unicorn import Uc, UcError, uclib
+from unicorn.unicorn_py3.unicorn import Uc, uclib
 
 from emu.arch.address import PAGE_SIZE, VA
 from emu.arch.fields import Encoding
+from emu.cpu.batch import Batch, CpReg
 from emu.cpu.blocks import INSTRUCTION_BYTES, BlockBudget
 from emu.cpu.hostcode import nothing
-from emu.cpu.internals import NO_EXCLUSIVE, EngineError, find_internals, handle
+from emu.cpu.internals import NO_EXCLUSIVE, check, find_internals, handle
 from emu.cpu.sysfilter import SystemFilter
 
 if TYPE_CHECKING:
@@ -73,19 +74,6 @@ class SystemHook(IntEnum):
     SYSL = reg.UC_ARM64_INS_SYSL
 
 
-class _CpReg(ctypes.Structure):
-    """``uc_arm64_cp_reg``."""
-
-    _fields_ = (
-        ("crn", ctypes.c_uint32),
-        ("crm", ctypes.c_uint32),
-        ("op0", ctypes.c_uint32),
-        ("op1", ctypes.c_uint32),
-        ("op2", ctypes.c_uint32),
-        ("val", _u64),
-    )
-
-
 _lib = ctypes.CDLL(uclib._name)  # noqa: SLF001  # the library that the binding has loaded
 _lib.uc_mem_map_ptr.argtypes = [_pointer, _u64, ctypes.c_size_t, ctypes.c_uint32, _pointer]
 _start = _lib.uc_emu_start
@@ -104,6 +92,7 @@ X_IDS: Final = (
     reg.UC_ARM64_REG_X30,
 )
 
+Q_IDS: Final = tuple(range(reg.UC_ARM64_REG_Q0, reg.UC_ARM64_REG_Q31 + 1))
 
 _SCR_EL3: Final = Encoding(3, 6, 1, 1, 0)
 _SCR_RW: Final = 1 << 10
@@ -154,7 +143,7 @@ class Engine:
         self._uc = _new_instance(reg.UC_CPU_ARM64_A72 if armv8_0 else reg.UC_CPU_ARM64_MAX)
         self._memory = memory  # its buffer must outlive the engine
         self._handle = _pointer(handle(self._uc))
-        _check(
+        check(
             _lib.uc_mem_map_ptr(
                 self._handle, memory.base, memory.size, const.UC_PROT_ALL, memory.host_address
             )
@@ -216,7 +205,7 @@ class Engine:
         self.forget_code_at(pc, end)
         hook = self._hook(const.UC_HOOK_CODE, _stop, stop, stop)
         code: int = _start(self._handle, pc, 0, 0, UNCOUNTED)
-        _check(_lib.uc_hook_del(self._handle, hook))
+        check(_lib.uc_hook_del(self._handle, hook))
         self.forget_code_at(pc, end)
         return code
 
@@ -254,14 +243,26 @@ class Engine:
     def read_system(self, encoding: Encoding) -> int:
         """Read a system register, without side effects or access checks."""
         at, cp = _argument(encoding)
-        _check(_read(self._handle, reg.UC_ARM64_REG_CP_REG, at))
+        check(_read(self._handle, reg.UC_ARM64_REG_CP_REG, at))
         return int(cp.val)
 
     def write_system(self, encoding: Encoding, value: int) -> None:
         """Write a system register, without side effects or access checks."""
         at, cp = _argument(encoding)
         cp.val = value
-        _check(_write(self._handle, reg.UC_ARM64_REG_CP_REG, at))
+        check(_write(self._handle, reg.UC_ARM64_REG_CP_REG, at))
+
+    def batch(self, *numbers: int, encodings: tuple[Encoding, ...] = ()) -> Batch:
+        """Return registers that are read and written in one call, without side effects.
+
+        Parameters
+        ----------
+        numbers
+            Registers by Unicorn's number: either vectors or others.
+        encodings
+            System registers, which come behind them.
+        """
+        return Batch(_lib, self._handle, numbers, encodings)
 
     @property
     def exclusive(self) -> bool:
@@ -307,7 +308,7 @@ class Engine:
         if on:
             self._watch = self._hook(const.UC_HOOK_CODE, self._on_code)
         else:
-            _check(_lib.uc_hook_del(self._handle, self._watch))
+            check(_lib.uc_hook_del(self._handle, self._watch))
         self.forget_code()
 
     def flush_tlb(self) -> None:
@@ -332,7 +333,7 @@ class Engine:
         data: int | None = None,
     ) -> ctypes.c_size_t:
         handle = ctypes.c_size_t()
-        _check(
+        check(
             _lib.uc_hook_add(
                 self._handle,
                 ctypes.byref(handle),
@@ -348,15 +349,10 @@ class Engine:
 
 
 @cache
-def _argument(encoding: Encoding) -> tuple[Any, _CpReg]:
+def _argument(encoding: Encoding) -> tuple[Any, CpReg]:
     """Return the structure that names a system register to Unicorn, after its address."""
-    cp = _CpReg(encoding.CRn, encoding.CRm, encoding.op0, encoding.op1, encoding.op2)
+    cp = CpReg(encoding.CRn, encoding.CRm, encoding.op0, encoding.op1, encoding.op2)
     return ctypes.byref(cp), cp
-
-
-def _check(code: int) -> None:
-    if code != const.UC_ERR_OK:
-        raise EngineError(f"Unicorn: {UcError(code)}")
 
 
 def _new_instance(model: int) -> Uc:

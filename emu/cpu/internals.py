@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from unicorn import arm64_const as reg
 from unicorn import unicorn_const as const
-from unicorn.unicorn_py3.unicorn import Uc, uc_version
+from unicorn.unicorn_py3.unicorn import Uc, UcError, uc_version
 
 from emu.arch.address import PAGE_SIZE
 
@@ -36,6 +36,12 @@ NO_EXCLUSIVE: Final = (1 << 64) - 1
 
 class EngineError(Exception):
     """Unicorn failed in a way that is no guest's doing: a bug here or there."""
+
+
+def check(code: int) -> None:
+    """Raise what an error code of Unicorn's functions means."""
+    if code != const.UC_ERR_OK:
+        raise EngineError(f"Unicorn: {UcError(code)}")
 
 
 class Internals(NamedTuple):

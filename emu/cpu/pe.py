@@ -60,6 +60,7 @@ LIVELOCK_LIMIT: Final = 1000
 """Exceptions in a row without one retired instruction after which the PE gives up."""
 
 _GUEST_MODES: Final = frozenset({Mode.EL0t, Mode.EL1t, Mode.EL1h})
+_STACK_POINTERS: Final = frozenset({SP_EL0, SP_EL1})
 _WORD: Final = 4
 """CTR_EL0 gives line sizes as logarithms of words."""
 _TEA: Final = HCR_EL2.TEA.in_place
@@ -180,16 +181,38 @@ class ProcessingElement:
             )
         old = self.registers.el2(HCR_EL2)
         self.registers.write(value)
-        if type(value) in TRANSLATION_CONTROLS:
+        self._follow((type(value),), (value,), old)
+
+    def read_list(self, registers: tuple[type[SystemRegister], ...]) -> list[int]:
+        """Read system registers, as :meth:`read` does each, but quickly."""
+        return self.registers.read_list(registers)
+
+    def write_list(
+        self, registers: tuple[type[SystemRegister], ...], values: Sequence[int]
+    ) -> None:
+        """Write system registers, as :meth:`write` does each, but quickly."""
+        old = self.registers.el2(HCR_EL2)
+        self.registers.write_list(registers, values)
+        self._follow(registers, values, old)
+
+    def _follow(
+        self,
+        registers: tuple[type[SystemRegister], ...],
+        values: Sequence[int],
+        old_hcr: int,
+    ) -> None:
+        """Do what follows from the writing of system registers."""
+        if not TRANSLATION_CONTROLS.isdisjoint(registers):
             self.controls_changed()
             hcr = self.registers.el2(HCR_EL2)
             self.blocks.pending = interrupts.pending(hcr)
-            if (hcr ^ old) & system.TDZ:
+            if (hcr ^ old_hcr) & system.TDZ:
                 self.look_again_at_code(None)
-        elif self.timer.handles(type(value)):
+        if not self.timer.registers.isdisjoint(registers):
             self.timer_changed()
-        if type(value) in (SP_EL0, SP_EL1) and value % SP_ALIGNMENT:
-            self._stack_misaligned()
+        for register, value in zip(registers, values, strict=True):
+            if value % SP_ALIGNMENT and register in _STACK_POINTERS:
+                self._stack_misaligned()
 
     def read_x(self, number: int) -> int:
         """Read general register 0 to 30; 31 is zero."""
@@ -210,6 +233,22 @@ class ProcessingElement:
         """Write SIMD&FP register 0 to 31."""
         _check_number(number)
         self.registers.set_q(number, value)
+
+    def read_all_x(self) -> list[int]:
+        """Read general registers 0 to 30."""
+        return self.registers.all_x()
+
+    def write_all_x(self, values: Sequence[int]) -> None:
+        """Write general registers 0 to 30."""
+        self.registers.set_all_x(values)
+
+    def read_all_q(self) -> list[int]:
+        """Read SIMD&FP registers 0 to 31: 128 bits each."""
+        return self.registers.all_q()
+
+    def write_all_q(self, values: Sequence[int]) -> None:
+        """Write SIMD&FP registers 0 to 31."""
+        self.registers.set_all_q(values)
 
     def tlbi(
         self,

@@ -7,7 +7,7 @@ registers are its unit's.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from unicorn import arm64_const as uc_reg
 
@@ -39,12 +39,15 @@ from emu.arch.registers.translation import (
     TTBR1_EL1,
 )
 from emu.arch.registers.virtualization import HCR_EL2, SCTLR_EL2, VTCR_EL2, VTTBR_EL2
-from emu.cpu.engine import X_IDS
+from emu.cpu.engine import Q_IDS, X_IDS
 from emu.cpu.interrupts import serror_syndrome
 from emu.mmu.regime import ControlRegisters
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from emu.arch.features import CpuFeatures
+    from emu.cpu.batch import Batch
     from emu.cpu.engine import Engine
     from emu.cpu.exception import ArmException
     from emu.cpu.interrupts import VirtualInterrupt
@@ -73,6 +76,17 @@ _SPSEL: Final = 1
 _MODE: Final = PSTATE.M.in_place
 
 
+class _Split(NamedTuple):
+    """A list of system registers by where they are kept."""
+
+    native: tuple[type[SystemRegister], ...]
+    """In the engine, under their own names."""
+    el2: tuple[type[SystemRegister], ...]
+    """Here, and whatever is written is kept."""
+    others: tuple[type[SystemRegister], ...]
+    batch: Batch
+
+
 class RegisterFile:
     """General and system registers of one PE.
 
@@ -91,6 +105,9 @@ class RegisterFile:
         self._el2: dict[type[SystemRegister], int] = {}
         self._constants = {type(value): value for value in features.id_registers}
         self._constants[MPIDR_EL1] = MPIDR_EL1.build(RES1=1, Aff0=index)
+        self._general = engine.batch(*X_IDS)
+        self._vectors = engine.batch(*Q_IDS)
+        self._lists: dict[tuple[type[SystemRegister], ...], _Split] = {}
         self.written = False
 
     # General registers
@@ -113,6 +130,24 @@ class RegisterFile:
         """Write Q0 to Q31."""
         self.written = True
         self._engine.write_vector(number, value)
+
+    def all_x(self) -> list[int]:
+        """Read X0 to X30 at once."""
+        return self._general.read()
+
+    def set_all_x(self, values: Sequence[int]) -> None:
+        """Write X0 to X30 at once."""
+        self.written = True
+        self._general.write(values)
+
+    def all_q(self) -> list[int]:
+        """Read Q0 to Q31 at once."""
+        return self._vectors.read_vectors()
+
+    def set_all_q(self, values: Sequence[int]) -> None:
+        """Write Q0 to Q31 at once."""
+        self.written = True
+        self._vectors.write_vectors(values)
 
     def sp(self) -> VA:
         """Return the current stack pointer."""
@@ -147,6 +182,53 @@ class RegisterFile:
             self._el2[register] = int(value)
         else:
             self._engine.write_system(register.encoding, value)
+
+    def read_list(self, registers: tuple[type[SystemRegister], ...]) -> list[int]:
+        """Read system registers; those of the engine at once."""
+        split, el2 = self._split(registers), self._el2
+        found = dict(zip(split.native, split.batch.read(), strict=True))
+        for register in split.el2:
+            found[register] = el2.get(register, 0)
+        for register in split.others:
+            found[register] = int(self.read(register))
+        return [found[register] for register in registers]
+
+    def write_list(
+        self, registers: tuple[type[SystemRegister], ...], values: Sequence[int]
+    ) -> None:
+        """Write system registers; those of the engine at once."""
+        split = self._split(registers)
+        given = dict(zip(registers, values, strict=True))
+        split.batch.write([given[register] for register in split.native])
+        for register in split.el2:
+            self._el2[register] = given[register]
+        for register in split.others:
+            self.write(register(given[register]))
+
+    def _split(self, registers: tuple[type[SystemRegister], ...]) -> _Split:
+        """Return where each of ``registers`` is."""
+        split = self._lists.get(registers)
+        if split is None:
+            native = tuple(register for register in registers if self._is_native(register))
+            el2 = tuple(register for register in registers if self._is_plain_el2(register))
+            others = tuple(register for register in registers if register not in native + el2)
+            batch = self._engine.batch(encodings=tuple(r.encoding for r in native))
+            split = self._lists[registers] = _Split(native, el2, others, batch)
+        return split
+
+    def _is_plain(self, register: type[SystemRegister]) -> bool:
+        return not (
+            register is HCR_EL2
+            or register in _STACK_BANKS
+            or register in self._constants
+            or self._timer.handles(register)
+        )
+
+    def _is_native(self, register: type[SystemRegister]) -> bool:
+        return register.encoding.op1 != _EL2_OP1 and self._is_plain(register)
+
+    def _is_plain_el2(self, register: type[SystemRegister]) -> bool:
+        return register.encoding.op1 == _EL2_OP1 and self._is_plain(register)
 
     def el2(self, register: type[SystemRegister]) -> int:
         """Return an EL2 register's plain value, quickly."""

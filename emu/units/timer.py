@@ -73,6 +73,8 @@ class GenericTimer:
 
     Attributes
     ----------
+    registers
+        Those that live here.
     interrupting
         The lines that interrupt the PE: those that its interrupt controller passes on.
     """
@@ -95,6 +97,8 @@ class GenericTimer:
             CNTP_CVAL_EL0: lambda: self._physical.compare,
             CNTP_TVAL_EL0: lambda: self._physical.compare - self.physical_count() & 0xFFFF_FFFF,
         }
+
+        self.registers = frozenset(self._readers)
 
     def physical_count(self) -> int:
         """CNTPCT_EL0."""

@@ -35,8 +35,9 @@ from emu.arch.registers.identification import (
     ID_AA64DFR0_EL1,
     ID_AA64ISAR0_EL1,
 )
-from emu.arch.registers.timer import CNTV_CVAL_EL0
+from emu.arch.registers.timer import CNTPCT_EL0, CNTV_CVAL_EL0
 from emu.arch.registers.translation import TCR_EL1
+from emu.arch.registers.virtualization import VTTBR_EL2
 from emu.cpu.code import ORDERED_LIMIT
 from emu.machine import Machine
 from hyp import one_reg
@@ -255,9 +256,9 @@ def test_deviation_external_abort_outside_ram() -> None:
 # The hypervisor
 
 
-def guest(*words: int) -> VCPU:
+def guest(*words: int, machine: Machine | None = None) -> VCPU:
     """Return a vCPU at the start of a program in one page of RAM."""
-    vm = VM(Machine(4 << 20))
+    vm = VM(Machine(4 << 20) if machine is None else machine)
     at = vm.host.mmap(SIZE_4K)
     vm.set_user_memory_region(MemoryRegion(0, 0, RAM, SIZE_4K, at))
     vm.host.write(at, b"".join(word.to_bytes(4, "little") for word in words))
@@ -297,19 +298,29 @@ def test_deviation_reset_values() -> None:
     assert vcpu.get_one_reg(one_reg.system(VBAR_EL1.encoding)) == 0
 
 
-def test_deviation_vmid_by_the_caller() -> None:
-    machine = Machine(4 << 20)
-    vm = VM(machine, vmid=7)
-    assert vm.pgt.tlb.vttbr.VMID == 7
-    with pytest.raises(KvmError, match="VMID 256 is not possible"):
-        VM(machine, host=vm.host, vmid=256)
+def test_deviation_vcpu_stays_loaded() -> None:
+    vcpu = guest(a64.NOP)
+    vcpu.run(1)
+    assert vcpu.loaded_on is vcpu.vm.kvm.cpus[0]
+    assert vcpu.pe.read(VTTBR_EL2) == vcpu.vm.pgt.tlb.vttbr
 
 
-def test_deviation_vcpu_is_a_pe() -> None:
-    vm = VM(Machine(4 << 20, pe_count=2))
-    assert vm.create_vcpu(1).pe is vm.machine.pes[1]
-    with pytest.raises(KvmError, match="needs a PE of its own"):
-        vm.create_vcpu(2)
+def test_deviation_debug_registers_stay() -> None:
+    first = guest(0xD510_0081, 0xD530_0082)  # MSR DBGBVR0_EL1, x1; MRS x2, DBGBVR0_EL1
+    first.set_one_reg(one_reg.core_x(1), 0x1234_5678)
+    first.run(1)
+    second = first.vm.create_vcpu(1)
+    second.init()
+    second.set_one_reg(one_reg.PC, RAM + 4)
+    second.run(1)
+    assert second.read_x(2) == 0x1234_5678
+
+
+def test_deviation_cpus_have_counters_of_their_own() -> None:
+    machine = Machine(4 << 20, pe_count=2)
+    vcpu = guest(*[a64.NOP] * 800, machine=machine)
+    vcpu.run(800)
+    assert [pe.read(CNTPCT_EL0) for pe in machine.pes] == [50, 0]
 
 
 def test_deviation_slots_wait_for_no_invalidation() -> None:

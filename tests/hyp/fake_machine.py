@@ -30,6 +30,7 @@ from emu.arch.registers.identification import (
 from emu.cpu.pe import EL2Entry
 from emu.memory import PhysicalMemory
 from hyp.host import SIZE_4K
+from hyp.load import kvm_arch_vcpu_load
 from hyp.memslots import MemoryRegion, MemoryRegionFlags
 from hyp.vm import VM
 
@@ -82,6 +83,7 @@ class FakePE:
         self.el2_vector: Callable[[], bool] | None = None
         self.registers: dict[type[SystemRegister], int] = {SPSR_EL2: int(Mode.EL1h)}
         self.x = [0] * 31
+        self.q = [0] * 32
         self.guest: deque[Trap | EL2Entry | Callable[[], None]] = deque()
         self.log: list[tuple[Any, ...]] = []
         self.stage1: Callable[[VA], IPA | None] = IPA
@@ -104,6 +106,25 @@ class FakePE:
         assert 0 <= value < 1 << 64
         if number != 31:
             self.x[number] = value
+
+    def read_list(self, registers: tuple[type[SystemRegister], ...]) -> list[int]:
+        return [int(self.read(register)) for register in registers]
+
+    def write_list(self, registers: tuple[type[SystemRegister], ...], values: list[int]) -> None:
+        for register, value in zip(registers, values, strict=True):
+            self.write(register(value))
+
+    def read_all_x(self) -> list[int]:
+        return list(self.x)
+
+    def write_all_x(self, values: list[int]) -> None:
+        self.x[:] = values
+
+    def read_all_q(self) -> list[int]:
+        return list(self.q)
+
+    def write_all_q(self, values: list[int]) -> None:
+        self.q[:] = values
 
     def tlbi(self, operation: Any, argument: int = 0) -> None:  # noqa: ANN401  # an enum of four
         self.log.append((operation.name, int(argument)))
@@ -164,6 +185,7 @@ class FakeMachine:
         self.memory = PhysicalMemory(RAM_PA, memory_size) if memory is None else memory
         self.features = features
         self.pes = [FakePE(self.memory, features, index) for index in range(pe_count)]
+        self.el2_data: object = None
 
     def vm(self, ipa_bits: int = 40, **options: Any) -> VM:  # noqa: ANN401  # VM's own
         """Return a VM on this machine."""
@@ -230,6 +252,7 @@ def make_guest(
     vm = machine.vm(ipa_bits, profile=profile)
     vcpu = vm.create_vcpu(0)
     vcpu.init()
+    kvm_arch_vcpu_load(vcpu, vm.kvm.cpus[0])
     hva = vm.host.mmap(size, page_size)
     guest = Guest(machine, vm, vcpu, hva)
     vm.set_user_memory_region(MemoryRegion(0, flags, RAM, size, hva))

@@ -124,7 +124,7 @@ def test_cpu_on_starts_another_cpu_at_its_entry() -> None:
     assert call(guest, PsciFunction.AFFINITY_INFO_64, 1, 0) == AffinityState.OFF
     assert call(guest, PsciFunction.CPU_ON_64, 1, 0x4000_8000, 0x1234) == PsciResult.SUCCESS
     assert other.pc == VA(0x4000_8000)
-    assert guest.machine.pes[1].x[0] == 0x1234
+    assert other.read_x(0) == 0x1234
     assert not other.powered_off
     assert call(guest, PsciFunction.CPU_ON_64, 1, 0, 0) == PsciResult.ALREADY_ON
 

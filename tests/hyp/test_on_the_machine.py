@@ -124,7 +124,7 @@ def test_store_to_a_user_space_device_and_load_from_it() -> None:
 @pytest.mark.kvm_row(27)
 def test_abort_from_user_space_reaches_the_guests_vector() -> None:
     box = Box(a64.ldr(6, 2))
-    box.machine.pes[0].write(VBAR_EL1(RAM + 0x800))
+    box.vcpu.write(VBAR_EL1(RAM + 0x800))
     box.put(RAM + 0x800 + 0x200, *SYSTEM_OFF)
     assert isinstance(box.run(), Mmio)
     box.vcpu.set_vcpu_events(ext_dabt_pending=True)
@@ -140,7 +140,7 @@ def test_abort_from_user_space_reaches_the_guests_vector() -> None:
 @pytest.mark.kvm_row(29)
 def test_fetch_from_a_hole_reaches_the_guests_vector() -> None:
     box = Box(a64.br(2))
-    box.machine.pes[0].write(VBAR_EL1(RAM + 0x800))
+    box.vcpu.write(VBAR_EL1(RAM + 0x800))
     box.put(RAM + 0x800 + 0x200, *SYSTEM_OFF)
     assert is_off(box.run())
     pe = box.machine.pes[0]

@@ -8,7 +8,7 @@ import pytest
 
 from emu.arch.registers.exceptions import ELR_EL1, ELR_EL2, SP_EL0, SP_EL1, SPSR_EL2, VBAR_EL1
 from emu.arch.registers.identification import CTR_EL0, ID_AA64PFR0_EL1, MIDR_EL1, MPIDR_EL1
-from emu.arch.registers.timer import CNTV_CVAL_EL0, CNTVCT_EL0
+from emu.arch.registers.timer import CNTPCT_EL0, CNTV_CVAL_EL0, CNTVOFF_EL2
 from emu.arch.registers.translation import SCTLR_EL1
 from hyp import one_reg
 from hyp.errors import Errno, KvmError
@@ -66,7 +66,6 @@ def test_general_registers_are_the_pes(guest: Guest) -> None:
         (0x6030_0000_0010_0046, ELR_EL1),
         (one_reg.system(VBAR_EL1.encoding), VBAR_EL1),
         (TIMER_CVAL, CNTV_CVAL_EL0),
-        (TIMER_CNT, CNTVCT_EL0),
     ],
 )
 def test_register_is_read_and_written(
@@ -75,6 +74,13 @@ def test_register_is_read_and_written(
     guest.vcpu.set_one_reg(reg_id, 0x1_2345_6800)
     assert guest.pe.read(register) == 0x1_2345_6800
     assert guest.vcpu.get_one_reg(reg_id) == 0x1_2345_6800
+
+
+def test_the_virtual_count_is_the_pes_less_the_offset_and_read_only(guest: Guest) -> None:
+    guest.pe.write(CNTPCT_EL0(1000))
+    guest.pe.write(CNTVOFF_EL2(400))
+    guest.vcpu.set_one_reg(TIMER_CNT, 5)
+    assert guest.vcpu.get_one_reg(TIMER_CNT) == 600
 
 
 def test_every_listed_register_can_be_read_and_written_back(guest: Guest) -> None:

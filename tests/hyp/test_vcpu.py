@@ -40,11 +40,30 @@ def guest() -> Guest:
     return make_guest()
 
 
-@pytest.mark.parametrize("index", [-1, 1, 5])
-def test_vcpu_needs_a_pe(index: int) -> None:
-    with pytest.raises(KvmError, match="PE of its own") as caught:
+@pytest.mark.parametrize("index", [-1, 512])
+def test_impossible_vcpu_is_refused(index: int) -> None:
+    with pytest.raises(KvmError, match="use 0 to 511") as caught:
         FakeMachine().vm().create_vcpu(index)
     assert caught.value.errno is Errno.EINVAL
+
+
+@pytest.mark.parametrize("cpu", [-1, 2])
+def test_a_pe_that_there_is_not_is_refused(cpu: int) -> None:
+    guest = make_guest(pe_count=2)
+    with pytest.raises(KvmError, match="use 0 to 1") as caught:
+        guest.vcpu.run(1, cpu=cpu)
+    assert caught.value.errno is Errno.EINVAL
+
+
+@pytest.mark.parametrize(("index", "told", "expected"), [(1, None, 1), (5, None, 0), (0, 1, 1)])
+def test_a_vcpu_runs_where_it_is_told_else_on_its_own_pe_else_on_pe_0(
+    index: int, told: int | None, expected: int
+) -> None:
+    machine = FakeMachine(pe_count=2)
+    vcpu = machine.vm().create_vcpu(index)
+    vcpu.init()
+    vcpu.run(100, cpu=told)
+    assert [pe.retired for pe in machine.pes] == [100 * (n == expected) for n in range(2)]
 
 
 def test_vcpu_exists_once(guest: Guest) -> None:

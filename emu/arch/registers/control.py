@@ -115,6 +115,14 @@ class DAIF(SystemRegister, encoding=(3, 3, 4, 2, 1)):
     F = bit(6)
 
 
+class FPCR(SystemRegister, encoding=(3, 3, 4, 4, 0)):
+    """Floating-point Control Register: rounding, flushing to zero, trapped exceptions."""
+
+
+class FPSR(SystemRegister, encoding=(3, 3, 4, 4, 1)):
+    """Floating-point Status Register: the cumulative exceptions, and saturation."""
+
+
 class DIT(SystemRegister, encoding=(3, 3, 4, 2, 5)):
     """Data Independent Timing, as MRS and MSR see PSTATE.DIT."""
 
