@@ -20,7 +20,8 @@ EVENTS: Final = ("kvm_guest_fault", "kvm_access_fault", "kvm_mmio", "kvm_userspa
 
 HUGE_PAGE: Final = 2 << 20
 
-_BACKINGS: Final = {PAGE_SIZE: "4K", HUGE_PAGE: "2M"}
+BACKINGS: Final = {PAGE_SIZE: "4K", HUGE_PAGE: "2M"}
+"""What the VMM calls memory, by the size of its pages."""
 
 
 def initramfs(vmm: bytes, config: RunConfig, image: Image) -> bytes:
@@ -46,7 +47,7 @@ def initramfs(vmm: bytes, config: RunConfig, image: Image) -> bytes:
         if slot.log_dirty:
             flags |= MemoryRegionFlags.LOG_DIRTY_PAGES
         region = slot.region
-        backing = _BACKINGS[slot.backing]
+        backing = BACKINGS[slot.backing]
         lines.append(f"slot {slot.id} {region.base:#x} {region.size:#x} {flags:d} {backing}")
         if slot.file is not None:
             lines.append(f"load {region.base:#x} /slot{slot.id}")
@@ -58,6 +59,21 @@ def initramfs(vmm: bytes, config: RunConfig, image: Image) -> bytes:
     lines += [f"pc {image.entry:#x}", f"x 0 {tree_at:#x}"]
     lines += [f"event {name}" for name in EVENTS]
     lines.append("run")
+    return machine(vmm, lines, files)
+
+
+def machine(vmm: bytes, lines: list[str], files: list[Entry]) -> bytes:
+    """Return the file system of a machine that has the VMM carry out commands.
+
+    Parameters
+    ----------
+    vmm
+        The program, built for AArch64 Linux.
+    lines
+        The commands, as ``vmm.c`` reads them.
+    files
+        What they name.
+    """
     return archive(
         [
             *(folder(name) for name in ("dev", "proc", "sys")),

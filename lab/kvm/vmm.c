@@ -44,8 +44,9 @@ struct slot {
 
 static struct slot slots[MAX_SLOTS];
 static int slot_count;
-static int kvm, vm, vcpu;
+static int kvm = -1, vm = -1, vcpu = -1;
 static struct kvm_run *run;
+static size_t run_size;
 static uint64_t uart_base = UINT64_MAX, device_base = UINT64_MAX;
 
 static void finish(void)
@@ -166,8 +167,24 @@ static void load(uint64_t gpa, const char *path)
     close(fd);
 }
 
+/* Ends the VM before this one. A VM lives as long as anybody has it open or mapped. */
+static void discard(void)
+{
+    while (slot_count) {
+        struct slot *slot = &slots[--slot_count];
+        munmap((void *)slot->region.userspace_addr, slot->mapped);
+    }
+    if (run)
+        munmap(run, run_size);
+    run = NULL;
+    close(vcpu);
+    close(vm);
+    close(kvm);
+}
+
 static void create(int ipa_bits)
 {
+    discard();
     kvm = open("/dev/kvm", O_RDWR);
     if (kvm < 0)
         fail("cannot open /dev/kvm");
@@ -181,8 +198,8 @@ static void create_vcpu(void)
     IOCTL(vm, KVM_ARM_PREFERRED_TARGET, &init);
     init.features[0] |= 1 << KVM_ARM_VCPU_PSCI_0_2;
     IOCTL(vcpu, KVM_ARM_VCPU_INIT, &init);
-    run = mmap(NULL, IOCTL(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), PROT_READ | PROT_WRITE, MAP_SHARED,
-               vcpu, 0);
+    run_size = IOCTL(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+    run = mmap(NULL, run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
     if (run == MAP_FAILED)
         fail("mmap of kvm_run");
 }
