@@ -1,6 +1,7 @@
-"""State that Unicorn keeps and does not export, found by experiment.
+"""State that Unicorn keeps, found by experiment.
 
-The address that the exclusive monitor is set for has no function in its interface. It is
+The address that the exclusive monitor is set for has no function in its interface; for general
+registers and PC there is one, which takes longer than all else that a refill does. Both are
 located once, in a throw-away instance, by making Unicorn store known values and looking for
 them. Anything but exactly one place is refused.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from unicorn import arm64_const as reg
 from unicorn import unicorn_const as const
@@ -28,10 +29,24 @@ CPU_BYTES: Final = 1 << 16
 _PROBE_ADDRESSES: Final = (0x5A5A_1234_5670, 0x3C3C_7654_3210)
 _LDXR_X0_X1: Final = 0xC85F_7C20
 _MOV_X1_0: Final = 0xD280_0001
+_X_IDS: Final = (
+    *range(reg.UC_ARM64_REG_X0, reg.UC_ARM64_REG_X28 + 1),
+    reg.UC_ARM64_REG_X29,
+    reg.UC_ARM64_REG_X30,
+)
+_PROBE_REGISTERS: Final = tuple(0x1357_9BDF_0246_8ACE + number for number in range(31))
+_PROBE_PC: Final = 0x2468_ACE0_1234_5678
+_PROBE_MODES: Final = (0b0000, 0b0101)
+"""PSTATE.M of EL0t and EL1h."""
+PC_INDEX, PSTATE_INDEX = 32, 33
+"""What follows the general registers, in 64-bit words; SP lies between."""
 _USER_SPACE: Final = range(PAGE_SIZE, 1 << 47)
 
 NO_EXCLUSIVE: Final = (1 << 64) - 1
 """QEMU's value for a monitor that is not set."""
+
+
+_Place = TypeVar("_Place")
 
 
 class EngineError(Exception):
@@ -39,12 +54,14 @@ class EngineError(Exception):
 
 
 class Internals(NamedTuple):
-    """Where the value is."""
+    """Where the values are."""
 
     cpu: int
     """Pointer to the CPU: word of Unicorn's structure."""
     exclusive: int
     """Address the exclusive monitor is set for: bytes behind that pointer."""
+    registers: int
+    """X0 to X30, SP, PC, and PSTATE without flags and interrupt masks: bytes behind it."""
 
 
 def handle(uc: Uc) -> int:
@@ -56,7 +73,7 @@ def handle(uc: Uc) -> int:
 
 @cache
 def find_internals() -> Internals:
-    """Locate the value. The place is the same in every instance of one library."""
+    """Locate the values. The places are the same in every instance of one library."""
     uc = Uc(const.UC_ARCH_ARM64, const.UC_MODE_ARM)
     uc.ctl_set_page_size(PAGE_SIZE)
     uc.ctl_set_tlb_mode(const.UC_TLB_VIRTUAL)
@@ -65,16 +82,42 @@ def find_internals() -> Internals:
     uc.mem_map(0, PAGE_SIZE)
     uc.hook_add(const.UC_HOOK_TLB_FILL, _everything_at_page_0)
     words = (_u64 * WORDS).from_address(handle(uc))
-    found = _find_exclusive(uc, words)
+    cpu, exclusive = _only("the exclusive monitor", _find_exclusive(uc, words))
+    registers = _only("the general registers", _find_registers(uc, words[cpu]))
+    return Internals(cpu, exclusive, registers)
+
+
+def _only(what: str, found: set[_Place]) -> _Place:
     if len(found) != 1:
         raise EngineError(
-            f"Unicorn {uc_version()}: the exclusive monitor was found in {len(found)} places, not "
-            "in one; use unicorn 2.1.4"
+            f"Unicorn {uc_version()}: {what} was found in {len(found)} places, not in one; "
+            "use unicorn 2.1.4"
         )
     return found.pop()
 
 
-def _find_exclusive(uc: Uc, words: ctypes.Array[_u64]) -> set[Internals]:
+def _find_registers(uc: Uc, cpu: int) -> set[int]:
+    """Write known values through the interface, and look for them in a row."""
+    for register, value in zip(_X_IDS, _PROBE_REGISTERS, strict=True):
+        uc.reg_write(register, value)
+    uc.reg_write(reg.UC_ARM64_REG_PC, _PROBE_PC)
+    with open("/proc/self/mem", "rb", buffering=0) as mem:  # noqa: PTH123  # not a real file
+        memory = os.pread(mem.fileno(), CPU_BYTES, cpu)
+    wanted = b"".join(value.to_bytes(8, "little") for value in _PROBE_REGISTERS)
+    found = {at for at in range(0, len(memory), 8) if memory.startswith(wanted, at)}
+    return {at for at in found if _is_followed_by_pc_and_pstate(uc, cpu + at)}
+
+
+def _is_followed_by_pc_and_pstate(uc: Uc, address: int) -> bool:
+    words = (_u64 * (PSTATE_INDEX + 1)).from_address(address)
+    modes = []
+    for mode in _PROBE_MODES:
+        uc.reg_write(reg.UC_ARM64_REG_PSTATE, mode)
+        modes.append(words[PSTATE_INDEX] & (1 << 32) - 1)
+    return words[PC_INDEX] == _PROBE_PC and tuple(modes) == _PROBE_MODES
+
+
+def _find_exclusive(uc: Uc, words: ctypes.Array[_u64]) -> set[tuple[int, int]]:
     """After LDXR it holds the address, which no register holds any more."""
     code = PAGE_SIZE // 2
     uc.mem_write(code, b"".join(w.to_bytes(4, "little") for w in (_LDXR_X0_X1, _MOV_X1_0)))
@@ -86,7 +129,7 @@ def _find_exclusive(uc: Uc, words: ctypes.Array[_u64]) -> set[Internals]:
             found.append(_search(memory.fileno(), words, address))
     # Several words may point to the same CPU: one of them is enough.
     by_place = {(words[word], offset): word for word, offset in set.intersection(*found)}
-    return {Internals(word, offset) for (_, offset), word in by_place.items()}
+    return {(word, offset) for (_, offset), word in by_place.items()}
 
 
 def _search(memory: int, words: ctypes.Array[_u64], value: int) -> set[tuple[int, int]]:

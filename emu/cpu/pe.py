@@ -153,8 +153,7 @@ class ProcessingElement:
         """Instructions retired so far; exact whenever Python runs."""
         if not self._running:
             return self._retired
-        pc = self.engine.state()[0]
-        return self._retired + self.blocks.completed(pc, fetching=self.fetching)
+        return self._retired + self.blocks.completed(self.engine.pc, fetching=self.fetching)
 
     @property
     def time(self) -> int:
@@ -575,7 +574,7 @@ class ProcessingElement:
         noted now.
         """
         exception = self._pending
-        following = self.engine.state()[0] + INSTRUCTION_BYTES
+        following = self.engine.pc + INSTRUCTION_BYTES
         self._stopped_at = self.blocks.completed(
             VA(following) if exception is None else exception.pc
         )

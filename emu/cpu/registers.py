@@ -38,7 +38,6 @@ from emu.arch.registers.translation import (
     TTBR1_EL1,
 )
 from emu.arch.registers.virtualization import HCR_EL2, SCTLR_EL2, VTCR_EL2, VTTBR_EL2
-from emu.cpu.engine import X_IDS
 from emu.mmu.regime import ControlRegisters
 
 if TYPE_CHECKING:
@@ -94,13 +93,13 @@ class RegisterFile:
 
     def x(self, number: int) -> int:
         """Read X0 to X30; 31 reads as zero."""
-        return 0 if number == ZERO_REGISTER else self._engine.read(X_IDS[number])
+        return 0 if number == ZERO_REGISTER else self._engine.read_x(number)
 
     def set_x(self, number: int, value: int) -> None:
         """Write X0 to X30; writes to 31 are ignored."""
         if number != ZERO_REGISTER:
             self.written = True
-            self._engine.write(X_IDS[number], value & (1 << 64) - 1)
+            self._engine.write_x(number, value & (1 << 64) - 1)
 
     def q(self, number: int) -> int:
         """Read Q0 to Q31, 128 bits."""
@@ -151,7 +150,7 @@ class RegisterFile:
 
     def _bank(self, register: type[SystemRegister]) -> int:
         """Return where a banked stack pointer is: the one in use is in SP itself."""
-        in_use = SP_EL1 if self._engine.state()[1] & _SPSEL else SP_EL0
+        in_use = SP_EL1 if self._engine.mode & _SPSEL else SP_EL0
         if register is in_use:
             return uc_reg.UC_ARM64_REG_SP
         return _STACK_BANKS[register]
