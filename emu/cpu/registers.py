@@ -186,7 +186,7 @@ class RegisterFile:
         engine.write_system(ESR_EL1.encoding, exception.esr)
         if exception.far is not None:
             engine.write_system(FAR_EL1.encoding, exception.far)
-        self.set_pstate(entry.pstate, pstate)
+        self._change_pstate(entry.pstate, pstate)
         engine.write_system(SPSR_EL1.encoding, pstate)
         return entry.pc
 
@@ -203,6 +203,15 @@ class RegisterFile:
 
     def set_pstate(self, new: int, old: int) -> None:
         """Change PSTATE, with the stack pointer that goes with its mode."""
+        self._change_pstate(new, old)
+        spsr = self._engine.read_system(SPSR_EL1.encoding)
+        self._engine.write_system(SPSR_EL1.encoding, spsr)
+
+    def _change_pstate(self, new: int, old: int) -> None:
+        """Change PSTATE and the stack pointer; a system register is to be written next.
+
+        Writing any of them makes the engine notice the new Exception level.
+        """
         engine = self._engine
         if (new ^ old) & _MODE:
             banks = (SP_EL0, SP_EL1)
@@ -211,8 +220,6 @@ class RegisterFile:
             engine.write(uc_reg.UC_ARM64_REG_SP, engine.read(_STACK_BANKS[banks[new & _SPSEL]]))
         else:
             engine.write(uc_reg.UC_ARM64_REG_PSTATE, new)
-        # Writing any system register makes the engine notice the new Exception level.
-        engine.write_system(SPSR_EL1.encoding, engine.read_system(SPSR_EL1.encoding))
 
 
 _STACK_BANKS: Final[dict[type[SystemRegister], int]] = {
