@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 def main(names: tuple[str, ...], *, quick: bool, output: TextIO | None) -> None:
     """Measure the machine's speed against references in the same run.
 
-    Without a NAME all benchmarks run: compute, refill, walk, fault, pgtable, dirtylog, exits,
-    recording, startup.
+    Without a NAME all benchmarks run: compute, refill, walk, fault, kvm, pgtable, dirtylog,
+    exits, recording, startup.
     docs/performance.md explains the rows.
     """
     scale, scale_name = (QUICK, "quick") if quick else (FULL, "full")

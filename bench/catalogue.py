@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from bench import compute, dirtylog, exits, fault, pgtable, recording, refill, startup, walk
+from bench import compute, dirtylog, exits, fault, kvm, pgtable, recording, refill, startup, walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +17,7 @@ BENCHMARKS: Final[dict[str, Callable[[Scale], list[Row]]]] = {
     "refill": refill.measure,
     "walk": walk.measure,
     "fault": fault.measure,
+    "kvm": kvm.measure,
     "pgtable": pgtable.measure,
     "dirtylog": dirtylog.measure,
     "exits": exits.measure,

@@ -49,12 +49,12 @@ def _leaving(scale: Scale) -> list[Row]:
     times = scale.of(TIMES)
     device = {1: DEVICE_IN_PROCESS}
     sides: dict[str, Callable[[], float]] = {
-        "MMIO write, user space": _user_writes(times),
-        "MMIO read, user space": _user_reads(times),
-        "MMIO write, in process": _loop(STORE, device, times),
-        "MMIO read, in process": _loop(LOAD, device, times),
-        "HVC PSCI_VERSION": _loop(HYPERCALL, {1: PsciFunction.VERSION}, times),
-        "SVC and ERET at EL1": _loop(SUPERVISOR_CALL, {}, times),
+        "MMIO write, user space": user_writes(times),
+        "MMIO read, user space": user_reads(times),
+        "MMIO write, in process": loop(STORE, device, times),
+        "MMIO read, in process": loop(LOAD, device, times),
+        "HVC PSCI_VERSION": loop(HYPERCALL, {1: PsciFunction.VERSION}, times),
+        "SVC and ERET at EL1": loop(SUPERVISOR_CALL, {}, times),
     }
     native = Native(SUPERVISOR_CALL)
     *seconds, floor = best_of(scale.rounds, *sides.values(), lambda: native.leave(times))
@@ -72,9 +72,9 @@ def _hooked(scale: Scale) -> list[Row]:
     guest = Guest(msr)
     tables = {1: guest.table_base, COUNT: times}
     sides: dict[str, Callable[[], float]] = {
-        "MRS MIDR_EL1": _loop(READ_REGISTER, {}, times),
+        "MRS MIDR_EL1": loop(READ_REGISTER, {}, times),
         "MSR TTBR0_EL1": lambda: guest.run(tables),
-        "TLBI VMALLE1IS": _loop(INVALIDATE, {}, times),
+        "TLBI VMALLE1IS": loop(INVALIDATE, {}, times),
     }
     mrs = READ_REGISTER.offset_of("mrs x2, midr_el1")
     native = Native(READ_REGISTER, hooked=mrs)
@@ -118,13 +118,14 @@ def _world_switch(scale: Scale) -> Row:
     return Row("world switch", here / times * 1e6, Unit.MICROSECONDS, (reference,))
 
 
-def _loop(program: Program, registers: Mapping[int, int], times: int) -> Callable[[], float]:
+def loop(program: Program, registers: Mapping[int, int], times: int) -> Callable[[], float]:
     """Return a side that runs a program's loop."""
     guest = Guest(program)
     return lambda: guest.run({**registers, COUNT: times})
 
 
-def _user_writes(times: int) -> Callable[[], float]:
+def user_writes(times: int) -> Callable[[], float]:
+    """Return a side that writes to a device in user space."""
     vcpu = Guest(WRITE_DEVICE).vcpu
 
     def side() -> float:
@@ -138,7 +139,8 @@ def _user_writes(times: int) -> Callable[[], float]:
     return side
 
 
-def _user_reads(times: int) -> Callable[[], float]:
+def user_reads(times: int) -> Callable[[], float]:
+    """Return a side that reads from a device in user space."""
     vcpu = Guest(READ_DEVICE).vcpu
 
     def side() -> float:

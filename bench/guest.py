@@ -65,29 +65,36 @@ class Guest:
         The size of the IPA space: 40 bits need three levels of stage 2, 44 four.
     log_dirty
         Whether written pages are recorded.
+    backing
+        The size of the host's pages: the guest's pages at :data:`PAGES` are so far apart.
     """
 
     def __init__(
-        self, program: Program, pages: int = 0, *, ipa_bits: int = 40, log_dirty: bool = False
+        self,
+        program: Program,
+        pages: int = 0,
+        *,
+        ipa_bits: int = 40,
+        log_dirty: bool = False,
+        backing: int = PAGE_SIZE,
     ) -> None:
-        size = PAGES - RAM + pages * PAGE_SIZE
+        size = PAGES - RAM + pages * backing
         self.machine = Machine(size + _TABLE_MEMORY)
         self.vm = VM(self.machine, ipa_bits)
         flags = MemoryRegionFlags.LOG_DIRTY_PAGES if log_dirty else MemoryRegionFlags(0)
-        self._hva = self.vm.host.mmap(size)
+        self._hva = self.vm.host.mmap(size, backing)
         self.vm.set_user_memory_region(MemoryRegion(0, flags, RAM, size, self._hva))
         self.vm.register_device(DEVICE_IN_PROCESS, PAGE_SIZE, Register())
         self.vcpu = self.vm.create_vcpu(0)
         self.vcpu.init()
         self.pe = self.vcpu.pe
-        self._load(program, size)
+        self._load(program, [*range(RAM, PAGES, PAGE_SIZE), *range(PAGES, RAM + size, backing)])
         self.exit = self.vcpu.run()
         self._check()
 
-    def _load(self, program: Program, size: int) -> None:
+    def _load(self, program: Program, mapped: list[int]) -> None:
         self._write(RAM, program.words)
         self._write(VECTORS, ERET.to_bytes(4, "little") * (_VECTORS_SIZE // 4))
-        mapped = range(RAM, RAM + size, PAGE_SIZE)
         devices = (DEVICE_IN_PROCESS, DEVICE_IN_USER_SPACE)
         self._write(_TABLES, tables.identity_map(_TABLES, mapped, devices))
         vcpu = self.vcpu

@@ -16,13 +16,14 @@ from bench.timing import best_of
 from emu.arch.address import IPA, PAGE_SIZE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from bench.programs import Program
 
 COMMAND: Final = "qemu-system-aarch64"
 LOAD_ADDRESS: Final = IPA(0x4020_0000)
 """In the RAM of QEMU's virt machine, behind its device tree."""
 DATA: Final = IPA(LOAD_ADDRESS + PAGE_SIZE)
-_TABLES: Final = IPA(LOAD_ADDRESS + 2 * PAGE_SIZE)
 _FACTOR: Final = 12
 """How many times more iterations the long run has, since QEMU is faster."""
 _TIMEOUT: Final = 120
@@ -54,28 +55,41 @@ def seconds_each(
         images = []
         for count in (iterations, _FACTOR * iterations):
             path = Path(folder) / f"{count}.bin"
-            path.write_bytes(image(program, {**registers, COUNT: count}))
+            path.write_bytes(image(program, {**registers, 1: DATA, COUNT: count}, LOAD_ADDRESS))
             images.append(path)
         short, long = best_of(rounds, *(partial(_run, path) for path in images))
     return (long - short) / ((_FACTOR - 1) * iterations)
 
 
-def image(program: Program, registers: dict[int, int]) -> bytes:
+def image(
+    program: Program,
+    registers: dict[int, int],
+    base: IPA,
+    memory: Iterable[int] = (),
+    devices: Iterable[int] = (),
+) -> bytes:
     """Return code that turns the MMU on, runs the program's loop and powers the machine off.
 
-    The program's data page, in ``x1``, becomes :data:`DATA`.
+    Parameters
+    ----------
+    program, registers
+        What runs, and what its registers hold.
+    base
+        Where the image will lie: a page of code, one of data, the tables.
+    memory, devices
+        Further pages to map, by address.
     """
-    mapped = range(LOAD_ADDRESS, LOAD_ADDRESS + 16 * PAGE_SIZE, PAGE_SIZE)
-    controls = (tables.MAIR, tables.TCR, tables.ttbr(_TABLES), tables.SCTLR)
+    tables_at = IPA(base + 2 * PAGE_SIZE)
+    mapped = [*range(base, base + 16 * PAGE_SIZE, PAGE_SIZE), *memory]
+    controls = (tables.MAIR, tables.TCR, tables.ttbr(tables_at), tables.SCTLR)
     prologue = b"".join(load_constant(n, value) for n, value in enumerate(controls))
     prologue += START_UNDER_QEMU.words
-    arguments = {**registers, 1: DATA}
-    prologue += b"".join(load_constant(n, value) for n, value in arguments.items())
+    prologue += b"".join(load_constant(n, value) for n, value in registers.items())
     # Where the program parks, this one ends; at first that is stepped over.
     end = branch(len(program.words))
     code = prologue + branch(8) + end + program.words[4:] + POWER_OFF.words
     data = bytes(PAGE_SIZE)
-    return code.ljust(PAGE_SIZE, b"\0") + data + tables.identity_map(_TABLES, mapped)
+    return code.ljust(PAGE_SIZE, b"\0") + data + tables.identity_map(tables_at, mapped, devices)
 
 
 def _run(path: Path) -> float:

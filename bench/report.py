@@ -43,7 +43,7 @@ def _lines(row: Row) -> list[list[Text]]:
     first = [Text(f"  {row.name}"), figure]
     own_limit = _limit(row, row.limit, f" {row.unit.value}")
     if not row.references:
-        return [[*first, Text(), Text(), Text(), own_limit]]
+        return [[*first, Text(), Text(row.note), Text(), own_limit]]
     lines = []
     for reference in row.references:
         ratio = row.ratio(reference)

@@ -65,6 +65,8 @@ class Row:
         What it is compared with.
     limit
         The figure that is aimed at, where the figure itself counts and not a ratio.
+    note
+        Why there is nothing to compare it with.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Row:
     unit: Unit
     references: tuple[Reference, ...] = ()
     limit: float | None = None
+    note: str = ""
 
     def ratio(self, reference: Reference) -> float:
         """Return this figure as a multiple of a reference."""
@@ -91,6 +94,7 @@ class Row:
             "unit": self.unit.value,
             "limit": self.limit,
             "met": self.meets(self.limit, self.value),
+            "note": self.note,
             "references": [
                 {
                     "name": reference.name,

@@ -97,9 +97,10 @@ class PhysicalMemory:
         return self._bytes[offset : offset + size]
 
     def _offset(self, pa: PA, size: int) -> int:
-        if not self.contains(pa, size):
+        offset = pa - self.base
+        if not 0 <= offset <= self.size - size:
             raise ValueError(
                 f"{size} bytes at PA {pa:#x} are not RAM, "
                 f"which is {self.base:#x} to {self.base + self.size - 1:#x}"
             )
-        return pa - self.base
+        return offset

@@ -153,7 +153,7 @@ class DirtyLog:
 
     def commit(self, slot: MemorySlot | None) -> None:
         """Act on a slot that is in place, or deleted (``kvm_arch_commit_memory_region``)."""
-        if slot is None or not slot.flags & MemoryRegionFlags.LOG_DIRTY_PAGES:
+        if slot is None or not slot.logs_dirty:
             self.split.free_cache()
             return
         if self.initially_set:
@@ -175,7 +175,7 @@ class DirtyLog:
         vcpu
             The vCPU that runs; ``None`` for a writer on behalf of user space.
         """
-        if not slot.flags & MemoryRegionFlags.LOG_DIRTY_PAGES:
+        if not slot.logs_dirty:
             return
         if vcpu is not None and vcpu.dirty_ring is not None:
             vcpu.dirty_ring.push(slot.id, gfn - slot.base_gfn)

@@ -69,6 +69,10 @@ class FaultInfo:
 
     Attributes
     ----------
+    ec
+        The exception class.
+    fsc
+        The fault status code: type and level.
     fault
         The type of fault; ``None`` for a reserved code.
     is_iabt
@@ -81,29 +85,21 @@ class FaultInfo:
         set the access flag or the dirty state.
     """
 
-    __slots__ = ("esr", "far", "fault", "ipa", "is_iabt", "is_s1ptw", "is_write")
+    __slots__ = ("ec", "esr", "far", "fault", "fsc", "ipa", "is_iabt", "is_s1ptw", "is_write")
 
     def __init__(self, esr: int, far: VA, ipa: IPA | None) -> None:
         self.esr = esr
         self.far = far
         self.ipa = ipa
-        self.fault = fault = _FAULTS[esr & _FSC]
-        self.is_iabt = is_iabt = esr >> _EC_SHIFT & _EC == _IABT_LOW
+        self.ec = ec = esr >> _EC_SHIFT & _EC
+        self.fsc = fsc = esr & _FSC
+        self.fault = fault = _FAULTS[fsc]
+        self.is_iabt = is_iabt = ec == _IABT_LOW
         self.is_s1ptw = bool(esr & _S1PTW)
         if esr & _S1PTW:
             self.is_write = fault is PERMISSION
         else:
             self.is_write = not is_iabt and bool(esr & _WNR)
-
-    @property
-    def ec(self) -> int:
-        """The exception class."""
-        return self.esr >> _EC_SHIFT & _EC
-
-    @property
-    def fsc(self) -> int:
-        """The fault status code: type and level."""
-        return self.esr & _FSC
 
     @property
     def level(self) -> int:
@@ -113,7 +109,7 @@ class FaultInfo:
     @property
     def is_sea(self) -> bool:
         """Whether it is a synchronous external abort or ECC error."""
-        return _IS_SEA[self.esr & _FSC]
+        return _IS_SEA[self.fsc]
 
     @property
     def is_exec(self) -> bool:

@@ -85,6 +85,8 @@ class MemorySlot:
     ----------
     gmem, gmem_pgoff
         The guest_memfd with the slot's pages, and the first of them there.
+    readonly, logs_dirty
+        The flags of these meanings.
     """
 
     __slots__ = (
@@ -96,6 +98,7 @@ class MemorySlot:
         "gmem_pgoff",
         "id",
         "logging",
+        "logs_dirty",
         "npages",
         "readonly",
         "userspace_addr",
@@ -123,6 +126,7 @@ class MemorySlot:
         self.gmem = gmem
         self.gmem_pgoff = gmem_pgoff
         self.readonly = bool(flags & MemoryRegionFlags.READONLY)
+        self.logs_dirty = bool(flags & MemoryRegionFlags.LOG_DIRTY_PAGES)
         self.logging: bool = dirty_bitmap is not None and not self.readonly
         """``memslot_is_logging``: a bitmap exists and the slot can be written."""
 

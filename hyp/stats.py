@@ -23,6 +23,9 @@ class Resolution(StrEnum):
     BLOCKED = "blocked"
     FAILED = "failed"
 
+    # As for any string. Enum's own hash is Python code, and each abort is counted by this.
+    __hash__ = str.__hash__
+
 
 @dataclass(slots=True)
 class Stats:

@@ -89,10 +89,13 @@ def user_mem_abort(vcpu: VCPU, fault: FaultInfo, ipa: IPA, slot: MemorySlot) -> 
 def topup(vcpu: VCPU) -> Errno:
     """Make sure of enough spare pages for the tables that one mapping can need."""
     vm, cache = vcpu.vm, vcpu.memcache
-    before = len(cache)
-    error = cache.topup(vm.profile.topup_min or vm.geometry.cache_min_pages)
+    minimum = vm.profile.topup_min or vm.geometry.cache_min_pages
     emit = vm.mmu_events.emit
-    if emit is not None and len(cache) != before:
+    if emit is None:
+        return cache.topup(minimum)
+    before = len(cache)
+    error = cache.topup(minimum)
+    if len(cache) != before:
         emit(MemcacheTopup(vcpu.index, vcpu.pe.retired, len(cache) - before, len(cache)))
     return error
 
@@ -202,9 +205,9 @@ def kvm_s2_fault_map(
     if vm.profile.topup is Topup.GRANULE and GRANULE[fault.level] > size and topup(vcpu):
         return failed(vcpu, fault, Errno.ENOMEM, "no memory left for stage-2 tables")
     ipa, pa = IPA(ipa & -size), PA(page.pa & -size)
-    spare = len(vcpu.memcache)
-    error, resolution = _install(vcpu, fault, ipa, size, pa, prot)
     emit = vm.mmu_events.emit
+    spare = 0 if emit is None else len(vcpu.memcache)
+    error, resolution = _install(vcpu, fault, ipa, size, pa, prot)
     if emit is not None:
         granule, taken = GRANULE[fault.level], spare - len(vcpu.memcache)
         emit(
@@ -220,7 +223,7 @@ def kvm_s2_fault_map(
     if resolution is Resolution.MAPPED:
         vm.stats.pages_mapped[size] += 1
     count(vcpu, fault, resolution)
-    if prot & Prot.W:
+    if slot.logs_dirty and prot & Prot.W:
         # Only what is mapped writable can be dirty, and only once it is mapped.
         vm.dirty_log.mark_page_dirty_in_slot(slot, ipa >> PAGE_SHIFT, vcpu)
     return None

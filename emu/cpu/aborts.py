@@ -13,10 +13,11 @@ from emu.arch.a64.access import AccessKind
 from emu.arch.a64.loadstore import decode, syndrome
 from emu.arch.address import PAGE_SHIFT, VA
 from emu.arch.esr.classes import ExceptionClass
-from emu.arch.esr.fsc import EXTERNAL_ABORTS, FaultType
+from emu.arch.esr.fsc import EXTERNAL_ABORTS, FaultType, fsc
 from emu.arch.esr.iss import IssDataAbort
 from emu.arch.registers.exceptions import HPFAR_EL2, ExceptionSyndrome
 from emu.cpu.exception import ArmException
+from emu.mmu import stage2
 from emu.mmu.fault import Fault
 
 S1PTW: Final = IssDataAbort.S1PTW.in_place
@@ -107,22 +108,37 @@ def abort(
     external_to_el2
         HCR_EL2.TEA: external aborts are taken to EL2.
     """
-    external = fault.type in EXTERNAL_ABORTS
-    to_el2 = fault.stage == 2 or (external and external_to_el2)
-    iss = fault.status | kind.iss
-    if fault.s1ptw:
-        # What failed is the walk's access, a write only when it updates a descriptor.
-        iss = iss & ~WnR | S1PTW | (WnR if fault.update and not kind.fetch else 0)
-    elif fault.stage == 2:
-        iss |= kind.instruction
-    if kind.fetch:
-        ec = ExceptionClass.IABT_LOW if to_el2 or el == 0 else ExceptionClass.IABT_CUR
-    else:
-        ec = ExceptionClass.DABT_LOW if to_el2 or el == 0 else ExceptionClass.DABT_CUR
-    esr = ec << _EC_SHIFT | _IL | iss
+    to_el2 = fault.stage == stage2.STAGE or (external_to_el2 and fault.type in EXTERNAL_ABORTS)
+    lower = to_el2 or el == 0
+    esr = _esr(fault.type, fault.level, fault.stage, fault.s1ptw, fault.update, kind, lower=lower)
     if not to_el2:
         return ArmException(1, esr, pc, far)
     return ArmException(2, esr, pc, far, hpfar(fault))
+
+
+@lru_cache(maxsize=4096)
+def _esr(
+    fault: FaultType,
+    level: int | None,
+    stage: int,
+    s1ptw: bool,
+    update: bool,
+    kind: AbortKind,
+    *,
+    lower: bool,
+) -> int:
+    """Return the syndrome of a fault; ``lower`` says that it is taken from a lower level."""
+    iss = fsc(fault, level) | kind.iss
+    if s1ptw:
+        # What failed is the walk's access, a write only when it updates a descriptor.
+        iss = iss & ~WnR | S1PTW | (WnR if update and not kind.fetch else 0)
+    elif stage == stage2.STAGE:
+        iss |= kind.instruction
+    if kind.fetch:
+        ec = ExceptionClass.IABT_LOW if lower else ExceptionClass.IABT_CUR
+    else:
+        ec = ExceptionClass.DABT_LOW if lower else ExceptionClass.DABT_CUR
+    return ec << _EC_SHIFT | _IL | iss
 
 
 def alignment_fault(word: int, far: VA, pc: VA, el: int) -> ArmException:

@@ -10,6 +10,7 @@ Measured facts that this file relies on are pinned in ``tests/emu/cpu/test_unico
 from __future__ import annotations
 
 import ctypes
+from array import array
 from enum import IntEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
@@ -23,11 +24,18 @@ from emu.arch.fields import Encoding
 from emu.cpu.batch import Batch, CpReg
 from emu.cpu.blocks import INSTRUCTION_BYTES, BlockBudget
 from emu.cpu.hostcode import nothing
-from emu.cpu.internals import NO_EXCLUSIVE, check, find_internals, handle
+from emu.cpu.internals import (
+    NO_EXCLUSIVE,
+    PC_INDEX,
+    PSTATE_INDEX,
+    check,
+    find_internals,
+    handle,
+)
 from emu.cpu.sysfilter import SystemFilter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from emu.memory import PhysicalMemory
 
@@ -86,14 +94,11 @@ _stop, _read, _write, _read_batch = (
     _lib.uc_reg_read_batch,
 )
 
-X_IDS: Final = (
-    *range(reg.UC_ARM64_REG_X0, reg.UC_ARM64_REG_X28 + 1),
-    reg.UC_ARM64_REG_X29,
-    reg.UC_ARM64_REG_X30,
-)
-
 Q_IDS: Final = tuple(range(reg.UC_ARM64_REG_Q0, reg.UC_ARM64_REG_Q31 + 1))
+X_COUNT: Final = 31
+"""X0 to X30."""
 
+_MASK32: Final = (1 << 32) - 1
 _SCR_EL3: Final = Encoding(3, 6, 1, 1, 0)
 _SCR_RW: Final = 1 << 10
 """The engine has an EL3 that nobody runs in. It must say that EL1 is AArch64, or each ERET to
@@ -153,6 +158,8 @@ class Engine:
         cpu = _u64.from_address(structure + 8 * internals.cpu).value
         self._exclusive = _u64.from_address(cpu + internals.exclusive)
         daif = ctypes.c_uint32.from_address(cpu + internals.daif)
+        registers = (_u64 * (PSTATE_INDEX + 1)).from_address(cpu + internals.registers)
+        self._registers = memoryview(registers).cast("B").cast("Q")
         self._on_fill = FILL_CALLBACK(on_fill)
         self._on_interrupt = INTERRUPT_CALLBACK(on_interrupt)
         self._on_system = SYSTEM_CALLBACK(on_system)
@@ -219,6 +226,32 @@ class Engine:
         """Return PC and PSTATE in one call."""
         _read_batch(self._handle, self._state_ids, self._state_at, 2)
         return VA(self._pc.value), self._pstate.value & self._pstate_mask
+
+    @property
+    def pc(self) -> VA:
+        """PC alone, without a call of the engine."""
+        return VA(self._registers[PC_INDEX])
+
+    @property
+    def mode(self) -> int:
+        """PSTATE without NZCV, DAIF and BTYPE, without a call of the engine."""
+        return self._registers[PSTATE_INDEX] & _MASK32
+
+    def read_x(self, number: int) -> int:
+        """Read X0 to X30."""
+        return self._registers[number]
+
+    def write_x(self, number: int, value: int) -> None:
+        """Write X0 to X30."""
+        self._registers[number] = value
+
+    def read_all_x(self) -> list[int]:
+        """Read X0 to X30."""
+        return self._registers[:X_COUNT].tolist()
+
+    def write_all_x(self, values: Sequence[int]) -> None:
+        """Write X0 to X30."""
+        self._registers[:X_COUNT] = memoryview(array("Q", values))
 
     def read(self, register: int) -> int:
         """Read a register by Unicorn's number."""

@@ -1,8 +1,9 @@
-"""State that Unicorn keeps and has no quick access to, found by experiment.
+"""State that Unicorn keeps, found by experiment.
 
-The address that the exclusive monitor is set for has no function in its interface, and
-PSTATE.DAIF is looked at by machine code. Both are located once, in a throw-away instance, by
-making Unicorn store known values and looking for them. Anything but exactly one place is refused.
+The address that the exclusive monitor is set for has no function in its interface; for general
+registers and PC there is one, which takes longer than all else that a refill does; PSTATE.DAIF is
+looked at by machine code. They are located once, in a throw-away instance, by making Unicorn
+store known values and looking for them. Anything but exactly one place is refused.
 """
 
 from __future__ import annotations
@@ -28,10 +29,25 @@ CPU_BYTES: Final = 1 << 16
 _PROBE_ADDRESSES: Final = (0x5A5A_1234_5670, 0x3C3C_7654_3210)
 _LDXR_X0_X1: Final = 0xC85F_7C20
 _MOV_X1_0: Final = 0xD280_0001
+_CLREX: Final = 0xD503_3F5F
+_X_IDS: Final = (
+    *range(reg.UC_ARM64_REG_X0, reg.UC_ARM64_REG_X28 + 1),
+    reg.UC_ARM64_REG_X29,
+    reg.UC_ARM64_REG_X30,
+)
+_PROBE_REGISTERS: Final = tuple(0x1357_9BDF_0246_8ACE + number for number in range(31))
+_PROBE_PC: Final = 0x2468_ACE0_1234_5678
+_PROBE_MODES: Final = (0b0000, 0b0101)
+"""PSTATE.M of EL0t and EL1h."""
+PC_INDEX, PSTATE_INDEX = 32, 33
+"""What follows the general registers, in 64-bit words; SP lies between."""
 _USER_SPACE: Final = range(PAGE_SIZE, 1 << 47)
 
 NO_EXCLUSIVE: Final = (1 << 64) - 1
 """QEMU's value for a monitor that is not set."""
+
+
+_Place = TypeVar("_Place")
 
 
 class EngineError(Exception):
@@ -51,6 +67,8 @@ class Internals(NamedTuple):
     """Pointer to the CPU: word of Unicorn's structure."""
     exclusive: int
     """Address the exclusive monitor is set for: bytes behind that pointer."""
+    registers: int
+    """X0 to X30, SP, PC, and PSTATE without flags and interrupt masks: bytes behind it."""
     daif: int
     """PSTATE.DAIF, at its bits in PSTATE: bytes behind that pointer."""
 
@@ -79,15 +97,14 @@ def find_internals() -> Internals:
     uc.hook_add(const.UC_HOOK_TLB_FILL, _everything_at_page_0)
     words = (_u64 * WORDS).from_address(handle(uc))
     with open("/proc/self/mem", "rb", buffering=0) as memory:  # noqa: PTH123  # not a real file
-        cpu, exclusive = _only(_find_exclusive(uc, words, memory.fileno()), "exclusive monitor")
-        (daif,) = _only(_find_daif(uc, words[cpu], memory.fileno()), "PSTATE.DAIF")
-    return Internals(cpu, exclusive, daif)
+        exclusive = _find_exclusive(uc, words, memory.fileno())
+        cpu, offset = _only("the exclusive monitor", exclusive)
+        registers = _only("the general registers", _find_registers(uc, words[cpu], memory.fileno()))
+        daif = _only("PSTATE.DAIF", _find_daif(uc, words[cpu], memory.fileno()))
+    return Internals(cpu, offset, registers, daif)
 
 
-_Place = TypeVar("_Place", bound=tuple[int, ...])
-
-
-def _only(found: set[_Place], what: str) -> _Place:
+def _only(what: str, found: set[_Place]) -> _Place:
     if len(found) != 1:
         raise EngineError(
             f"Unicorn {uc_version()}: {what} was found in {len(found)} places, not in one; "
@@ -96,27 +113,56 @@ def _only(found: set[_Place], what: str) -> _Place:
     return found.pop()
 
 
+def _find_registers(uc: Uc, cpu: int, memory: int) -> set[int]:
+    """Write known values through the interface, and look for them in a row."""
+    for register, value in zip(_X_IDS, _PROBE_REGISTERS, strict=True):
+        uc.reg_write(register, value)
+    uc.reg_write(reg.UC_ARM64_REG_PC, _PROBE_PC)
+    block = os.pread(memory, CPU_BYTES, cpu)
+    wanted = b"".join(value.to_bytes(8, "little") for value in _PROBE_REGISTERS)
+    found = {at for at in range(0, len(block), 8) if block.startswith(wanted, at)}
+    return {at for at in found if _is_followed_by_pc_and_pstate(uc, cpu + at)}
+
+
+def _is_followed_by_pc_and_pstate(uc: Uc, address: int) -> bool:
+    words = (_u64 * (PSTATE_INDEX + 1)).from_address(address)
+    modes = []
+    for mode in _PROBE_MODES:
+        uc.reg_write(reg.UC_ARM64_REG_PSTATE, mode)
+        modes.append(words[PSTATE_INDEX] & (1 << 32) - 1)
+    return words[PC_INDEX] == _PROBE_PC and tuple(modes) == _PROBE_MODES
+
+
 def _find_exclusive(uc: Uc, words: ctypes.Array[_u64], memory: int) -> set[tuple[int, int]]:
     """After LDXR it holds the address, which no register holds any more."""
     code = PAGE_SIZE // 2
-    uc.mem_write(code, b"".join(w.to_bytes(4, "little") for w in (_LDXR_X0_X1, _MOV_X1_0)))
+    program = (_LDXR_X0_X1, _MOV_X1_0, _CLREX)
+    uc.mem_write(code, b"".join(word.to_bytes(4, "little") for word in program))
     found: list[set[tuple[int, int]]] = []
     for address in _PROBE_ADDRESSES:
         uc.reg_write(reg.UC_ARM64_REG_X1, address)
         uc.emu_start(code, 0, count=2)
         found.append(_search(memory, words, address))
-    # Several words may point to the same CPU: one of them is enough.
-    by_place = {(words[word], offset): word for word, offset in set.intersection(*found)}
-    return {(word, offset) for (_, offset), word in by_place.items()}
+    # Copies of the CPU lie about, too: of this search, for one. They do not follow CLREX.
+    uc.emu_start(code + 8, 0, count=1)
+    cleared = NO_EXCLUSIVE.to_bytes(8, "little")
+    # Several words may point to the CPU, or to something ahead of it that need not stay there;
+    # the first is the one that always does.
+    by_address: dict[int, tuple[int, int]] = {}
+    for offset, word in sorted((offset, word) for word, offset in set.intersection(*found)):
+        address = words[word] + offset
+        if os.pread(memory, len(cleared), address) == cleared:
+            by_address.setdefault(address, (word, offset))
+    return set(by_address.values())
 
 
-def _find_daif(uc: Uc, cpu: int, memory: int) -> set[tuple[int]]:
+def _find_daif(uc: Uc, cpu: int, memory: int) -> set[int]:
     """Return the aligned 32-bit words that follow what is written to PSTATE.DAIF."""
-    found: list[set[tuple[int]]] = []
+    found: list[set[int]] = []
     for mask in _PROBE_MASKS:
         uc.reg_write(reg.UC_ARM64_REG_PSTATE, mask | _EL1H)
         words = memoryview(os.pread(memory, CPU_BYTES, cpu)).cast("I")
-        found.append({(4 * index,) for index, word in enumerate(words) if word == mask})
+        found.append({4 * index for index, word in enumerate(words) if word == mask})
     return set.intersection(*found)
 
 

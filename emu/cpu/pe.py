@@ -159,8 +159,7 @@ class ProcessingElement:
         """Instructions retired so far; exact whenever Python runs."""
         if not self._running:
             return self._retired
-        pc = self.engine.state()[0]
-        return self._retired + self.blocks.completed(pc, fetching=self.fetching)
+        return self._retired + self.blocks.completed(self.engine.pc, fetching=self.fetching)
 
     @property
     def time(self) -> int:
@@ -315,11 +314,21 @@ class ProcessingElement:
 
         EL2's stage 1 is off, so an operation by VA names its lines by their PA.
         """
-        self._maintain_range(operation, pa, size)
+        if pa is None:
+            self.maintain(operation, None)
+            return
+        self.maintenance[operation.name] += _lines(pa, size, self._icache_line)
+        for page in range(pa & -PAGE_SIZE, pa + size, PAGE_SIZE):
+            for pe in self._reached(operation):
+                pe.look_again_at_code(PA(page))
 
     def dc(self, operation: DC, pa: PA | None = None, size: int = 1) -> None:
-        """Execute a data cache operation, or a loop of them over ``size`` bytes."""
-        self._maintain_range(operation, pa, size)
+        """Execute a data cache operation, or a loop of them over ``size`` bytes.
+
+        The data caches are coherent: there is nothing to do but count.
+        """
+        lines = 1 if pa is None else _lines(pa, size, self._dcache_line)
+        self.maintenance[operation.name] += lines
 
     def wait_for_interrupt(self) -> bool:
         """Execute WFI: let time pass until the next timer interrupt is due.
@@ -583,15 +592,13 @@ class ProcessingElement:
             page = found.page
         return self.memory.read_instruction(PA(page | pc & PAGE_MASK))
 
-    def maintain(
-        self, operation: DC | IC, pa: PA | None, lines: int = 1, *, by_guest: bool = False
-    ) -> None:
-        """Carry out cache maintenance on the page of ``pa``, or on everything.
+    def maintain(self, operation: DC | IC, pa: PA | None, *, by_guest: bool = False) -> None:
+        """Carry out cache maintenance on a line of the page of ``pa``, or on everything.
 
         The data caches are coherent. Instruction cache operations have code that was
         executed before looked at again.
         """
-        self.maintenance[operation.name] += lines
+        self.maintenance[operation.name] += 1
         if isinstance(operation, IC):
             for pe in self._reached(operation, by_guest=by_guest):
                 pe.look_again_at_code(pa)
@@ -619,15 +626,6 @@ class ProcessingElement:
                 self.engine.forget_code_at(page, VA(page + PAGE_SIZE))
             self.engine.flush_tlb()
         self._changed_code = {}
-
-    def _maintain_range(self, operation: DC | IC, pa: PA | None, size: int) -> None:
-        if pa is None:
-            self.maintain(operation, None)
-            return
-        line = self._icache_line if isinstance(operation, IC) else self._dcache_line
-        for page in range(pa & -PAGE_SIZE, pa + size, PAGE_SIZE):
-            first, last = max(page, pa), min(page + PAGE_SIZE, pa + size) - 1
-            self.maintain(operation, PA(page), last // line - first // line + 1)
 
     # Callbacks of the engine. An exception must not pass through C code.
 
@@ -696,7 +694,7 @@ class ProcessingElement:
         noted now.
         """
         exception = self._pending
-        following = self.engine.state()[0] + INSTRUCTION_BYTES
+        following = self.engine.pc + INSTRUCTION_BYTES
         self._stopped_at = self.blocks.completed(
             VA(following) if exception is None else exception.pc
         )
@@ -737,6 +735,11 @@ class ProcessingElement:
                     return None
             return instructions.undefined_word(word, pc, el, hcr, self.read(CPACR_EL1))
         raise EngineError(f"exception {number} of the engine at PC {pc:#x} has no AArch64 meaning")
+
+
+def _lines(pa: PA, size: int, line: int) -> int:
+    """Return how many cache lines of ``line`` bytes a range touches."""
+    return (pa + size - 1) // line - pa // line + 1
 
 
 def _check_number(number: int) -> None:

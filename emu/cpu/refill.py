@@ -19,6 +19,7 @@ from emu.cpu import engine
 from emu.cpu.aborts import FETCH, ZEROING, AbortKind, abort, data_access, faulting_address
 from emu.cpu.blocks import INSTRUCTION_BYTES
 from emu.cpu.instructions import misaligned_pc
+from emu.mmu import stage1
 from emu.mmu.fault import Fault
 from emu.mmu.permissions import EL0, EL1, EL1_PAN, EXECUTE, READ, WRITE
 
@@ -47,17 +48,17 @@ class Refill:
         self._pe = pe
         self._mmu = pe.mmu
         self._code = pe.code
-        self._state = pe.engine.state
+        self._engine = pe.engine
 
     def fill(self, va: VA, access: int, result: Any) -> bool:  # noqa: ANN401  # a C array
         """Answer the engine: fill in PA and permissions of the page ``va``, or refuse."""
         if self._pe.leaving:  # DC ZVA asks again after a refusal
             return False
-        pc, pstate = self._state()
-        privilege = privilege_of(pstate)
+        pc, mode = self._engine.pc, self._engine.mode
+        privilege = privilege_of(mode)
         need = NEEDS[access]
         code = self._code
-        if need != EXECUTE and pc in code.unprivileged and not pstate & UAO:
+        if need != EXECUTE and pc in code.unprivileged and not mode & UAO:
             privilege = EL0
         if self._pe.stale:
             self._pe.refresh()
@@ -72,7 +73,7 @@ class Refill:
         else:
             mmu.misses += 1
             self._pe.fetching = need == EXECUTE
-            walked = self._walk(va, need, privilege, pc, pstate)
+            walked = self._walk(va, need, privilege, pc)
             if walked is None:
                 return False
             self._pe.fetching = False
@@ -87,9 +88,10 @@ class Refill:
         result[1] = permissions
         return True
 
-    def _walk(self, va: VA, need: int, privilege: int, pc: VA, pstate: int) -> TlbEntry | None:
+    def _walk(self, va: VA, need: int, privilege: int, pc: VA) -> TlbEntry | None:
         """Walk until the access is allowed or an exception leaves the engine."""
         pe = self._pe
+        _, pstate = self._engine.state()
         if need == EXECUTE and pc % INSTRUCTION_BYTES:
             pe.resolved_in_place(misaligned_pc(pc), pstate)  # taken to EL1: never resolved
             return None
@@ -107,7 +109,7 @@ class Refill:
                 kind, far = FETCH, pc
             else:
                 found, kind, far = self._describe(found, va, need, privilege, pc)
-            to_el2 = pe.external_aborts_to_el2
+            to_el2 = found.stage == stage1.STAGE and pe.external_aborts_to_el2
             exception = abort(found, kind, far, pc, pstate >> 2 & 3, external_to_el2=to_el2)
             if not pe.resolved_in_place(exception, pstate):
                 return None

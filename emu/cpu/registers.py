@@ -39,7 +39,7 @@ from emu.arch.registers.translation import (
     TTBR1_EL1,
 )
 from emu.arch.registers.virtualization import HCR_EL2, SCTLR_EL2, VTCR_EL2, VTTBR_EL2
-from emu.cpu.engine import Q_IDS, X_IDS
+from emu.cpu.engine import Q_IDS
 from emu.cpu.interrupts import serror_syndrome
 from emu.mmu.regime import ControlRegisters
 
@@ -105,7 +105,6 @@ class RegisterFile:
         self._el2: dict[type[SystemRegister], int] = {}
         self._constants = {type(value): value for value in features.id_registers}
         self._constants[MPIDR_EL1] = MPIDR_EL1.build(RES1=1, Aff0=index)
-        self._general = engine.batch(*X_IDS)
         self._vectors = engine.batch(*Q_IDS)
         self._lists: dict[tuple[type[SystemRegister], ...], _Split] = {}
         self.written = False
@@ -114,13 +113,13 @@ class RegisterFile:
 
     def x(self, number: int) -> int:
         """Read X0 to X30; 31 reads as zero."""
-        return 0 if number == ZERO_REGISTER else self._engine.read(X_IDS[number])
+        return 0 if number == ZERO_REGISTER else self._engine.read_x(number)
 
     def set_x(self, number: int, value: int) -> None:
         """Write X0 to X30; writes to 31 are ignored."""
         if number != ZERO_REGISTER:
             self.written = True
-            self._engine.write(X_IDS[number], value & (1 << 64) - 1)
+            self._engine.write_x(number, value & (1 << 64) - 1)
 
     def q(self, number: int) -> int:
         """Read Q0 to Q31, 128 bits."""
@@ -133,12 +132,12 @@ class RegisterFile:
 
     def all_x(self) -> list[int]:
         """Read X0 to X30 at once."""
-        return self._general.read()
+        return self._engine.read_all_x()
 
     def set_all_x(self, values: Sequence[int]) -> None:
         """Write X0 to X30 at once."""
         self.written = True
-        self._general.write(values)
+        self._engine.write_all_x(values)
 
     def all_q(self) -> list[int]:
         """Read Q0 to Q31 at once."""
@@ -236,7 +235,7 @@ class RegisterFile:
 
     def _bank(self, register: type[SystemRegister]) -> int:
         """Return where a banked stack pointer is: the one in use is in SP itself."""
-        in_use = SP_EL1 if self._engine.state()[1] & _SPSEL else SP_EL0
+        in_use = SP_EL1 if self._engine.mode & _SPSEL else SP_EL0
         if register is in_use:
             return uc_reg.UC_ARM64_REG_SP
         return _STACK_BANKS[register]
@@ -283,7 +282,7 @@ class RegisterFile:
         engine.write_system(ELR_EL1.encoding, pc)
         if esr is not None:
             engine.write_system(ESR_EL1.encoding, esr)
-        self.set_pstate(entry.pstate, pstate)
+        self._change_pstate(entry.pstate, pstate)
         engine.write_system(SPSR_EL1.encoding, pstate)
         return entry.pc
 
@@ -300,6 +299,15 @@ class RegisterFile:
 
     def set_pstate(self, new: int, old: int) -> None:
         """Change PSTATE, with the stack pointer that goes with its mode."""
+        self._change_pstate(new, old)
+        spsr = self._engine.read_system(SPSR_EL1.encoding)
+        self._engine.write_system(SPSR_EL1.encoding, spsr)
+
+    def _change_pstate(self, new: int, old: int) -> None:
+        """Change PSTATE and the stack pointer; a system register is to be written next.
+
+        Writing any of them makes the engine notice the new Exception level.
+        """
         engine = self._engine
         if (new ^ old) & _MODE:
             banks = (SP_EL0, SP_EL1)
@@ -308,8 +316,6 @@ class RegisterFile:
             engine.write(uc_reg.UC_ARM64_REG_SP, engine.read(_STACK_BANKS[banks[new & _SPSEL]]))
         else:
             engine.write(uc_reg.UC_ARM64_REG_PSTATE, new)
-        # Writing any system register makes the engine notice the new Exception level.
-        engine.write_system(SPSR_EL1.encoding, engine.read_system(SPSR_EL1.encoding))
 
 
 _STACK_BANKS: Final[dict[type[SystemRegister], int]] = {

@@ -21,6 +21,7 @@ from emu.arch.descriptors import (
 )
 from emu.arch.granule import LAST_LEVEL
 from emu.mmu import stage1
+from emu.mmu.attributes import NORMAL_WRITE_BACK
 from emu.mmu.fault import Fault
 from emu.mmu.mmu import Mmu
 
@@ -245,12 +246,13 @@ class _Watched(Mmu):
         ipa: IPA,
         need: int,
         privilege: int,
-        refuses: Callable[[Stage2Mapping], bool] | None = None,
+        attribute: int = NORMAL_WRITE_BACK,
+        is_unaligned: Callable[[], bool] | None = None,
     ) -> Stage2Mapping | Fault:
         self.ipa = ipa
         self.tlb.stage2_entries(self.regime.vmid).clear()  # so that every walk is seen
         self._window.reads.clear()
-        found = super().stage2(ipa, need, privilege, refuses)
+        found = super().stage2(ipa, need, privilege, attribute, is_unaligned)
         controls = self.regime.stage2
         self.last_stage2 = [
             self._stage2_lookup(step, address, word)

@@ -143,18 +143,11 @@ class Mmu:
             return Fault(FaultType.ALIGNMENT, None, stage1.STAGE)
         if s1.allowed[privilege] & need != need:
             return Fault(FaultType.PERMISSION, s1.level, stage1.STAGE)
-        refused = self.mark_accessed(s1, write=write)
+        refused = self.mark_accessed(s1, write=write) if self.regime.updates else None
         if refused is not None:
             return refused
         ipa = IPA(va + s1.offset & stage1.ADDRESS_BITS)
-        fwb = self.regime.stage2.fwb
-        refuses = None
-        if is_unaligned is not None:
-
-            def refuses(leaf: Stage2Mapping) -> bool:
-                return combined_is_device(s1.attribute, leaf.memattr, fwb=fwb) and is_unaligned()
-
-        s2 = self.stage2(ipa, need, privilege, refuses)
+        s2 = self.stage2(ipa, need, privilege, s1.attribute, is_unaligned)
         if isinstance(s2, Fault):
             self._kept = {(va, privilege): s1}  # the access will be tried again
             return s2
@@ -170,7 +163,7 @@ class Mmu:
             s1.level,
             s2.level,
             s1.is_global,
-            combined_is_device(s1.attribute, s2.memattr, fwb=fwb),
+            combined_is_device(s1.attribute, s2.memattr, fwb=self.regime.stage2.fwb),
             bool(s1.descriptor & stage1.CONTIGUOUS),
         )
         (self._globals if s1.is_global else self._context).insert(va, entry)
@@ -195,7 +188,8 @@ class Mmu:
         ipa: IPA,
         need: int,
         privilege: int,
-        refuses: Callable[[Stage2Mapping], bool] | None = None,
+        attribute: int = NORMAL_WRITE_BACK,
+        is_unaligned: Callable[[], bool] | None = None,
     ) -> Stage2Mapping | Fault:
         """Translate ``ipa`` for an access, and update the descriptor where hardware does.
 
@@ -205,9 +199,11 @@ class Mmu:
             The address.
         need, privilege
             As for :meth:`translate`.
-        refuses
-            Says of a translation whether the access is refused for its alignment. This comes
-            before permissions, and before a descriptor is changed.
+        attribute
+            What stage 1 says of the memory.
+        is_unaligned
+            As for :meth:`walk`. This comes before permissions, and before a descriptor is
+            changed.
         """
         controls = self.regime.stage2
         if not controls.enabled:
@@ -220,17 +216,22 @@ class Mmu:
                 return found
         else:
             found = known
-        if refuses is not None and refuses(found):
+        if (
+            is_unaligned is not None
+            and combined_is_device(attribute, found.memattr, fwb=controls.fwb)
+            and is_unaligned()
+        ):
             return Fault(FaultType.ALIGNMENT, None, stage2.STAGE, ipa)
         if found is known:
             return found
         if found.allowed[privilege] & need != need:
             return Fault(FaultType.PERMISSION, found.level, stage2.STAGE, ipa)
-        descriptor = stage2.updated(found, write=write)
-        if descriptor != found.descriptor:
-            stored = swapped(descriptor) if controls.big_endian else descriptor
-            self.memory.write_u64(found.address, stored)
-            found = found._replace(descriptor=descriptor, clean=found.clean and not write)
+        if self.regime.updates:
+            descriptor = stage2.updated(found, write=write)
+            if descriptor != found.descriptor:
+                stored = swapped(descriptor) if controls.big_endian else descriptor
+                self.memory.write_u64(found.address, stored)
+                found = found._replace(descriptor=descriptor, clean=found.clean and not write)
         self._stage2_entries.insert(ipa, found)
         return found
 

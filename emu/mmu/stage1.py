@@ -128,11 +128,11 @@ def walk(stage1: Stage1, va: VA, fetch: Callable[[IPA, int], int | Fault]) -> St
         shift,
         level,
         _permissions(stage1, word, 0 if half.hpd else hierarchical, clean=clean),
-        is_global=not word & NG,
-        attribute=stage1.mair >> 8 * (word >> ATTR_SHIFT & 7) & 0xFF,
-        clean=clean,
-        address=IPA(address),
-        descriptor=word,
+        not word & NG,
+        stage1.mair >> 8 * (word >> ATTR_SHIFT & 7) & 0xFF,
+        clean,
+        IPA(address),
+        word,
     )
 
 

@@ -25,10 +25,15 @@ from hyp.host.vma import HVA
 
 if TYPE_CHECKING:
     from hyp.host.space import AddressSpace
+    from hyp.host.userfault import Userfault
     from hyp.host.vma import Vma
 
 
-def handle_mm_fault(mm: AddressSpace, vma: Vma, hva: int, *, write: bool) -> int | FaultinError:
+Entry = tuple[int, int]
+"""What is behind a page: the entry, and log2 of what it maps."""
+
+
+def handle_mm_fault(mm: AddressSpace, vma: Vma, hva: int, *, write: bool) -> Entry | FaultinError:
     """Make a page accessible.
 
     Parameters
@@ -44,14 +49,14 @@ def handle_mm_fault(mm: AddressSpace, vma: Vma, hva: int, *, write: bool) -> int
 
     Returns
     -------
-    int or FaultinError
+    Entry or FaultinError
         The entry, which is present and allows the access.
     """
     entry, shift = mm.tables.lookup(vma, hva)
     if entry & POISON:
         return FaultinError.HWPOISON
-    if not entry:
-        missed = _ask_userfault(mm, vma, hva, write=write)
+    if not entry and vma.userfault is not None:
+        missed = _ask_userfault(mm, vma, vma.userfault, hva, write=write)
         if missed is not None:
             return missed
         entry, shift = mm.tables.lookup(vma, hva)
@@ -60,15 +65,14 @@ def handle_mm_fault(mm: AddressSpace, vma: Vma, hva: int, *, write: bool) -> int
     if entry & SWAPPED:
         return _swap_in(mm, vma, hva, entry)
     if not write or entry & WRITE:
-        return entry
+        return entry, shift
     return _write_protected(mm, hva, entry, shift)
 
 
-def _ask_userfault(mm: AddressSpace, vma: Vma, hva: int, *, write: bool) -> FaultinError | None:
+def _ask_userfault(
+    mm: AddressSpace, vma: Vma, userfault: Userfault, hva: int, *, write: bool
+) -> FaultinError | None:
     """Let user space supply a page that is missing (``handle_userfault``)."""
-    userfault = vma.userfault
-    if userfault is None:
-        return None
     minor = vma.file is not None and vma.file_index(hva) in vma.file.pages
     if not userfault.mode & (UserfaultMode.MINOR if minor else UserfaultMode.MISSING):
         return None
@@ -78,14 +82,14 @@ def _ask_userfault(mm: AddressSpace, vma: Vma, hva: int, *, write: bool) -> Faul
     return None if entry else FaultinError.BLOCKED
 
 
-def no_page(mm: AddressSpace, vma: Vma, hva: int, *, write: bool) -> int | FaultinError:
+def no_page(mm: AddressSpace, vma: Vma, hva: int, *, write: bool) -> Entry | FaultinError:
     """Bring in a page that nobody has touched."""
     if vma.file is not None:
         return _file_page(mm, vma, hva, write=write)
     if vma.thp:
         entry = _huge_page(mm, vma, hva, write=write)
         if entry:
-            return entry
+            return entry, PMD_SHIFT
         mm.tables.pte_tables.add(hva >> PMD_SHIFT)
     shift = vma.page_shift
     # There is no hugetlb page of zeros: such a page is allocated, and is not writable yet.
@@ -99,10 +103,10 @@ def no_page(mm: AddressSpace, vma: Vma, hva: int, *, write: bool) -> int | Fault
         return FaultinError.NO_MEMORY
     entry = frame | flags
     mm.tables.set(hva, shift, entry)
-    return entry
+    return entry, shift
 
 
-def _file_page(mm: AddressSpace, vma: Vma, hva: int, *, write: bool) -> int | FaultinError:
+def _file_page(mm: AddressSpace, vma: Vma, hva: int, *, write: bool) -> Entry | FaultinError:
     file = vma.file
     assert file is not None
     frame = mm.file_page(file, vma.file_index(hva))
@@ -117,7 +121,7 @@ def _file_page(mm: AddressSpace, vma: Vma, hva: int, *, write: bool) -> int | Fa
         mm.memory.write(copy, mm.memory.view(frame, 1 << vma.page_shift))
         entry = copy | PRESENT | WRITE | OWNED
     mm.tables.set(hva, vma.page_shift, entry)
-    return entry
+    return entry, vma.page_shift
 
 
 def _huge_page(mm: AddressSpace, vma: Vma, hva: int, *, write: bool) -> int:
@@ -135,7 +139,7 @@ def _huge_page(mm: AddressSpace, vma: Vma, hva: int, *, write: bool) -> int:
     return entry
 
 
-def _swap_in(mm: AddressSpace, vma: Vma, hva: int, entry: int) -> int | FaultinError:
+def _swap_in(mm: AddressSpace, vma: Vma, hva: int, entry: int) -> Entry | FaultinError:
     """Read a page back from swap space (``do_swap_page``)."""
     frame = mm.frames.allocate()
     if frame is None:
@@ -146,14 +150,14 @@ def _swap_in(mm: AddressSpace, vma: Vma, hva: int, entry: int) -> int | FaultinE
     # Only pages with one owner are written out, so the page is the area's own.
     entry = frame | PRESENT | OWNED | (WRITE if vma.writable else 0)
     mm.tables.set(hva, PAGE_SHIFT, entry)
-    return entry
+    return entry, PAGE_SHIFT
 
 
-def _write_protected(mm: AddressSpace, hva: int, entry: int, shift: int) -> int | FaultinError:
+def _write_protected(mm: AddressSpace, hva: int, entry: int, shift: int) -> Entry | FaultinError:
     """Write to a page that is not the process's own (``do_wp_page``)."""
     frame = entry_frame(entry)
     if entry & OWNED and not mm.shared.is_shared(frame):
         mm.tables.set(hva, shift, entry | WRITE)
-        return entry | WRITE
+        return entry | WRITE, shift
     copy = mm.copy_page(HVA(hva), entry, shift)
-    return FaultinError.NO_MEMORY if copy is None else copy
+    return FaultinError.NO_MEMORY if copy is None else (copy, shift)

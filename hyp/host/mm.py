@@ -247,12 +247,10 @@ class HostMemory(PageActions):
             return FaultinError.NO_ACCESS
         if vma.pfn is not None:
             return HostPfn(PA(vma.pfn + (hva - vma.start & ~PAGE_MASK)), vma.writable)
-        entry, shift = self.tables.lookup(vma, hva)
-        if not entry & (WRITE if write else PRESENT):
-            found = handle_mm_fault(self, vma, hva, write=write)
-            if isinstance(found, FaultinError):
-                return found
-            entry, shift = self.tables.lookup(vma, hva)
+        found = handle_mm_fault(self, vma, hva, write=write)
+        if isinstance(found, FaultinError):
+            return found
+        entry, shift = found
         offset = hva & (1 << shift) - 1 & ~PAGE_MASK
         return HostPfn(PA((entry & ~PAGE_MASK) + offset), bool(entry & WRITE) and vma.writable)
 
@@ -352,8 +350,8 @@ class HostMemory(PageActions):
         found = handle_mm_fault(self, vma, hva, write=write)
         if isinstance(found, FaultinError):
             raise KvmError(_ERRNO[found], f"hva {hva:#x} cannot be had: {found.value}")
-        _, shift = self.tables.lookup(vma, hva)
-        return PA(entry_frame(found) + (hva & (1 << shift) - 1))
+        entry, shift = found
+        return PA(entry_frame(entry) + (hva & (1 << shift) - 1))
 
     def _pieces(self, hva: int, size: int) -> Iterator[tuple[Vma, int, int]]:
         """Cut a range at page boundaries."""

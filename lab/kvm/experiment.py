@@ -21,7 +21,8 @@ EVENTS: Final = ("kvm_guest_fault", "kvm_access_fault", "kvm_mmio", "kvm_userspa
 
 HUGE_PAGE: Final = 2 << 20
 
-_BACKINGS: Final = {SMALL_PAGES: "4K", Backing(HUGE_PAGE): "2M"}
+BACKINGS: Final = {SMALL_PAGES: "4K", Backing(HUGE_PAGE): "2M"}
+"""What the VMM calls memory."""
 
 
 def initramfs(vmm: bytes, config: RunConfig, image: Image) -> bytes:
@@ -47,10 +48,10 @@ def initramfs(vmm: bytes, config: RunConfig, image: Image) -> bytes:
         if slot.log_dirty:
             flags |= MemoryRegionFlags.LOG_DIRTY_PAGES
         region = slot.region
-        backing = _BACKINGS.get(slot.backing)
+        backing = BACKINGS.get(slot.backing)
         if backing is None:
             raise UserError(
-                f"diff-kvm has no backing {slot.backing}; use {' or '.join(_BACKINGS.values())}"
+                f"diff-kvm has no backing {slot.backing}; use {' or '.join(BACKINGS.values())}"
             )
         lines.append(f"slot {slot.id} {region.base:#x} {region.size:#x} {flags:d} {backing}")
         if slot.file is not None:
@@ -63,6 +64,21 @@ def initramfs(vmm: bytes, config: RunConfig, image: Image) -> bytes:
     lines += [f"pc {image.entry:#x}", f"x 0 {tree_at:#x}"]
     lines += [f"event {name}" for name in EVENTS]
     lines.append("run")
+    return machine(vmm, lines, files)
+
+
+def machine(vmm: bytes, lines: list[str], files: list[Entry]) -> bytes:
+    """Return the file system of a machine that has the VMM carry out commands.
+
+    Parameters
+    ----------
+    vmm
+        The program, built for AArch64 Linux.
+    lines
+        The commands, as ``vmm.c`` reads them.
+    files
+        What they name.
+    """
     return archive(
         [
             *(folder(name) for name in ("dev", "proc", "sys")),

@@ -18,9 +18,11 @@
 #include <sys/reboot.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MAX_SLOTS 32
+#define MAX_EXITS 1000000
 #define PAGE 4096ul
 #define TRACING "/sys/kernel/tracing"
 #define CORE_REG(offset_of_64_bits) \
@@ -42,10 +44,10 @@ struct slot {
 
 static struct slot slots[MAX_SLOTS];
 static int slot_count;
-static int kvm, vm, vcpu;
+static int kvm = -1, vm = -1, vcpu = -1;
 static struct kvm_run *run;
+static size_t run_size;
 static uint64_t uart_base = UINT64_MAX, device_base = UINT64_MAX;
-static unsigned long exits_left = 1000000;
 
 static void finish(void)
 {
@@ -165,8 +167,24 @@ static void load(uint64_t gpa, const char *path)
     close(fd);
 }
 
+/* Ends the VM before this one. A VM lives as long as anybody has it open or mapped. */
+static void discard(void)
+{
+    while (slot_count) {
+        struct slot *slot = &slots[--slot_count];
+        munmap((void *)slot->region.userspace_addr, slot->mapped);
+    }
+    if (run)
+        munmap(run, run_size);
+    run = NULL;
+    close(vcpu);
+    close(vm);
+    close(kvm);
+}
+
 static void create(int ipa_bits)
 {
+    discard();
     kvm = open("/dev/kvm", O_RDWR);
     if (kvm < 0)
         fail("cannot open /dev/kvm");
@@ -180,8 +198,8 @@ static void create_vcpu(void)
     IOCTL(vm, KVM_ARM_PREFERRED_TARGET, &init);
     init.features[0] |= 1 << KVM_ARM_VCPU_PSCI_0_2;
     IOCTL(vcpu, KVM_ARM_VCPU_INIT, &init);
-    run = mmap(NULL, IOCTL(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), PROT_READ | PROT_WRITE, MAP_SHARED,
-               vcpu, 0);
+    run_size = IOCTL(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+    run = mmap(NULL, run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
     if (run == MAP_FAILED)
         fail("mmap of kvm_run");
 }
@@ -218,14 +236,15 @@ static void abort_access(void)
     IOCTL(vcpu, KVM_SET_VCPU_EVENTS, &events);
 }
 
-static void run_guest(void)
+/* Runs the vCPU to its end; the number of times that KVM_RUN returned. */
+static unsigned long run_guest(void)
 {
-    while (exits_left--) {
+    for (unsigned long exits = 1; exits <= MAX_EXITS; exits++) {
         if (ioctl(vcpu, KVM_RUN, 0) < 0) {
             if (errno == EINTR)
                 continue;
             printf("@failed %d reason %u\n", errno, run->exit_reason);
-            return;
+            return exits;
         }
         switch (run->exit_reason) {
         case KVM_EXIT_MMIO:
@@ -233,16 +252,28 @@ static void run_guest(void)
             break;
         case KVM_EXIT_SYSTEM_EVENT:
             printf("@system-event %u\n", run->system_event.type);
-            return;
+            return exits;
         case KVM_EXIT_ARM_NISV:
             abort_access();
             break;
         default:
             printf("@reason %u\n", run->exit_reason);
-            return;
+            return exits;
         }
     }
     printf("@gave-up\n");
+    return MAX_EXITS;
+}
+
+/* The time includes the work of this VMM for each exit. */
+static void run_timed(void)
+{
+    struct timespec start, end;
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    unsigned long exits = run_guest();
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    printf("@ran %ld %lu\n",
+           (end.tv_sec - start.tv_sec) * 1000000000l + end.tv_nsec - start.tv_nsec, exits);
 }
 
 static void report_dirty(void)
@@ -306,7 +337,7 @@ static void command(char *line)
         write_file(path, "1");
     } else if (!strcmp(word, "run")) {
         write_file(TRACING "/tracing_on", "1");
-        run_guest();
+        run_timed();
         write_file(TRACING "/tracing_on", "0");
         report_trace();
         report_dirty();

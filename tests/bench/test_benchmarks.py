@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 import bench.__main__
-from bench import qemu
+from bench import kvm, qemu
 from bench.bare import Binding, Native, Plain
 from bench.catalogue import BENCHMARKS
 from bench.guest import DATA, PAGES, Guest
@@ -15,6 +15,7 @@ from bench.programs import COUNT, HYPERCALL, LOAD_STORE, SUPERVISOR_CALL, TOUCH_
 from bench.timing import Scale
 from hyp.psci import PsciFunction
 from hyp.stats import Resolution
+from lab.errors import UserError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +26,11 @@ TINY = Scale(1, 2000)
 @pytest.fixture(autouse=True)
 def without_qemu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(qemu, "is_installed", lambda: False)
+
+    def refuse(*_: object) -> list[float]:
+        raise UserError("there is no kernel")
+
+    monkeypatch.setattr(kvm, "under_kvm", refuse)
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
@@ -50,7 +56,7 @@ def test_the_command_prints_a_table_and_writes_json(
     assert set(kept) == {"machine", "scale", "benchmarks"}
     assert {"cpu", "cores", "load", "python", "unicorn", "qemu"} <= set(kept["machine"])
     (row,) = kept["benchmarks"]["refill"]
-    assert set(row) == {"name", "value", "unit", "limit", "met", "references"}
+    assert set(row) == {"name", "value", "unit", "limit", "met", "note", "references"}
     for reference in row["references"]:
         assert set(reference) == {"name", "value", "ratio", "limit", "met"}
 
@@ -102,3 +108,17 @@ def test_a_guest_that_does_not_park_is_an_error() -> None:
     guest = Guest(HYPERCALL)
     with pytest.raises(RuntimeError, match=r"should have parked.*SHUTDOWN"):
         guest.run({1: PsciFunction.SYSTEM_OFF, COUNT: 1})
+
+
+def test_without_kvm_the_rows_say_why_there_is_nothing_to_compare_with() -> None:
+    for row in kvm.measure(TINY):
+        assert not row.references
+        assert row.note == "no KVM: there is no kernel"
+
+
+def test_each_page_of_2_mib_is_one_fault() -> None:
+    guest = Guest(TOUCH_PAGES, 3, backing=2 << 20)
+    before = dict(guest.vm.stats.pages_mapped)
+    guest.run({1: PAGES, 2: 2 << 20, COUNT: 3})
+    after = dict(guest.vm.stats.pages_mapped)
+    assert after == before | {2 << 20: before[2 << 20] + 3}

@@ -7,7 +7,7 @@ from bench.programs import COUNT, LOAD_STORE
 
 
 def test_the_image_holds_code_data_and_tables() -> None:
-    image = qemu.image(LOAD_STORE, {COUNT: 3})
+    image = qemu.image(LOAD_STORE, {1: qemu.DATA, COUNT: 3}, qemu.LOAD_ADDRESS)
     assert len(image) % 4096 == 0
     assert LOAD_STORE.words[4:] in image[:4096]
     assert image[4096:8192] == bytes(4096)

@@ -41,5 +41,6 @@ def test_a_row_as_json_holds_ratio_and_verdict_of_each_reference() -> None:
         "unit": "us",
         "limit": None,
         "met": None,
+        "note": "",
         "references": [{"name": "hook", "value": 0.25, "ratio": 4.0, "limit": 3.0, "met": False}],
     }

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import pytest
+
+from bench import kvm, qemu
+from bench.guest import RAM
+from lab.errors import UserError
+from lab.kvm.qemu import find_kernel
+
+
+def has_kvm() -> bool:
+    try:
+        find_kernel(None)
+    except UserError:
+        return False
+    return qemu.is_installed()
+
+
+def test_every_round_runs_every_guest_in_a_vm_of_its_own() -> None:
+    cases = [case for case in kvm.CASES for _ in range(2)]
+    lines, files = kvm.experiment(cases, [1, 2] * len(kvm.CASES), 3)
+    assert lines[0] == "hugepages 3"
+    assert lines[1:7] == [
+        "vm 40",
+        f"slot 0 {RAM:#x} 0x400000 0 4K",
+        f"load {RAM:#x} /guest0",
+        "vcpu",
+        f"pc {RAM:#x}",
+        "run",
+    ]
+    assert lines.count("run") == 3 * len(cases)
+    assert [entry.name for entry in files] == [f"guest{n}" for n in range(len(cases))]
+
+
+@pytest.mark.apt
+@pytest.mark.skipif(not has_kvm(), reason="needs qemu-system-aarch64 and an arm64 kernel")
+def test_each_case_runs_under_kvm_to_its_end() -> None:
+    assert len(kvm.under_kvm([16] * len(kvm.CASES), 1)) == len(kvm.CASES)
