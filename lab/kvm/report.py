@@ -37,11 +37,16 @@ class Report:
         Name and text of each event, as ftrace prints them.
     dirty
         The pages that the dirty log holds at the end: (slot, page).
+    nanoseconds, exits
+        How long KVM ran the guest, with the VMM's work for each exit, and how often it
+        returned; None where that was not measured.
     """
 
     who: str
     events: list[str] = field(default_factory=list)
     dirty: set[tuple[int, int]] = field(default_factory=set)
+    nanoseconds: int | None = None
+    exits: int | None = None
 
     def hear(self, event: Event) -> None:
         """Take an event of the hypervisor."""
@@ -72,6 +77,8 @@ def parse(console: str) -> Report:
             case "@dirty":
                 slot, page = rest.split()
                 report.dirty.add((int(slot), int(page)))
+            case "@ran":
+                report.nanoseconds, report.exits = (int(number) for number in rest.split())
             case "@error":
                 raise UserError(f"the VMM under KVM failed: {rest}")
             case "@gave-up":

@@ -18,9 +18,11 @@
 #include <sys/reboot.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MAX_SLOTS 32
+#define MAX_EXITS 1000000
 #define PAGE 4096ul
 #define TRACING "/sys/kernel/tracing"
 #define CORE_REG(offset_of_64_bits) \
@@ -45,7 +47,6 @@ static int slot_count;
 static int kvm, vm, vcpu;
 static struct kvm_run *run;
 static uint64_t uart_base = UINT64_MAX, device_base = UINT64_MAX;
-static unsigned long exits_left = 1000000;
 
 static void finish(void)
 {
@@ -218,14 +219,15 @@ static void abort_access(void)
     IOCTL(vcpu, KVM_SET_VCPU_EVENTS, &events);
 }
 
-static void run_guest(void)
+/* Runs the vCPU to its end; the number of times that KVM_RUN returned. */
+static unsigned long run_guest(void)
 {
-    while (exits_left--) {
+    for (unsigned long exits = 1; exits <= MAX_EXITS; exits++) {
         if (ioctl(vcpu, KVM_RUN, 0) < 0) {
             if (errno == EINTR)
                 continue;
             printf("@failed %d reason %u\n", errno, run->exit_reason);
-            return;
+            return exits;
         }
         switch (run->exit_reason) {
         case KVM_EXIT_MMIO:
@@ -233,16 +235,28 @@ static void run_guest(void)
             break;
         case KVM_EXIT_SYSTEM_EVENT:
             printf("@system-event %u\n", run->system_event.type);
-            return;
+            return exits;
         case KVM_EXIT_ARM_NISV:
             abort_access();
             break;
         default:
             printf("@reason %u\n", run->exit_reason);
-            return;
+            return exits;
         }
     }
     printf("@gave-up\n");
+    return MAX_EXITS;
+}
+
+/* The time includes the work of this VMM for each exit. */
+static void run_timed(void)
+{
+    struct timespec start, end;
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    unsigned long exits = run_guest();
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    printf("@ran %ld %lu\n",
+           (end.tv_sec - start.tv_sec) * 1000000000l + end.tv_nsec - start.tv_nsec, exits);
 }
 
 static void report_dirty(void)
@@ -306,7 +320,7 @@ static void command(char *line)
         write_file(path, "1");
     } else if (!strcmp(word, "run")) {
         write_file(TRACING "/tracing_on", "1");
-        run_guest();
+        run_timed();
         write_file(TRACING "/tracing_on", "0");
         report_trace();
         report_dirty();

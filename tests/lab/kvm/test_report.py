@@ -21,6 +21,7 @@ CONSOLE = """\
 @trace             init-1       [000] .....     2.1: kvm_userspace_exit: reason KVM_EXIT_SYSTEM_EVENT (24)
 @dirty 0 7
 @dirty 1 300
+@ran 1500000 42
 @done
 """  # noqa: E501  # the lines of ftrace are as long as they are
 FAULT = "kvm_guest_fault: ipa 0x1000, hsr 0x82000005, hxfar 0x1000, pc 0x00000000001000"
@@ -31,6 +32,7 @@ def test_report_holds_the_events_that_count_and_the_dirty_pages() -> None:
     assert report.who == "KVM of Linux 6.1.0-50-arm64"
     assert report.events == [FAULT, "kvm_userspace_exit: reason KVM_EXIT_SYSTEM_EVENT (24)"]
     assert report.dirty == {(0, 7), (1, 300)}
+    assert (report.nanoseconds, report.exits) == (1500000, 42)
 
 
 @pytest.mark.parametrize(
