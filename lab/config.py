@@ -14,7 +14,7 @@ DEFAULT_MEMORY = 64 << 20
 DEFAULT_IPA_BITS = 40
 MIN_IPA_BITS, MAX_IPA_BITS = 32, 52
 """The widths that the architecture and KVM know at all; the CPU's PARange may allow less."""
-PROFILES = ("2012", "2018", "2021", "2021-granule", "2026")
+PROFILES = ("2012", "2018", "2021", "2021-granule", "6.1", "2026")
 """The names in :data:`hyp.profiles.PROFILES`, without loading them."""
 DEFAULT_PROFILE = PROFILES[-1]
 MIN_RING_ENTRIES, MAX_RING_ENTRIES = 256, 65536
