@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from emu.arch.address import IPA, PAGE_SIZE
+from emu.arch.address import IPA
+from lab.backing import SMALL_PAGES, Backing
 from lab.errors import UserError
 from lab.loader.image import Region
 from lab.slots import Slot, check_layout
@@ -30,8 +31,8 @@ class RunConfig:
     ----------
     memory_size : int
         RAM in bytes, from :data:`RAM_BASE`; memory slot 0.
-    backing : int
-        Size in bytes of the host pages behind RAM.
+    backing : Backing
+        The host's memory behind RAM.
     dirty_log : bool
         Record the pages of RAM that are written.
     dirty_ring : int
@@ -55,7 +56,7 @@ class RunConfig:
     """
 
     memory_size: int = DEFAULT_MEMORY
-    backing: int = PAGE_SIZE
+    backing: Backing = SMALL_PAGES
     dirty_log: bool = False
     dirty_ring: int = 0
     ipa_bits: int = DEFAULT_IPA_BITS

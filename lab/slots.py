@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emu.arch.address import IPA, PAGE_SIZE
+from lab.backing import SMALL_PAGES, Backing, parse_backing
 from lab.errors import UserError
 from lab.loader.image import Region
 from lab.sizes import format_address, format_size, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-BACKINGS = {"4K": 1 << 12, "2M": 1 << 21, "1G": 1 << 30}
-"""Sizes of the host pages that can hold guest memory."""
 
 NR_MEMSLOTS = 32767
 """KVM_CAP_NR_MEMSLOTS of arm64: slot ids are 0 to 32766."""
@@ -38,8 +36,8 @@ class Slot:
         Guest writes become MMIO exits (``KVM_MEM_READONLY``).
     log_dirty : bool
         Written pages are recorded (``KVM_MEM_LOG_DIRTY_PAGES``).
-    backing : int
-        Size in bytes of the host pages that hold it.
+    backing : Backing
+        The host's memory that holds it.
     file : Path or None
         Initial contents; shorter files are followed by zeroes.
     """
@@ -48,7 +46,7 @@ class Slot:
     region: Region
     read_only: bool = False
     log_dirty: bool = False
-    backing: int = PAGE_SIZE
+    backing: Backing = SMALL_PAGES
     file: Path | None = None
 
 
@@ -100,20 +98,6 @@ _KEYS = {
 """The keys of a ``--slot`` value, and whether they take one."""
 
 
-def parse_backing(text: str) -> int:
-    """Return a host page size in bytes.
-
-    Raises
-    ------
-    UserError
-        If the host has no pages of that size.
-    """
-    size = BACKINGS.get(text.upper())
-    if size is None:
-        raise UserError(f"a backing is one of {', '.join(BACKINGS)}, not {text!r}")
-    return size
-
-
 def check_layout(slots: Sequence[Slot], ipa_bits: int) -> None:
     """Check that the slots can exist together in an IPA space of ``ipa_bits`` bits.
 
@@ -150,10 +134,10 @@ def _check_slot(slot: Slot, ipa_bits: int) -> None:
             f"{title} starts at {region.base:#x}, which is not page aligned; "
             f"the next page is gpa={-(-region.base // PAGE_SIZE) * PAGE_SIZE:#x}"
         )
-    if region.size % slot.backing:
+    if region.size % slot.backing.page_size:
         raise UserError(
             f"{title} has {format_size(region.size)}, which is not a multiple of its "
-            f"{format_size(slot.backing)} pages; change {option} or the backing"
+            f"{format_size(slot.backing.page_size)} pages; change {option} or the backing"
         )
     if region.end > 1 << ipa_bits:
         raise UserError(

@@ -18,6 +18,7 @@ from hyp.host import HVA
 from hyp.memslots import MemoryRegion, MemoryRegionFlags
 from hyp.vm import VM, Cap
 from lab import tlbtrace
+from lab.backing import Kind
 from lab.config import MIN_IPA_BITS
 from lab.console import Console
 from lab.devicetree import PL011_BASE, PL011_SIZE, device_tree, place_device_tree
@@ -202,7 +203,14 @@ class Vmm:
 
     def _add_slot(self, slot: Slot) -> None:
         """Make a memory slot with memory of the host behind it."""
-        address = self.vm.host.mmap(slot.region.size, slot.backing)
+        backing = slot.backing
+        area = self.vm.host.mmap(
+            backing.area(slot.region.size),
+            backing.page_size,
+            private=backing.kind is not Kind.SHARED,
+            thp=backing.kind is Kind.THP,
+        )
+        address = HVA(area + backing.offset)
         if slot.file is not None:
             self.vm.host.write(address, _contents(slot, slot.file))
         flags = MemoryRegionFlags(0)
@@ -252,8 +260,7 @@ class _Stopped(Exception):  # noqa: N818  # no error: the user asked for it
 
 def _build_machine(config: RunConfig) -> Machine:
     features = CPU.replace(CPU.read(CTR_EL0).replace(DIC=int(config.dic)))
-    # A slot begins at a boundary of its backing, up to one such page further on.
-    memory = sum(slot.region.size + slot.backing for slot in config.all_slots)
+    memory = sum(slot.backing.footprint(slot.region.size) for slot in config.all_slots)
     size = memory + memory // TABLE_SHARE + TABLE_MINIMUM
     size = -(-size // PAGE_SIZE) * PAGE_SIZE
     try:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lab.backing import parse_backing
 from lab.sizes import parse_count, parse_size
-from lab.slots import parse_backing, parse_slot
+from lab.slots import parse_slot
 
 if TYPE_CHECKING:
     import click
 
+    from lab.backing import Backing
     from lab.slots import Slot
 
 
@@ -23,8 +25,8 @@ def count(_ctx: click.Context, param: click.Parameter, value: str) -> int:
     return parse_count(value, param.opts[0])
 
 
-def backing(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
-    """Return a host page size in bytes."""
+def backing(_ctx: click.Context, _param: click.Parameter, value: str) -> Backing:
+    """Return the host's memory behind RAM."""
     return parse_backing(value)
 
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 from click.core import ParameterSource
 
+from lab.backing import SYNTAX as BACKING_SYNTAX
 from lab.commands import options
 from lab.config import DEFAULT_IPA_BITS, DEFAULT_PROFILE, PROFILES, RunConfig
 from lab.errors import UserError
-from lab.slots import BACKINGS
 from lab.slots import SYNTAX as SLOT_SYNTAX
 
 if TYPE_CHECKING:
@@ -52,15 +52,17 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="SPEC",
     callback=options.slots,
-    help=f"A further memory slot, repeatable: {SLOT_SYNTAX}",
+    help=f"A further memory slot, repeatable: {SLOT_SYNTAX}; backing as for --backing.",
 )
 @click.option(
     "--backing",
     default="4K",
-    metavar="|".join(BACKINGS),
+    metavar=BACKING_SYNTAX,
     callback=options.backing,
     show_default=True,
-    help="Size of the host pages behind RAM.",
+    help="The host's memory behind RAM: shared pages of a size, private ones, or private ones "
+    "that come as transparent huge pages. With +OFFSET, RAM begins so far behind the start of "
+    "a huge page: an offset that is no multiple of 2M forces 4K pages.",
 )
 @click.option("--dirty-log", is_flag=True, help="Record which pages of RAM are written.")
 @click.option(
@@ -126,6 +128,7 @@ def run(ctx: click.Context, /, guest: str, **given: Any) -> int:  # noqa: ANN401
       stage2 run hello --trace
       stage2 run dirty_pattern --dirty-log
       stage2 run huge --mem 256M --backing 2M
+      stage2 run huge --backing thp+4K
       stage2 run guest.elf --slot id=1,gpa=0x50000000,size=64K,ro,file=rom.bin
       stage2 run Image --mem 512M --append "console=ttyAMA0"
       stage2 run test.c --json --trace-file test.jsonl

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from emu.arch.address import PAGE_SIZE
 from hyp.memslots import MemoryRegionFlags
 from hyp.vm import Cap
+from lab.backing import SMALL_PAGES, Backing
 from lab.devicetree import PL011_BASE, device_tree, place_device_tree
+from lab.errors import UserError
 from lab.kvm.initramfs import Entry, archive, character_device, file, folder
 from lab.testdevice import TEST_DEVICE_BASE
 
@@ -20,7 +21,7 @@ EVENTS: Final = ("kvm_guest_fault", "kvm_access_fault", "kvm_mmio", "kvm_userspa
 
 HUGE_PAGE: Final = 2 << 20
 
-_BACKINGS: Final = {PAGE_SIZE: "4K", HUGE_PAGE: "2M"}
+_BACKINGS: Final = {SMALL_PAGES: "4K", Backing(HUGE_PAGE): "2M"}
 
 
 def initramfs(vmm: bytes, config: RunConfig, image: Image) -> bytes:
@@ -36,7 +37,7 @@ def initramfs(vmm: bytes, config: RunConfig, image: Image) -> bytes:
     blob = device_tree(config.ram, 1, config.bootargs)
     tree_at = place_device_tree(image, config.ram, len(blob))
     contents = {segment.address: segment.data for segment in image.segments} | {tree_at: blob}
-    huge = sum(slot.region.size for slot in config.all_slots if slot.backing == HUGE_PAGE)
+    huge = sum(slot.region.size for slot in config.all_slots if slot.backing.page_size == HUGE_PAGE)
     lines = [f"hugepages {huge // HUGE_PAGE}", f"vm {config.ipa_bits}"]
     if config.nisv_to_user:
         lines.append(f"cap {Cap.ARM_NISV_TO_USER:d} 0")
@@ -46,7 +47,11 @@ def initramfs(vmm: bytes, config: RunConfig, image: Image) -> bytes:
         if slot.log_dirty:
             flags |= MemoryRegionFlags.LOG_DIRTY_PAGES
         region = slot.region
-        backing = _BACKINGS[slot.backing]
+        backing = _BACKINGS.get(slot.backing)
+        if backing is None:
+            raise UserError(
+                f"diff-kvm has no backing {slot.backing}; use {' or '.join(_BACKINGS.values())}"
+            )
         lines.append(f"slot {slot.id} {region.base:#x} {region.size:#x} {flags:d} {backing}")
         if slot.file is not None:
             lines.append(f"load {region.base:#x} /slot{slot.id}")

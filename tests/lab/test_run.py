@@ -282,7 +282,13 @@ def test_an_entry_point_outside_ram_is_refused(
         (("--mem", "64Q"), "--mem is a number such as 64K, 1G, 4096 or 0x1000, not '64Q'"),
         (("--mem", "0"), "RAM has size 0; give it at least one page of 4K with --mem"),
         (("--mem", "10T", "--ipa-bits", "44"), "the host has no 10T of memory for the guest"),
-        (("--backing", "16K"), "a backing is one of 4K, 2M, 1G, not '16K'"),
+        (
+            ("--backing", "16K"),
+            (
+                "a backing is one of 4K, 2M, 1G, private, private-2M, private-1G, thp, "
+                "each with +OFFSET if wanted, not '16K'"
+            ),
+        ),
         (
             ("--backing", "1G"),
             "RAM has 64M, which is not a multiple of its 1G pages; change --mem or the backing",
