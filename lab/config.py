@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from emu.arch.address import IPA
 from lab.backing import SMALL_PAGES, Backing
 from lab.errors import UserError
 from lab.loader.image import Region
+from lab.sizes import format_size
 from lab.slots import Slot, check_layout
 
 RAM_BASE = IPA(0x4000_0000)
@@ -21,6 +23,17 @@ DEFAULT_PROFILE = PROFILES[-1]
 MIN_RING_ENTRIES, MAX_RING_ENTRIES = 256, 65536
 """KVM's limits of a dirty ring: one page of entries, and KVM_DIRTY_RING_MAX_ENTRIES."""
 DEFAULT_MAX_INSNS = 2_000_000_000
+
+
+FIRST_SLOT_OF_RAM = 1000
+"""RAM is slot 0; should it be several, the second is slot 1001."""
+
+
+class RamSlot(NamedTuple):
+    """One of several slots that make up RAM."""
+
+    size: int
+    read_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +66,8 @@ class RunConfig:
         ``CTR_EL0.DIC``: instruction caches need no invalidation for coherency.
     kvm_profile : str
         How KVM handles aborts: the name of one of :data:`hyp.profiles.PROFILES`.
+    ram_slots : tuple[RamSlot, ...]
+        RAM is not one slot but these, one after the other; what they leave is the last one.
     """
 
     memory_size: int = DEFAULT_MEMORY
@@ -66,6 +81,7 @@ class RunConfig:
     nisv_to_user: bool = False
     dic: bool = False
     kvm_profile: str = DEFAULT_PROFILE
+    ram_slots: tuple[RamSlot, ...] = ()
 
     @property
     def ram(self) -> Region:
@@ -79,9 +95,25 @@ class RunConfig:
 
     @property
     def all_slots(self) -> tuple[Slot, ...]:
-        """RAM as slot 0, then the others."""
-        ram = Slot(id=0, region=self.ram, log_dirty=self.dirty_log, backing=self.backing)
-        return (ram, *self.slots)
+        """RAM as slot 0, or from there on, then the others."""
+        return (*self._slots_of_ram(), *self.slots)
+
+    def _slots_of_ram(self) -> tuple[Slot, ...]:
+        rest = RamSlot(self.memory_size - sum(part.size for part in self.ram_slots))
+        slots, base = [], RAM_BASE
+        for number, part in enumerate((*self.ram_slots, rest)):
+            slots.append(
+                Slot(
+                    id=FIRST_SLOT_OF_RAM + number if number else 0,
+                    region=Region(base, part.size),
+                    read_only=part.read_only,
+                    log_dirty=self.dirty_log and not part.read_only,
+                    backing=self.backing,
+                    area=self.ram,
+                )
+            )
+            base = IPA(base + part.size)
+        return tuple(slots)
 
     def check(self) -> None:
         """Check that such a machine can exist, as far as that does not depend on the CPU.
@@ -95,6 +127,12 @@ class RunConfig:
             raise UserError(
                 f"--ipa-bits is {MIN_IPA_BITS} to {MAX_IPA_BITS}, not {self.ipa_bits}; "
                 f"the default is {DEFAULT_IPA_BITS}"
+            )
+        cut = sum(part.size for part in self.ram_slots)
+        if cut >= self.memory_size:
+            raise UserError(
+                f"RAM of {format_size(self.memory_size)} has no slot behind the first "
+                f"{format_size(cut)}; give more with --mem"
             )
         check_layout(self.all_slots, self.ipa_bits)
         if self.dirty_ring:

@@ -34,8 +34,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hyp.events import Event
+    from lab.backing import Backing
     from lab.config import RunConfig
     from lab.loader import Image
+    from lab.loader.image import Region
     from lab.monitor import End
     from lab.slots import Slot
 
@@ -61,6 +63,8 @@ class Vmm:
         Takes the console's bytes as they come.
     listeners : Iterable[Callable[[Event], None]]
         Each is called with every event of the hypervisor.
+    caps : Iterable[tuple[Cap, int]]
+        Capabilities of the VM to enable before it has slots, with their arguments.
 
     Raises
     ------
@@ -75,6 +79,7 @@ class Vmm:
         *,
         output: Callable[[bytes], None] | None = None,
         listeners: Iterable[Callable[[Event], None]] = (),
+        caps: Iterable[tuple[Cap, int]] = (),
     ) -> None:
         config.check()
         if config.ipa_bits > CPU.pa_bits:
@@ -93,6 +98,9 @@ class Vmm:
             if config.dirty_ring:
                 self.vm.enable_cap(Cap.DIRTY_LOG_RING_ACQ_REL, config.dirty_ring * ENTRY_SIZE)
                 self.vm.enable_cap(Cap.DIRTY_LOG_RING_WITH_BITMAP)
+            for cap, value in caps:
+                self.vm.enable_cap(cap, value)
+            self._areas: dict[Region, HVA] = {}
             for slot in config.all_slots:
                 self._add_slot(slot)
             self.vm.register_device(PL011_BASE, PL011_SIZE, PL011(self.console.write))
@@ -203,14 +211,10 @@ class Vmm:
 
     def _add_slot(self, slot: Slot) -> None:
         """Make a memory slot with memory of the host behind it."""
-        backing = slot.backing
-        area = self.vm.host.mmap(
-            backing.area(slot.region.size),
-            backing.page_size,
-            private=backing.kind is not Kind.SHARED,
-            thp=backing.kind is Kind.THP,
-        )
-        address = HVA(area + backing.offset)
+        area = self._areas.get(slot.mapping)
+        if area is None:
+            area = self._areas[slot.mapping] = self._map(slot.mapping, slot.backing)
+        address = HVA(area + slot.region.base - slot.mapping.base)
         if slot.file is not None:
             self.vm.host.write(address, _contents(slot, slot.file))
         flags = MemoryRegionFlags(0)
@@ -222,6 +226,15 @@ class Vmm:
         self.vm.set_user_memory_region(
             MemoryRegion(slot.id, flags, region.base, region.size, address)
         )
+
+    def _map(self, mapping: Region, backing: Backing) -> HVA:
+        area = self.vm.host.mmap(
+            backing.area(mapping.size),
+            backing.page_size,
+            private=backing.kind is not Kind.SHARED,
+            thp=backing.kind is Kind.THP,
+        )
+        return HVA(area + backing.offset)
 
     def _load(self) -> None:
         """Put the image and the device tree into memory, and the vCPU at the entry point.
@@ -260,7 +273,8 @@ class _Stopped(Exception):  # noqa: N818  # no error: the user asked for it
 
 def _build_machine(config: RunConfig) -> Machine:
     features = CPU.replace(CPU.read(CTR_EL0).replace(DIC=int(config.dic)))
-    memory = sum(slot.backing.footprint(slot.region.size) for slot in config.all_slots)
+    areas = {slot.mapping: slot.backing for slot in config.all_slots}
+    memory = sum(backing.footprint(area.size) for area, backing in areas.items())
     size = memory + memory // TABLE_SHARE + TABLE_MINIMUM
     size = -(-size // PAGE_SIZE) * PAGE_SIZE
     try:
