@@ -3,8 +3,9 @@
 The handler itself (:mod:`hyp.aborts`, :mod:`hyp.user_mem_abort`) is that of 2026. Where
 it once decided otherwise it asks the profile. Beside it a profile changes what a guest can
 tell the age of KVM by: the version of PSCI, what a load from a device leaves in its register,
-ESR_EL1 of an injected abort. It changes nothing else: the page tables, the slots and the
-devices are the same under each.
+ESR_EL1 of an injected abort. And it changes what the host does with a page that is written,
+since the guest's next fault shows that. It changes nothing else: the page tables, the slots
+and the devices are the same under each.
 
 ========  ==============  ================================================================
 profile   kernel          what it is
@@ -155,6 +156,11 @@ class KvmProfile:
         How an entry is changed.
     hwpoison_signal
         Failed memory is a signal to the VMM; EFAULT otherwise.
+    change_pte
+        A page that the host copies because it is written is mapped at once, read-only.
+    copies_huge_zero
+        Transparent huge pages: the huge page of zeros gives way to a huge page where it is
+        written; otherwise it is split, and one small page is copied.
     dirty_ring, eager_split
         Whether there is KVM_CAP_DIRTY_LOG_RING_ACQ_REL with KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP,
         KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE.
@@ -191,6 +197,8 @@ class KvmProfile:
     keeps_exec: bool = False
     install: Install = Install.RELAX
     hwpoison_signal: bool = True
+    change_pte: bool = False
+    copies_huge_zero: bool = True
     dirty_ring: bool = True
     eager_split: bool = True
     extends_mmio: bool = True
@@ -216,6 +224,8 @@ KVM_6_1: Final = replace(
     device_blocks=False,
     pfn_memory=False,
     caches=RULES[2021],
+    change_pte=True,
+    copies_huge_zero=False,
     dirty_ring=False,
     eager_split=False,
     extends_mmio=False,

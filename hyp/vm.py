@@ -107,6 +107,7 @@ class VM:
                 f"VMID {vmid} is not possible; use 1 to {(1 << self.features.vmid_bits) - 1}",
             )
         self.host = host if host is not None else host_of(machine)
+        self.host.copies_huge_zero = self.profile.copies_huge_zero
         self.events = Events()
         self.mmu_events = Events()
         self.stats = Stats()
