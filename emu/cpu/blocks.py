@@ -6,6 +6,9 @@ translated block; the hook subtracts the block's length from a budget and stops 
 when it is spent. What was counted too early, the rest of a block that was left in the middle,
 follows from the PC at which it was left.
 
+Whatever unmasks an interrupt ends a block, so the hook also is where the engine notices that
+one is pending and PSTATE.DAIF no longer masks it.
+
 The hook is a few instructions of machine code for the host. Where the host is another or
 allows no executable memory, the same is done in Python, slower.
 """
@@ -18,10 +21,10 @@ import platform
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
+from emu.arch.address import VA
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from emu.arch.address import VA
 
 BLOCK_CALLBACK = ctypes.CFUNCTYPE(
     None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p
@@ -37,8 +40,17 @@ MACHINE_CODE: Final = {
         "48 89 41 10"  # mov [rcx+16], rax     state.size = size
         "c1 e8 02"  #    shr eax, 2
         "48 29 01"  #    sub [rcx], rax        state.left -= size / 4
-        "7c 01"  #       jl stop
-        "c3"  #          ret
+        "7c 15"  #       jl stop
+        "8b 41 28"  #    mov eax, [rcx+40]     if not state.pending:
+        "85 c0"  #       test eax, eax
+        "75 01"  #       jne check
+        "c3"  #          ret                       return
+        "48 8b 51 20"  # check: mov rdx, [rcx+32]
+        "8b 12"  #       mov edx, [rdx]
+        "f7 d2"  #       not edx
+        "85 d0"  #       test eax, edx         if not state.pending & ~*state.daif:
+        "75 01"  #       jne stop
+        "c3"  #          ret                       return
         "ff 61 18"  # stop: jmp [rcx+24]       state.stop(engine)
     ),
     "aarch64": b"".join(
@@ -51,8 +63,15 @@ MACHINE_CODE: Final = {
             0xF9400065,  # ldr x5, [x3]
             0xEB0400A5,  # subs x5, x5, x4     state.left -= size / 4
             0xF9000065,  # str x5, [x3]
-            0x5400004B,  # b.lt stop
-            0xD65F03C0,  # ret
+            0x5400012B,  # b.lt stop
+            0xB9402866,  # ldr w6, [x3, #40]   if not state.pending:
+            0x35000046,  # cbnz w6, check
+            0xD65F03C0,  # ret                     return
+            0xF9401067,  # check: ldr x7, [x3, #32]
+            0xB94000E7,  # ldr w7, [x7]
+            0x6A2700DF,  # bics wzr, w6, w7    if not state.pending & ~*state.daif:
+            0x54000041,  # b.ne stop
+            0xD65F03C0,  # ret                     return
             0xF9400C66,  # stop: ldr x6, [x3, #24]
             0xD61F00C0,  # br x6               state.stop(engine)
         )
@@ -75,6 +94,8 @@ class _State(ctypes.Structure):
         ("address", ctypes.c_uint64),
         ("size", ctypes.c_uint64),
         ("stop", ctypes.c_void_p),
+        ("daif", ctypes.c_void_p),
+        ("pending", ctypes.c_uint64),
     )
 
 
@@ -85,6 +106,8 @@ class BlockBudget:
     ----------
     stop
         The C function that stops the engine it is given.
+    daif
+        Where the engine keeps PSTATE.DAIF; it must outlive the budget.
     native
         Whether to use machine code where possible.
 
@@ -96,8 +119,17 @@ class BlockBudget:
         The address it must be given.
     """
 
-    def __init__(self, stop: Any, *, native: bool = True) -> None:  # noqa: ANN401  # a C function
-        self._state = _State(stop=ctypes.cast(stop, ctypes.c_void_p))
+    def __init__(
+        self,
+        stop: Any,  # noqa: ANN401  # a C function
+        daif: ctypes.c_uint32,
+        *,
+        native: bool = True,
+    ) -> None:
+        self._daif = daif
+        self._state = _State(
+            stop=ctypes.cast(stop, ctypes.c_void_p), daif=ctypes.addressof(daif), pending=0
+        )
         self._granted = 0
         self._stop = stop
         self.state = ctypes.addressof(self._state)
@@ -109,16 +141,30 @@ class BlockBudget:
         self._granted = self._state.left = instructions
         self._state.size = 0
 
+    def withdraw(self, instructions: int) -> None:
+        """Take the current block back, which has not been executed, and allow so many more."""
+        self._granted += instructions
+        self._state.left += instructions + self._state.size // INSTRUCTION_BYTES
+
+    @property
+    def pending(self) -> int:
+        """The interrupts that wait until they are unmasked, at their bits in PSTATE."""
+        return int(self._state.pending)
+
+    @pending.setter
+    def pending(self, interrupts: int) -> None:
+        self._state.pending = interrupts
+
     @property
     def left(self) -> int:
         """What is left of the grant, with all of the current block taken off."""
         return int(self._state.left)
 
     @property
-    def block_end(self) -> int:
-        """Where the block entered last ends."""
+    def block(self) -> tuple[VA, VA]:
+        """Where the block entered last begins and ends."""
         address, size = self._state.address, self._state.size
-        return int(address + size)
+        return VA(address), VA(address + size)
 
     def completed(self, pc: VA, *, fetching: bool = False) -> int:
         """Return how many instructions have completed since the grant.
@@ -142,7 +188,7 @@ class BlockBudget:
         state = self._state
         state.address, state.size = address, size
         state.left -= size // INSTRUCTION_BYTES
-        if state.left < 0:
+        if state.left < 0 or state.pending & ~self._daif.value:
             self._stop(ctypes.c_void_p(engine))
 
 

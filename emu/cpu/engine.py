@@ -47,6 +47,9 @@ FETCH: Final = const.UC_MEM_FETCH
 WRITE: Final = const.UC_MEM_WRITE
 READ: Final = const.UC_MEM_READ
 
+UNCOUNTED: Final = 0
+"""The engine's count for a run that it does not count."""
+
 
 class Interrupt(IntEnum):
     """QEMU's exception numbers, as far as an AArch64 guest can cause them."""
@@ -158,13 +161,14 @@ class Engine:
         structure = handle(self._uc)
         cpu = _u64.from_address(structure + 8 * internals.cpu).value
         self._exclusive = _u64.from_address(cpu + internals.exclusive)
+        daif = ctypes.c_uint32.from_address(cpu + internals.daif)
         self._on_fill = FILL_CALLBACK(on_fill)
         self._on_interrupt = INTERRUPT_CALLBACK(on_interrupt)
         self._on_system = SYSTEM_CALLBACK(on_system)
         self._on_code = CODE_CALLBACK(on_code)
         self._hook(const.UC_HOOK_TLB_FILL, self._on_fill)
         self._hook(const.UC_HOOK_INTR, self._on_interrupt)
-        self.blocks = BlockBudget(_stop, native=native)
+        self.blocks = BlockBudget(_stop, daif, native=native)
         self._hook(const.UC_HOOK_BLOCK, self.blocks.hook, data=self.blocks.state)
         self._pstate_mask = pstate_mask
         self._counts = False
@@ -197,6 +201,18 @@ class Engine:
             self._counts = bool(count)
             self.forget_code()
         code: int = _start(self._handle, pc, 0, 0, count)
+        return code
+
+    def start_until(self, pc: VA, stop: VA, end: VA) -> int:
+        """Run from ``pc`` and stop before the instruction at ``stop``; return Unicorn's error code.
+
+        Both are in one block, which ends at ``end``. The engine may ask for its page.
+        """
+        self.forget_code_at(pc, end)
+        hook = self._hook(const.UC_HOOK_CODE, _stop, stop, stop)
+        code: int = _start(self._handle, pc, 0, 0, UNCOUNTED)
+        _check(_lib.uc_hook_del(self._handle, hook))
+        self.forget_code_at(pc, end)
         return code
 
     def stop(self) -> None:
@@ -290,6 +306,10 @@ class Engine:
     def flush_tlb(self) -> None:
         """Forget all translations. Safe inside callbacks."""
         self._uc.ctl(const.UC_CTL_TLB_FLUSH, const.UC_CTL_IO_WRITE)
+
+    def forget_code_at(self, begin: VA, end: VA) -> None:
+        """Forget the translated code of one page between two addresses."""
+        self._uc.ctl_remove_cache(begin, end)
 
     def forget_code(self) -> None:
         """Forget all translated code, so that it is read from memory again."""

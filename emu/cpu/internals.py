@@ -1,8 +1,8 @@
-"""State that Unicorn keeps and does not export, found by experiment.
+"""State that Unicorn keeps and has no quick access to, found by experiment.
 
-The address that the exclusive monitor is set for has no function in its interface. It is
-located once, in a throw-away instance, by making Unicorn store known values and looking for
-them. Anything but exactly one place is refused.
+The address that the exclusive monitor is set for has no function in its interface, and
+PSTATE.DAIF is looked at by machine code. Both are located once, in a throw-away instance, by
+making Unicorn store known values and looking for them. Anything but exactly one place is refused.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from unicorn import arm64_const as reg
 from unicorn import unicorn_const as const
@@ -28,6 +28,7 @@ CPU_BYTES: Final = 1 << 16
 _PROBE_ADDRESSES: Final = (0x5A5A_1234_5670, 0x3C3C_7654_3210)
 _LDXR_X0_X1: Final = 0xC85F_7C20
 _MOV_X1_0: Final = 0xD280_0001
+_CLREX: Final = 0xD503_3F5F
 _USER_SPACE: Final = range(PAGE_SIZE, 1 << 47)
 
 NO_EXCLUSIVE: Final = (1 << 64) - 1
@@ -39,12 +40,14 @@ class EngineError(Exception):
 
 
 class Internals(NamedTuple):
-    """Where the value is."""
+    """Where the values are."""
 
     cpu: int
     """Pointer to the CPU: word of Unicorn's structure."""
     exclusive: int
     """Address the exclusive monitor is set for: bytes behind that pointer."""
+    daif: int
+    """PSTATE.DAIF, at its bits in PSTATE: bytes behind that pointer."""
 
 
 def handle(uc: Uc) -> int:
@@ -54,9 +57,14 @@ def handle(uc: Uc) -> int:
     return address
 
 
+_PROBE_MASKS: Final = (0x3C0, 0x000, 0x080, 0x240, 0x140, 0x180)
+"""Values of PSTATE.DAIF, in place."""
+_EL1H: Final = 0x5
+
+
 @cache
 def find_internals() -> Internals:
-    """Locate the value. The place is the same in every instance of one library."""
+    """Locate the values. The places are the same in every instance of one library."""
     uc = Uc(const.UC_ARCH_ARM64, const.UC_MODE_ARM)
     uc.ctl_set_page_size(PAGE_SIZE)
     uc.ctl_set_tlb_mode(const.UC_TLB_VIRTUAL)
@@ -65,28 +73,54 @@ def find_internals() -> Internals:
     uc.mem_map(0, PAGE_SIZE)
     uc.hook_add(const.UC_HOOK_TLB_FILL, _everything_at_page_0)
     words = (_u64 * WORDS).from_address(handle(uc))
-    found = _find_exclusive(uc, words)
+    with open("/proc/self/mem", "rb", buffering=0) as memory:  # noqa: PTH123  # not a real file
+        cpu, exclusive = _only(_find_exclusive(uc, words, memory.fileno()), "exclusive monitor")
+        (daif,) = _only(_find_daif(uc, words[cpu], memory.fileno()), "PSTATE.DAIF")
+    return Internals(cpu, exclusive, daif)
+
+
+_Place = TypeVar("_Place", bound=tuple[int, ...])
+
+
+def _only(found: set[_Place], what: str) -> _Place:
     if len(found) != 1:
         raise EngineError(
-            f"Unicorn {uc_version()}: the exclusive monitor was found in {len(found)} places, not "
-            "in one; use unicorn 2.1.4"
+            f"Unicorn {uc_version()}: {what} was found in {len(found)} places, not in one; "
+            "use unicorn 2.1.4"
         )
     return found.pop()
 
 
-def _find_exclusive(uc: Uc, words: ctypes.Array[_u64]) -> set[Internals]:
+def _find_exclusive(uc: Uc, words: ctypes.Array[_u64], memory: int) -> set[tuple[int, int]]:
     """After LDXR it holds the address, which no register holds any more."""
     code = PAGE_SIZE // 2
     uc.mem_write(code, b"".join(w.to_bytes(4, "little") for w in (_LDXR_X0_X1, _MOV_X1_0)))
     found: list[set[tuple[int, int]]] = []
-    with open("/proc/self/mem", "rb", buffering=0) as memory:  # noqa: PTH123  # not a real file
-        for address in _PROBE_ADDRESSES:
-            uc.reg_write(reg.UC_ARM64_REG_X1, address)
-            uc.emu_start(code, 0, count=2)
-            found.append(_search(memory.fileno(), words, address))
-    # Several words may point to the same CPU: one of them is enough.
-    by_place = {(words[word], offset): word for word, offset in set.intersection(*found)}
-    return {Internals(word, offset) for (_, offset), word in by_place.items()}
+    for address in _PROBE_ADDRESSES:
+        uc.reg_write(reg.UC_ARM64_REG_X1, address)
+        uc.emu_start(code, 0, count=2)
+        found.append(_search(memory, words, address))
+    # Copies of the CPU lie about, too: of this search, for one. They do not follow CLREX.
+    uc.mem_write(code, _CLREX.to_bytes(4, "little"))
+    uc.emu_start(code, 0, count=1)
+    cleared = NO_EXCLUSIVE.to_bytes(8, "little")
+    # Several words may point to the CPU, or to something ahead of it that need not stay there.
+    by_address: dict[int, tuple[int, int]] = {}
+    for word, offset in sorted(set.intersection(*found), key=lambda place: place[1]):
+        address = words[word] + offset
+        if os.pread(memory, len(cleared), address) == cleared:
+            by_address.setdefault(address, (word, offset))
+    return set(by_address.values())
+
+
+def _find_daif(uc: Uc, cpu: int, memory: int) -> set[tuple[int]]:
+    """Return the aligned 32-bit words that follow what is written to PSTATE.DAIF."""
+    found: list[set[tuple[int]]] = []
+    for mask in _PROBE_MASKS:
+        uc.reg_write(reg.UC_ARM64_REG_PSTATE, mask | _EL1H)
+        words = memoryview(os.pread(memory, CPU_BYTES, cpu)).cast("I")
+        found.append({(4 * index,) for index, word in enumerate(words) if word == mask})
+    return set.intersection(*found)
 
 
 def _search(memory: int, words: ctypes.Array[_u64], value: int) -> set[tuple[int, int]]:

@@ -15,16 +15,17 @@ from emu.arch.a64.operations import Shareability
 from emu.arch.a64.stack import SP_ALIGNMENT
 from emu.arch.a64.system import decode_system
 from emu.arch.address import PA, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, VA
+from emu.arch.exceptions import ExceptionKind
 from emu.arch.fields import SystemRegister
 from emu.arch.registers.control import CPACR_EL1
 from emu.arch.registers.exceptions import ELR_EL2, PSTATE, SP_EL0, SP_EL1, SPSR_EL2, Mode
 from emu.arch.registers.identification import CTR_EL0
 from emu.arch.registers.translation import SCTLR_EL1
 from emu.arch.registers.virtualization import HCR_EL2
-from emu.cpu import instructions, system
+from emu.cpu import instructions, interrupts, system
 from emu.cpu.blocks import INSTRUCTION_BYTES
 from emu.cpu.code import CodePages
-from emu.cpu.engine import Engine, Interrupt
+from emu.cpu.engine import UNCOUNTED, Engine, Interrupt
 from emu.cpu.exception import ArmException
 from emu.cpu.internals import EngineError
 from emu.cpu.refill import Refill
@@ -35,7 +36,7 @@ from emu.mmu.fault import Fault
 from emu.mmu.mmu import Mmu
 from emu.mmu.permissions import EL1
 from emu.mmu.tlbi import Invalidation
-from emu.units.timer import GenericTimer
+from emu.units.timer import GenericTimer, TimerLine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,8 +50,8 @@ R = TypeVar("R", bound=SystemRegister)
 LONGEST_BLOCK: Final = PAGE_SIZE // INSTRUCTION_BYTES
 """Instructions in the longest block: blocks do not cross pages."""
 
-UNCOUNTED: Final = 0
-"""The engine's count for a run that it does not count."""
+SHORT_RUN: Final = 32
+"""Runs of at most so many instructions have the engine count each of them."""
 
 LIVELOCK_LIMIT: Final = 1000
 """Exceptions in a row without one retired instruction after which the PE gives up."""
@@ -66,7 +67,7 @@ class EL2Entry(Enum):
 
     TRAP = "a synchronous exception"
     """Described by ESR_EL2, FAR_EL2, HPFAR_EL2, ELR_EL2 and SPSR_EL2."""
-    IRQ = "the budget of instructions is spent"
+    IRQ = "the budget of instructions is spent, or a timer of the PE fires"
     LIVELOCK = "exceptions without progress"
     """The guest takes exception after exception and retires nothing."""
 
@@ -121,6 +122,7 @@ class ProcessingElement:
         self._failure: BaseException | None = None
         self._stopped_at: int | None = None
         self._code_changed = False
+        self._timer_changed = False
         self._device_memory = False
         self._misaligned_stack = False
         self.restart = False
@@ -175,10 +177,14 @@ class ProcessingElement:
             )
         old = self.registers.el2(HCR_EL2)
         self.registers.write(value)
-        if (self.registers.el2(HCR_EL2) ^ old) & system.TDZ:
-            self.look_again_at_code(None)
         if type(value) in TRANSLATION_CONTROLS:
             self.controls_changed()
+            hcr = self.registers.el2(HCR_EL2)
+            self.blocks.pending = interrupts.pending(hcr)
+            if (hcr ^ old) & system.TDZ:
+                self.look_again_at_code(None)
+        elif self.timer.handles(type(value)):
+            self.timer_changed()
         if type(value) in (SP_EL0, SP_EL1) and value % SP_ALIGNMENT:
             self._stack_misaligned()
 
@@ -272,7 +278,7 @@ class ProcessingElement:
         bool
             False if nothing will ever end the wait; no time passes then.
         """
-        due = self.timer.next_event()
+        due = self.timer.next_event(TimerLine.VIRTUAL | TimerLine.PHYSICAL)
         if due is None:
             return False
         self.idle += max(0, due - self.time)
@@ -294,12 +300,18 @@ class ProcessingElement:
         self._stalls = 0
         self.mmu.forget_walk()  # whoever was EL2's guest may have changed the tables
         deadline = self._retired + budget
+        counted = budget <= SHORT_RUN
         pc = self._return_to_guest()
         while True:
+            if self.blocks.pending:
+                pc = self._take_virtual_interrupts(pc)
             left = deadline - self._retired
+            due = self.timer.next_interrupt()
+            if due is not None:
+                left = min(left, due - self.time)
             if left <= 0:
                 return self._leave(EL2Entry.IRQ, pc)
-            pc, pstate = self._execute(pc, left)
+            pc, pstate = self._execute(pc, left, counted=counted)
             if self._answered is None:
                 if self._pending is None:
                     continue
@@ -315,16 +327,21 @@ class ProcessingElement:
                 return EL2Entry.TRAP
             pc = self._return_to_guest()
 
-    def _execute(self, pc: VA, count: int) -> tuple[VA, int]:
+    def _execute(self, pc: VA, count: int, *, counted: bool) -> tuple[VA, int]:
         """Run the engine for at most ``count`` instructions; return PC and PSTATE.
 
-        Long runs are counted by the block and end before the block that would exceed the
-        count. The rest is then short enough for the engine to count each instruction.
+        Most runs are counted by the block and end before the block that would exceed the
+        count; then the engine is stopped within that block. Short ones have each instruction
+        counted.
         """
-        exact = count <= LONGEST_BLOCK
-        self.blocks.grant(count + LONGEST_BLOCK if exact else count)
+        self.blocks.grant(count + LONGEST_BLOCK if counted else count)
         self._running = True
-        code = self.engine.start(pc, count if exact else UNCOUNTED)
+        if counted:
+            code = self.engine.start(pc, count)
+        else:
+            code = self.engine.start(pc, UNCOUNTED)
+            if self.blocks.left < 0 and not self._interrupt_due(self.engine.state()[1]):
+                code = self._finish(code)
         self._running = False
         if self._failure is not None:
             failure, self._failure = self._failure, None
@@ -334,10 +351,15 @@ class ProcessingElement:
         if completed is None:
             completed = self.blocks.completed(pc, fetching=self.fetching)
         self.fetching = False
+        self._timer_changed = False
+        if completed > count:
+            raise EngineError(
+                f"the engine ran {completed} instructions, not {count}, to PC {pc:#x}"
+            )
         if self._pending is None and self._answered is None:
             if code and not self.restart:
                 raise EngineError(f"the engine stopped at PC {pc:#x} with error {code}")
-            if self.blocks.block_end == pc:
+            if self.blocks.block[1] == pc:
                 self._pending = self._wait(VA(pc - INSTRUCTION_BYTES), pstate)
                 completed -= self._pending is not None
         self._retired += completed
@@ -347,6 +369,15 @@ class ProcessingElement:
         if self.restart:
             self._choose_strictness()
         return pc, pstate
+
+    def _finish(self, code: int) -> int:
+        """Execute what the count allows of the block before which the engine stopped."""
+        begin, end = self.blocks.block
+        stop = VA(end + self.blocks.left * INSTRUCTION_BYTES)
+        if stop == begin:
+            return code
+        self.blocks.withdraw(LONGEST_BLOCK)
+        return self.engine.start_until(begin, stop, end)
 
     def _wait(self, pc: VA, pstate: int) -> ArmException | None:
         """Return the trap of a WFI, after which the engine stops by itself."""
@@ -400,8 +431,10 @@ class ProcessingElement:
             again
             and not self.registers.written
             and not self._code_changed
+            and not self._timer_changed
             and not self.restart
             and not self.engine.exclusive
+            and not self._interrupt_due(pstate)
             and self.registers.el2(ELR_EL2) == exception.pc
             and self.registers.el2(SPSR_EL2) == pstate
             and (self.fetching or self.mmu.holds(exception.pc))
@@ -411,6 +444,21 @@ class ProcessingElement:
             return True
         self._answered = again
         return False
+
+    def _interrupt_due(self, pstate: int) -> int:
+        """Return the virtual interrupts that are pending and not masked."""
+        return self.blocks.pending & ~pstate
+
+    def _take_virtual_interrupts(self, pc: VA) -> VA:
+        """Take the virtual interrupt that is due, if there is one; return where to go on."""
+        pstate = self.engine.state()[1]
+        interrupt = interrupts.to_take(self.blocks.pending, pstate)
+        if interrupt is None:
+            return pc
+        vector = self.registers.take_interrupt(interrupt, pc, pstate)
+        if interrupt.kind is ExceptionKind.SERROR:
+            self.write(HCR_EL2(self.registers.el2(HCR_EL2)).replace(VSE=0))
+        return vector
 
     def _is_stalled(self, pc: VA) -> bool:
         """Count exceptions at one PC between which no instruction has retired."""
@@ -430,6 +478,11 @@ class ProcessingElement:
         """Note that a register of the translation regime changes."""
         self.stale = True
         self.engine.flush_tlb()
+
+    def timer_changed(self) -> None:
+        """Note that a timer may interrupt at another time: the run under way is planned again."""
+        if self._running and self.timer.interrupting:
+            self._timer_changed = True
 
     def refresh(self) -> None:
         """Decode the translation regime again if a control register has changed."""
@@ -544,7 +597,7 @@ class ProcessingElement:
             if outcome is system.Outcome.NATIVE:
                 return 0
             if outcome is system.Outcome.DONE:
-                if self._code_changed:
+                if self._code_changed or self._timer_changed:
                     self._stop()
                 return 1
             self._pending = outcome

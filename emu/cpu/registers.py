@@ -28,6 +28,7 @@ from emu.arch.registers.exceptions import (
     SPSR_EL1,
     SPSR_EL2,
     VBAR_EL1,
+    VSESR_EL2,
 )
 from emu.arch.registers.identification import MPIDR_EL1
 from emu.arch.registers.translation import (
@@ -39,12 +40,14 @@ from emu.arch.registers.translation import (
 )
 from emu.arch.registers.virtualization import HCR_EL2, SCTLR_EL2, VTCR_EL2, VTTBR_EL2
 from emu.cpu.engine import X_IDS
+from emu.cpu.interrupts import serror_syndrome
 from emu.mmu.regime import ControlRegisters
 
 if TYPE_CHECKING:
     from emu.arch.features import CpuFeatures
     from emu.cpu.engine import Engine
     from emu.cpu.exception import ArmException
+    from emu.cpu.interrupts import VirtualInterrupt
     from emu.units.timer import GenericTimer
 
 R = TypeVar("R", bound=SystemRegister)
@@ -175,18 +178,29 @@ class RegisterFile:
 
     def enter_el1(self, exception: ArmException, pstate: int) -> VA:
         """Take a synchronous exception to EL1; return the PC of its vector."""
+        if exception.far is not None:
+            self._engine.write_system(FAR_EL1.encoding, exception.far)
+        return self._vector(ExceptionKind.SYNCHRONOUS, exception.pc, pstate, exception.esr)
+
+    def take_interrupt(self, interrupt: VirtualInterrupt, pc: VA, pstate: int) -> VA:
+        """Take a virtual interrupt to EL1 before the instruction at ``pc``."""
+        esr = None
+        if interrupt.kind is ExceptionKind.SERROR:
+            esr = serror_syndrome(self._el2.get(VSESR_EL2, 0), ras=self._features.ras)
+        return self._vector(interrupt.kind, pc, pstate, esr)
+
+    def _vector(self, kind: ExceptionKind, pc: VA, pstate: int, esr: int | None) -> VA:
         engine = self._engine
         entry = entry_to_el1(
             PSTATE(pstate),
             SCTLR_EL1(engine.read_system(SCTLR_EL1.encoding)),
             VBAR_EL1(engine.read_system(VBAR_EL1.encoding)),
-            ExceptionKind.SYNCHRONOUS,
+            kind,
             self._features.pstate,
         )
-        engine.write_system(ELR_EL1.encoding, exception.pc)
-        engine.write_system(ESR_EL1.encoding, exception.esr)
-        if exception.far is not None:
-            engine.write_system(FAR_EL1.encoding, exception.far)
+        engine.write_system(ELR_EL1.encoding, pc)
+        if esr is not None:
+            engine.write_system(ESR_EL1.encoding, esr)
         self.set_pstate(entry.pstate, pstate)
         engine.write_system(SPSR_EL1.encoding, pstate)
         return entry.pc

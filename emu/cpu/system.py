@@ -270,6 +270,7 @@ def _timer(
         pe.registers.set_x(instruction.rt, pe.timer.read(register))
     else:
         pe.timer.write(register, pe.registers.x(instruction.rt))
+        pe.timer_changed()
     return Outcome.DONE
 
 

@@ -6,6 +6,7 @@ Time is counted in retired instructions; the counter ticks once every
 
 from __future__ import annotations
 
+from enum import IntFlag
 from typing import TYPE_CHECKING, Final
 
 from emu.arch.registers.timer import (
@@ -39,6 +40,13 @@ _IMASK: Final = TimerControl.IMASK.in_place
 _ISTATUS: Final = TimerControl.ISTATUS.in_place
 
 
+class TimerLine(IntFlag):
+    """The timers of EL1, by the line with which each asks for an interrupt."""
+
+    VIRTUAL = 1
+    PHYSICAL = 2
+
+
 class _Comparator:
     """One timer: a compare value and a control register over some count."""
 
@@ -62,6 +70,11 @@ class GenericTimer:
     ----------
     now
         Returns the time, in retired instructions (idle time included).
+
+    Attributes
+    ----------
+    interrupting
+        The lines that interrupt the PE: those that its interrupt controller passes on.
     """
 
     def __init__(self, now: Callable[[], int]) -> None:
@@ -69,6 +82,7 @@ class GenericTimer:
         self._virtual = _Comparator()
         self._physical = _Comparator()
         self._offset = 0
+        self.interrupting = TimerLine(0)
         self._readers: dict[type[SystemRegister], Callable[[], int]] = {
             CNTFRQ_EL0: lambda: FREQUENCY,
             CNTPCT_EL0: self.physical_count,
@@ -115,18 +129,25 @@ class GenericTimer:
         virtual = register in {CNTV_CTL_EL0, CNTV_CVAL_EL0}
         return self._virtual if virtual else self._physical
 
-    def next_event(self) -> int | None:
-        """Return the time of the next timer interrupt, in instructions; None if none will come.
+    def next_event(self, lines: TimerLine) -> int | None:
+        """Return when the first of some timers asks for an interrupt; None if none will.
 
-        A time in the past means that the interrupt is asserted now.
+        Times are in instructions. One in the past means that a line is asserted now.
         """
         now = self.physical_count()
         due = [
             now + max(0, compare - count)
-            for timer, count in ((self._virtual, self.virtual_count()), (self._physical, now))
-            if (compare := timer.due()) is not None
+            for line, timer, count in (
+                (TimerLine.VIRTUAL, self._virtual, self.virtual_count()),
+                (TimerLine.PHYSICAL, self._physical, now),
+            )
+            if line in lines and (compare := timer.due()) is not None
         ]
         return min(due) * INSTRUCTIONS_PER_TICK if due else None
+
+    def next_interrupt(self) -> int | None:
+        """Return when a timer next interrupts the PE; None if none will."""
+        return self.next_event(self.interrupting) if self.interrupting else None
 
 
 def _signed32(value: int) -> int:

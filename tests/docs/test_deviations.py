@@ -37,7 +37,6 @@ from emu.arch.registers.identification import (
 )
 from emu.arch.registers.timer import CNTV_CVAL_EL0
 from emu.arch.registers.translation import TCR_EL1
-from emu.arch.registers.virtualization import HCR_EL2
 from emu.machine import Machine
 from hyp import one_reg
 from hyp.errors import Errno, KvmError
@@ -158,13 +157,6 @@ def test_deviation_hcr_bits_without_effect() -> None:
     assert bare.trap().esr == HVC_1
 
 
-@pytest.mark.parametrize("field", ["VI", "VF", "VSE"])
-def test_deviation_virtual_interrupts(field: str) -> None:
-    bare = with_stage1(UNMASK, a64.NOP)
-    bare.change_hcr(IMO=1, FMO=1, AMO=1, **{field: 1})
-    assert bare.trap().esr == HVC_1
-
-
 def test_deviation_no_debug_traps() -> None:
     bare = with_stage1(a64.mrs(1, MDSCR_EL1), a64.NOP)
     bare.pe.write(MDSCR_EL1.build(SS=1))
@@ -276,14 +268,6 @@ def test_deviation_guest_without_progress() -> None:
 
 def test_deviation_wait_without_timer() -> None:
     assert guest(a64.WFI).run(10) == Intr(IntrCause.WAITING)
-
-
-def test_deviation_serror_stays_pending() -> None:
-    vcpu = guest(UNMASK, *[a64.NOP] * 8)
-    vcpu.set_vcpu_events(serror_pending=True)
-    assert vcpu.run(5) == Intr(IntrCause.BUDGET)
-    assert vcpu.pe.read(HCR_EL2).VSE
-    assert vcpu.pc == RAM + 4 * 5
 
 
 def test_deviation_timer_count_is_read_only() -> None:

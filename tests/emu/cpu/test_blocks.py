@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from emu.arch.address import PA, VA
+from emu.arch.registers.exceptions import PSTATE
 from emu.cpu.blocks import MACHINE_CODE, BlockBudget
 from emu.cpu.engine import Engine
 from emu.memory import PhysicalMemory
@@ -67,14 +68,14 @@ def test_a_run_may_be_counted_after_one_that_was_not_and_before_another() -> Non
 
 
 def test_a_block_that_was_not_entered_does_not_count() -> None:
-    budget = BlockBudget(ctypes.c_void_p(0), native=False)
+    budget = BlockBudget(ctypes.c_void_p(0), ctypes.c_uint32(), native=False)
     budget.grant(100)
     assert budget.completed(VA(0x1000)) == 0
     enter(budget, 0x1000, 16)
     assert budget.completed(VA(0x1000), fetching=True) == 4
     assert budget.completed(VA(0x1000)) == 0
     assert budget.completed(VA(0x1010)) == 4
-    assert budget.block_end == 0x1010
+    assert budget.block[1] == 0x1010
 
 
 def enter(budget: BlockBudget, address: int, size: int) -> None:
@@ -85,29 +86,45 @@ def enter(budget: BlockBudget, address: int, size: int) -> None:
 def test_native_and_python_hooks_leave_the_same_state() -> None:
     states = []
     for native in (True, False):
-        budget = BlockBudget(ctypes.c_void_p(0), native=native)
+        budget = BlockBudget(ctypes.c_void_p(0), ctypes.c_uint32(), native=native)
         budget.grant(50)
         enter(budget, 0xFFFF_0000_0000_1000, 64)
         enter(budget, 0x2000, 4)
-        states.append((budget.left, budget.block_end, budget.completed(VA(0x2000))))
+        states.append((budget.left, budget.block[1], budget.completed(VA(0x2000))))
     assert states == [(33, 0x2004, 16)] * 2
 
 
 STATE: Final = CODE + 0x1_0800
+I, F = PSTATE.I.in_place, PSTATE.F.in_place
 HOOK, RETURNED, STOPPED = CODE + 0x100, CODE + 0x200, CODE + 0x300
 
 
-@pytest.mark.parametrize(("left", "end"), [(11, 1), (10, 1), (9, 2)])
+DAIF: Final = STATE + 0x40
+
+
+@pytest.mark.parametrize(
+    ("left", "pending", "daif", "end"),
+    [
+        (11, 0, 0, 1),
+        (10, 0, 0, 1),
+        (9, 0, 0, 2),
+        (11, I, I | F, 1),
+        (11, I, F, 2),
+        (9, I, I, 2),
+        (11, I | F, I, 2),
+    ],
+)
 def test_the_aarch64_hook_does_the_same_when_our_own_machine_runs_it(
-    bare: Bare, left: int, end: int
+    bare: Bare, left: int, pending: int, daif: int, end: int
 ) -> None:
     code = MACHINE_CODE["aarch64"]
     bare.code(*(int.from_bytes(code[i : i + 4], "little") for i in range(0, len(code), 4)), at=HOOK)
     bare.code(a64.hvc(1), at=RETURNED)
     bare.code(a64.hvc(2), at=STOPPED)
     state = bare.map_ipa(STATE & -0x1000) + (STATE & 0xFFF)
-    for i, value in enumerate((left, 0, 0, STOPPED)):
+    for i, value in enumerate((left, 0, 0, STOPPED, DAIF, pending)):
         bare.memory.write_u64(PA(state + 8 * i), value)
+    bare.memory.write_u64(PA(state + DAIF - STATE), daif)
     bare.set_x(x1=0xFFFF_0000_1234_5678, x2=0xABC_0000_0028, x3=STATE, x30=RETURNED)
     bare.start(HOOK)
     assert bare.trap().esr & 0xFFFF == end

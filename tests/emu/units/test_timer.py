@@ -22,12 +22,13 @@ from emu.arch.registers.timer import (
     CNTVCT_EL0,
     CNTVOFF_EL2,
 )
-from emu.units.timer import FREQUENCY, INSTRUCTIONS_PER_TICK, GenericTimer
+from emu.units.timer import FREQUENCY, INSTRUCTIONS_PER_TICK, GenericTimer, TimerLine
 
 if TYPE_CHECKING:
     from emu.arch.fields import SystemRegister
 
 ENABLE, IMASK, ISTATUS = 1, 2, 4
+BOTH_LINES: Final = TimerLine.VIRTUAL | TimerLine.PHYSICAL
 ALL_ONES: Final = (1 << 64) - 1
 
 
@@ -103,7 +104,7 @@ def test_masked_timer_shows_its_status_but_has_no_event(clock: Clock, registers:
     timer.write(registers.compare, 50)
     timer.write(registers.control, ENABLE | IMASK)
     assert timer.read(registers.control) == ENABLE | IMASK | ISTATUS
-    assert timer.next_event() is None
+    assert timer.next_event(BOTH_LINES) is None
 
 
 @BOTH
@@ -112,7 +113,7 @@ def test_disabled_timer_has_no_status(clock: Clock, registers: Registers) -> Non
     timer.write(registers.compare, 50)
     timer.write(registers.control, IMASK)
     assert timer.read(registers.control) == IMASK
-    assert timer.next_event() is None
+    assert timer.next_event(BOTH_LINES) is None
 
 
 @BOTH
@@ -158,7 +159,7 @@ def test_next_event_is_when_the_compare_value_is_reached(
     timer = clock.at(0)
     timer.write(registers.compare, 50)
     timer.write(registers.control, ENABLE)
-    assert timer.next_event() == 50 * INSTRUCTIONS_PER_TICK
+    assert timer.next_event(BOTH_LINES) == 50 * INSTRUCTIONS_PER_TICK
 
 
 def test_next_event_of_the_virtual_timer_is_later_by_its_offset(clock: Clock) -> None:
@@ -166,7 +167,7 @@ def test_next_event_of_the_virtual_timer_is_later_by_its_offset(clock: Clock) ->
     timer.write(CNTVOFF_EL2, 30)
     clock.at(40).write(CNTV_CVAL_EL0, 50)
     timer.write(CNTV_CTL_EL0, ENABLE)
-    assert timer.next_event() == 80 * INSTRUCTIONS_PER_TICK
+    assert timer.next_event(BOTH_LINES) == 80 * INSTRUCTIONS_PER_TICK
 
 
 def test_next_event_is_the_earlier_of_both(clock: Clock) -> None:
@@ -174,7 +175,7 @@ def test_next_event_is_the_earlier_of_both(clock: Clock) -> None:
     for registers, compare in ((VIRTUAL, 70), (PHYSICAL, 60)):
         timer.write(registers.compare, compare)
         timer.write(registers.control, ENABLE)
-    assert timer.next_event() == 60 * INSTRUCTIONS_PER_TICK
+    assert timer.next_event(BOTH_LINES) == 60 * INSTRUCTIONS_PER_TICK
 
 
 @given(
@@ -190,7 +191,7 @@ def test_status_is_set_exactly_when_the_next_event_has_come(
     timer.write(CNTVOFF_EL2, offset)
     timer.write(CNTV_CVAL_EL0, compare)
     timer.write(CNTV_CTL_EL0, ENABLE)
-    event = timer.next_event()
+    event = timer.next_event(BOTH_LINES)
     assert event is not None
     assert bool(timer.read(CNTV_CTL_EL0) & ISTATUS) is (event <= clock.instructions)
 
