@@ -94,19 +94,20 @@ def _only(found: set[_Place], what: str) -> _Place:
 def _find_exclusive(uc: Uc, words: ctypes.Array[_u64], memory: int) -> set[tuple[int, int]]:
     """After LDXR it holds the address, which no register holds any more."""
     code = PAGE_SIZE // 2
-    uc.mem_write(code, b"".join(w.to_bytes(4, "little") for w in (_LDXR_X0_X1, _MOV_X1_0)))
+    program = (_LDXR_X0_X1, _MOV_X1_0, _CLREX)
+    uc.mem_write(code, b"".join(word.to_bytes(4, "little") for word in program))
     found: list[set[tuple[int, int]]] = []
     for address in _PROBE_ADDRESSES:
         uc.reg_write(reg.UC_ARM64_REG_X1, address)
         uc.emu_start(code, 0, count=2)
         found.append(_search(memory, words, address))
     # Copies of the CPU lie about, too: of this search, for one. They do not follow CLREX.
-    uc.mem_write(code, _CLREX.to_bytes(4, "little"))
-    uc.emu_start(code, 0, count=1)
+    uc.emu_start(code + 8, 0, count=1)
     cleared = NO_EXCLUSIVE.to_bytes(8, "little")
-    # Several words may point to the CPU, or to something ahead of it that need not stay there.
+    # Several words may point to the CPU, or to something ahead of it that need not stay there;
+    # the first is the one that always does.
     by_address: dict[int, tuple[int, int]] = {}
-    for word, offset in sorted(set.intersection(*found), key=lambda place: place[1]):
+    for offset, word in sorted((offset, word) for word, offset in set.intersection(*found)):
         address = words[word] + offset
         if os.pread(memory, len(cleared), address) == cleared:
             by_address.setdefault(address, (word, offset))
