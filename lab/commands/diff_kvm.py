@@ -94,7 +94,7 @@ def diff_kvm(
         names = [guest]
     image_of_kernel = qemu.find_kernel(kernel)
     experiments = [
-        experiment for name in names for experiment in _planned(name, chosen(setups), run_options)
+        experiment for name in names for experiment in planned(name, chosen(setups), run_options)
     ]
     given = any(option.partition("=")[0] == "--kvm-profile" for option in run_options)
     session = hold(image_of_kernel, experiments, follow_kernel=not given)
@@ -105,9 +105,10 @@ def diff_kvm(
     return 0 if session.same else EXIT_DIFFERENT
 
 
-def _planned(
+def planned(
     guest: str, setups: Sequence[Setup], run_options: tuple[str, ...]
 ) -> Iterator[Experiment]:
+    """Yield what is to be done with a guest, one experiment for each set-up."""
     from lab.commands.run import configuration  # noqa: PLC0415  # start-up time
     from lab.kvm.experiment import Experiment  # noqa: PLC0415
     from lab.loader import load  # noqa: PLC0415

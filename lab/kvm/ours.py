@@ -57,11 +57,11 @@ class _Run:
 
     def _printed(self, data: bytes) -> None:
         for _ in range(data.count(b"\n")):
-            if self._setup.at_line.toggle:
-                self._toggle()
             if self._setup.at_line.collect:
                 for slot in self._logged():
                     self._collect(slot)
+            if self._setup.at_line.toggle:
+                self._toggle()
 
     def _logged(self) -> list[int]:
         """Return the slots that log now, in the order in which they were made."""

@@ -29,14 +29,14 @@ class AtLine:
 
     Attributes
     ----------
-    toggle : bool
-        Logging of RAM is turned on if it is off, and off if it is on.
     collect : bool
         The dirty log of each slot that has one is read; it counts as an event.
+    toggle : bool
+        Then logging of RAM is turned on if it is off, and off if it is on.
     """
 
-    toggle: bool = False
     collect: bool = False
+    toggle: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

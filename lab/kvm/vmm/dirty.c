@@ -76,11 +76,11 @@ static void print(unsigned slot, uint64_t first, uint64_t last)
 /* The guest has printed a line: what it has dirtied until then goes into the trace. */
 void at_end_of_line(void)
 {
+    if (collects)
+        collect_all(mark);
     for (int i = 0; toggles && i < slot_count; i++)
         if (slots[i].is_ram && !(slots[i].region.flags & KVM_MEM_READONLY))
             toggle(&slots[i]);
-    if (collects)
-        collect_all(mark);
 }
 
 void report_dirty(void)
