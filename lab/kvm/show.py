@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 CONTEXT = 12
 """Events shown of each side of a part."""
 
+TABLE_WIDTH = 100
+"""What the table of all set-ups needs; a narrower terminal wraps its lines."""
+
 
 def as_dict(session: Session) -> dict[str, Any]:
     """Return what JSON can hold: the kernel, and a list of comparisons."""
@@ -96,15 +99,19 @@ def _show_table(console: Console, session: Session) -> None:
     cells = {(each.experiment.guest, each.experiment.setup.name): each for each in session.outcomes}
     guests = list(dict.fromkeys(each.experiment.guest for each in session.outcomes))
     by_setup = len(guests) < len(setups)
-    table = Table("setup" if by_setup else "guest", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("setup" if by_setup else "guest", no_wrap=True, vertical="bottom")
     for column in guests if by_setup else setups:
-        table.add_column(column.replace("-", "\n"), justify="right", vertical="bottom")
+        table.add_column(
+            column.replace("-", "\n"), justify="right", no_wrap=True, vertical="bottom"
+        )
     for row in setups if by_setup else guests:
         table.add_row(
             row,
             *(_cell(cells[(column, row) if by_setup else (row, column)])
               for column in (guests if by_setup else setups)),
         )  # fmt: skip
+    console.width = max(console.width, TABLE_WIDTH)
     console.print(table)
     compared = [each.comparison for each in session.outcomes if each.comparison is not None]
     same = sum(comparison.same for comparison in compared)
@@ -127,7 +134,7 @@ def _cell(outcome: Outcome) -> Text:
     if comparison.same:
         return Text(str(comparison.equal), style="green")
     pages = len(comparison.dirty_only_theirs) + len(comparison.dirty_only_ours)
-    return Text(f"{len(comparison.parts) or pages} differ", style="bold red")
+    return Text(f"{len(comparison.parts) or pages} off", style="bold red")
 
 
 def _lacks(outcome: Outcome) -> str:
