@@ -100,7 +100,7 @@ ALL: Final = (
     ),
     Setup(
         name="private",
-        summary="private memory by 4K pages: a page that is read first is mapped read-only",
+        summary="private memory by 4K pages: one that is read is mapped read-only",
         options=("--backing", "private"),
     ),
     Setup(
