@@ -129,7 +129,7 @@ class RunConfig:
                 f"the default is {DEFAULT_IPA_BITS}"
             )
         cut = sum(part.size for part in self.ram_slots)
-        if cut >= self.memory_size:
+        if self.ram_slots and cut >= self.memory_size:
             raise UserError(
                 f"RAM of {format_size(self.memory_size)} has no slot behind the first "
                 f"{format_size(cut)}; give more with --mem"
