@@ -1,6 +1,6 @@
 """Faults and exits beside real KVM: Linux in a machine with EL2 that QEMU emulates (TCG).
 
-The same words run at the same addresses, with stage 1 on, under ``lab/kvm/vmm.c``, which tells
+The same words run at the same addresses, with stage 1 on, under ``lab/kvm/vmm``, which tells
 how long KVM_RUN took. One boot serves all rounds. Of each guest there is a short run and a
 long one; the difference is what one fault or exit costs, without start and end.
 """
@@ -8,7 +8,6 @@ long one; the difference is what one fault or exit costs, without start and end.
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -19,17 +18,17 @@ from bench.rows import Reference, Row, Unit
 from bench.timing import best_of
 from emu.arch.address import PAGE_SIZE
 from hyp.psci import PsciFunction
-from lab.backing import Backing
+from lab.backing import Kind
 from lab.errors import UserError
 from lab.kvm import report
-from lab.kvm.experiment import BACKINGS, HUGE_PAGE, machine
-from lab.kvm.initramfs import Entry, file
+from lab.kvm.experiment import HUGE_PAGE, file_system
 from lab.kvm.qemu import boot, find_kernel, vmm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bench.timing import Scale
+    from lab.kvm.report import Report
 
 HALF: Final = 0.5
 """A fault here is to cost at most half of what it costs there."""
@@ -38,7 +37,6 @@ FEW: Final = 8
 LINUX_MIB: Final = 512
 """What Linux needs beside its guest."""
 
-_RAN: Final = re.compile(r"^@ran (\d+) \d+\s*$", re.MULTILINE)
 _IPA_BITS: Final = 40
 
 
@@ -126,33 +124,52 @@ def under_kvm(times: Sequence[int], rounds: int) -> list[float]:
     cases = [case for case in CASES for _ in range(2)]
     lines, files = experiment(cases, counts, rounds)
     memory = LINUX_MIB + sum(_huge(case, count) for case, count in zip(cases, counts, strict=True))
-    console = boot(image, machine(vmm(), lines, files), memory)
-    report.parse(console)  # refuses what did not come to its end
-    ran = [int(nanoseconds) / 1e9 for nanoseconds in _RAN.findall(console)]
-    best = [min(ran[index :: len(cases)]) for index in range(len(cases))]
+    runs = report.parse(boot(image, file_system(vmm(), lines, files), memory)).runs
+    best = [
+        min(_seconds(runs[_name(number, turn)]) for turn in range(rounds))
+        for number in range(len(cases))
+    ]
     return [
         (long - short) / most
         for short, long, most in zip(best[::2], best[1::2], times, strict=True)
     ]
 
 
+def _name(number: int, turn: int) -> str:
+    return f"guest{number}/{turn}"
+
+
+def _seconds(run: Report) -> float:
+    if run.nanoseconds is None:
+        raise UserError("the VMM under KVM did not say how long a guest ran")
+    return run.nanoseconds / 1e9
+
+
 def experiment(
     cases: Sequence[Case], counts: Sequence[int], rounds: int
-) -> tuple[list[str], list[Entry]]:
+) -> tuple[list[str], dict[str, bytes]]:
     """Return the commands for the VMM under KVM, and the files that they name."""
-    files, turn = [], []
+    files, guests = {}, []
     for number, (case, count) in enumerate(zip(cases, counts, strict=True)):
         pages = range(PAGES, PAGES + count * case.step, case.step) if case.step else ()
         devices = () if case.step else (DEVICE_IN_USER_SPACE,)
-        data = qemu.image(case.program, case.registers(count), RAM, pages, devices)
-        files.append(file(f"guest{number}", data))
-        backing = BACKINGS[Backing(case.backing)]
-        turn += [
-            *(f"vm {_IPA_BITS}", f"slot 0 {RAM:#x} {case.size(count):#x} 0 {backing}"),
-            *(f"load {RAM:#x} /guest{number}", "vcpu", f"pc {RAM:#x}", "run"),
-        ]
+        files[f"guest{number}"] = qemu.image(
+            case.program, case.registers(count), RAM, pages, devices
+        )
+        size = case.size(count)
+        guests.append(
+            [
+                *(f"vm {_IPA_BITS}", f"area 0 {size:#x} {case.backing:#x} {Kind.SHARED.value}"),
+                *(f"slot 0 {RAM:#x} {size:#x} 0 0 0", f"load {RAM:#x} /guest{number}"),
+                *("vcpu", f"pc {RAM:#x}", "run"),
+            ]
+        )
     huge = max(_huge(case, count) for case, count in zip(cases, counts, strict=True))
-    return [f"hugepages {huge * (1 << 20) // HUGE_PAGE}", *turn * rounds], files
+    lines = [f"write /proc/sys/vm/nr_hugepages {huge * (1 << 20) // HUGE_PAGE}"]
+    for turn in range(rounds):
+        for number, guest in enumerate(guests):
+            lines += [f"begin {_name(number, turn)}", *guest]
+    return lines, files
 
 
 def _huge(case: Case, count: int) -> int:

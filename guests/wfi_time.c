@@ -10,7 +10,7 @@
 
 #define ENABLE 1ul
 #define ISTATUS 4ul
-#define WAIT 500ul /* ticks */
+#define WAIT 1000000ul /* ticks: longer than reading ISTATUS takes on any machine */
 
 int main(void) {
     uint64_t frequency = counter_frequency();

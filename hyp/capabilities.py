@@ -14,6 +14,7 @@ from hyp.memslots import KVM_MEM_SLOTS_NUM
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hyp.profiles import KvmProfile
     from hyp.vm import VM
 
 
@@ -58,18 +59,8 @@ def check_extension(vm: VM, cap: int) -> int:
 
 def _is_later(vm: VM, cap: int) -> bool:
     """Return whether a capability came after the VM's profile."""
-    profile = vm.profile
-    return (
-        (cap == Cap.ARM_NISV_TO_USER and not profile.nisv_to_user)
-        or (cap == Cap.ARM_SEA_TO_USER and not profile.sea_to_user)
-        or (cap == Cap.READONLY_MEM and not profile.readonly_slots)
-        or (cap in _WITH_GUEST_MEMFD and not profile.guest_memfd)
-    )
-
-
-_WITH_GUEST_MEMFD: Final = frozenset(
-    {Cap.USER_MEMORY2, Cap.MEMORY_FAULT_INFO, Cap.GUEST_MEMFD, Cap.GUEST_MEMFD_FLAGS}
-)
+    has = _HAS.get(cap)
+    return has is not None and not has(vm.profile)
 
 
 def _nisv_to_user(vm: VM, _value: int) -> None:
@@ -79,6 +70,21 @@ def _nisv_to_user(vm: VM, _value: int) -> None:
 def _sea_to_user(vm: VM, _value: int) -> None:
     vm.sea_to_user = True
 
+
+_HAS: Final[dict[int, Callable[[KvmProfile], bool]]] = {
+    Cap.READONLY_MEM: lambda profile: profile.readonly_slots,
+    Cap.ARM_NISV_TO_USER: lambda profile: profile.nisv_to_user,
+    Cap.DIRTY_LOG_RING_ACQ_REL: lambda profile: profile.dirty_ring,
+    Cap.DIRTY_LOG_RING_WITH_BITMAP: lambda profile: profile.dirty_ring,
+    Cap.ARM_EAGER_SPLIT_CHUNK_SIZE: lambda profile: profile.eager_split,
+    Cap.ARM_SUPPORTED_BLOCK_SIZES: lambda profile: profile.eager_split,
+    Cap.ARM_SEA_TO_USER: lambda profile: profile.sea_to_user,
+    Cap.USER_MEMORY2: lambda profile: profile.guest_memfd,
+    Cap.MEMORY_FAULT_INFO: lambda profile: profile.guest_memfd,
+    Cap.GUEST_MEMFD: lambda profile: profile.guest_memfd,
+    Cap.GUEST_MEMFD_FLAGS: lambda profile: profile.guest_memfd,
+}
+"""Which profiles have a capability, where not all do."""
 
 _ENABLE: Final[dict[int, Callable[[VM, int], None]]] = {
     Cap.MANUAL_DIRTY_LOG_PROTECT2: lambda vm, value: vm.dirty_log.enable_manual_protect(value),

@@ -317,6 +317,17 @@ class KvmUnmapHvaRange(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class KvmSetSpteHva(Event):
+    """The host has put another page in the place of one (until v6.10)."""
+
+    hva: HVA
+
+    def text(self) -> str:
+        """Return what ftrace prints after the event's name."""
+        return f"mmu notifier set pte hva: {_hex(self.hva, 16)}"
+
+
+@dataclass(frozen=True, slots=True)
 class KvmAgeHva(Event):
     """The host asks whether a range was used, and starts afresh."""
 

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 _INSTRUCTION_SIZE: Final = 4
 _ADDRESS_MASK: Final = (1 << 64) - 1
+_ABOVE_EC: Final = _ADDRESS_MASK & -1 << 32
+"""What the class of an abort, whose highest bit is set, becomes with its sign extended."""
 
 
 class PendingException(NamedTuple):
@@ -112,10 +114,12 @@ def kvm_adjust_pc(vcpu: VCPU) -> None:
 def _pend_abort(vcpu: VCPU, *, is_iabt: bool, code: FaultStatusCode, far: int) -> None:
     same_el = PSTATE(vcpu.pstate).EL == 1
     if is_iabt:
-        esr = instruction_abort(code, same_el=same_el)
+        esr: int = instruction_abort(code, same_el=same_el)
     else:
         # IL is that of the trapped instruction, should its syndrome have it.
         esr = data_abort(code, same_el=same_el).replace(IL=vcpu.read(ESR_EL2).IL)
+    if vcpu.vm.profile.signed_esr:
+        esr |= _ABOVE_EC
     vcpu.pending_exception = PendingException(esr, VA(far))
 
 

@@ -112,13 +112,16 @@ def _exit_to_user(vcpu: VCPU, access: MmioAccess, value: int) -> Mmio:
 
 
 def _complete_read(vcpu: VCPU, access: MmioAccess, data: bytes) -> None:
-    """Put the answer into the register: byte order first, then the sign, then the width."""
+    """Put the answer into the register: byte order first, then the sign, then the width.
+
+    Old kernels extended the sign first and cut to the length of the access last.
+    """
     value = int.from_bytes(data, "little")
     _trace(vcpu, MmioType.READ, access, value)
     length, syndrome = access.length, access.syndrome
     if is_big_endian(vcpu):
         value = _swap(value, length)
-    if syndrome.SSE and value >> (8 * length - 1):
+    if vcpu.vm.profile.extends_mmio and syndrome.SSE and value >> (8 * length - 1):
         value -= 1 << 8 * length
     value &= (1 << 64) - 1 if syndrome.SF else (1 << 32) - 1
     vcpu.pe.write_x(syndrome.SRT, value)

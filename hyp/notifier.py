@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from emu.arch.address import IPA, PAGE_SHIFT
-from hyp.events import KvmAgeHva, KvmTestAgeHva, KvmUnmapHvaRange
+from emu.arch.address import IPA, PAGE_SHIFT, PAGE_SIZE
+from hyp.events import KvmAgeHva, KvmSetSpteHva, KvmTestAgeHva, KvmUnmapHvaRange
+from hyp.pte import Prot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from emu.arch.address import PA
     from hyp.events import Event
     from hyp.host import HVA
     from hyp.vm import VM
@@ -104,6 +106,18 @@ class KvmMmuNotifier:
             self.seq += 1
             self.in_progress -= 1
         self.active -= 1
+
+    def change_pte(self, hva: HVA, pa: PA) -> None:
+        """Map a page that was copied for a write at once, read-only (``kvm_set_spte_gfn``).
+
+        That saved a fault of the next reader until v6.10. There is no spare page for a table:
+        if the invalidation took the last page out of one, or took a block, nothing is mapped.
+        """
+        if not self._vm.profile.change_pte or not self.in_progress:
+            return
+        self._emit(KvmSetSpteHva(-1, 0, hva))
+        for first, _ in self._gfn_ranges(hva, hva + 1):
+            self._vm.pgt.map(IPA(first << PAGE_SHIFT), PAGE_SIZE, pa, Prot.R, None)
 
     def clear_young(self, start: HVA, end: HVA) -> bool:
         """Clear access flags; a TLB may keep a page that then looks unused (``kvm_age_gfn``)."""

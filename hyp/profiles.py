@@ -1,8 +1,11 @@
-"""How KVM's abort handler was at four times, as data.
+"""How KVM's abort handler was at five times, as data.
 
 The handler itself (:mod:`hyp.aborts`, :mod:`hyp.user_mem_abort`) is that of 2026. Where
-it once decided otherwise it asks the profile. A profile changes little else: memory of a
-guest_memfd came late; page tables, other slots and devices are the same under each.
+it once decided otherwise it asks the profile. Beside it a profile changes what a guest can
+tell the age of KVM by: the version of PSCI, what a load from a device leaves in its register,
+ESR_EL1 of an injected abort. And it changes what the host does with a page that is written,
+since the guest's next fault shows that. Memory of a guest_memfd came late. It changes nothing
+else: the page tables, the other slots and the devices are the same under each.
 
 ========  ==============  ================================================================
 profile   kernel          what it is
@@ -12,6 +15,8 @@ profile   kernel          what it is
 ``2018``  v4.18 - v5.8    access flags, blocks, lazy execute permission, an entry is
                           always set as a whole
 ``2021``  v5.16 - v5.18   the generic page-table code: rights are added in place
+``6.1``   v6.1.192        the long-term kernel of 2022 with what was mended in it since, as
+                          Debian 12 has it
 ``2026``  v7              the newest
 ========  ==============  ================================================================
 """
@@ -33,6 +38,12 @@ if TYPE_CHECKING:
     from emu.arch.esr.fsc import FaultType
     from hyp.fault_info import FaultInfo
     from hyp.memslots import MemorySlot
+
+
+PSCI_0_2: Final = 0x2
+PSCI_1_0: Final = 0x1_0000
+PSCI_1_1: Final = 0x1_0001
+PSCI_1_3: Final = 0x1_0003
 
 
 class IpaCheck(Enum):
@@ -145,6 +156,21 @@ class KvmProfile:
         How an entry is changed.
     hwpoison_signal
         Failed memory is a signal to the VMM; EFAULT otherwise.
+    change_pte
+        A page that the host copies because it is written is mapped at once, read-only.
+    copies_huge_zero
+        Transparent huge pages: the huge page of zeros gives way to a huge page where it is
+        written; otherwise it is split, and one small page is copied.
+    dirty_ring, eager_split
+        Whether there is KVM_CAP_DIRTY_LOG_RING_ACQ_REL with KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP,
+        KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE.
+    extends_mmio
+        Whether a signed load from a device extends the sign; cut to its width otherwise.
+    signed_esr
+        Whether the class in ESR_EL1 of an injected abort was made as a signed number of 32
+        bits: its highest bit fills those above.
+    psci_version
+        The newest version of PSCI, major number in bits [31:16].
     """
 
     name: str
@@ -172,6 +198,13 @@ class KvmProfile:
     keeps_exec: bool = False
     install: Install = Install.RELAX
     hwpoison_signal: bool = True
+    change_pte: bool = False
+    copies_huge_zero: bool = True
+    dirty_ring: bool = True
+    eager_split: bool = True
+    extends_mmio: bool = True
+    signed_esr: bool = False
+    psci_version: int = PSCI_1_3
 
     @property
     def needs_topup(self) -> Callable[[FaultInfo, MemorySlot], bool]:
@@ -181,19 +214,35 @@ class KvmProfile:
 
 KVM_2026: Final = KvmProfile(name="2026")
 
-KVM_2021: Final = replace(
+KVM_6_1: Final = replace(
     KVM_2026,
-    name="2021",
+    name="6.1",
     accepted=frozenset({TRANSLATION, PERMISSION, ACCESS_FLAG}),
     sea_to_user=False,
     guest_memfd=False,
-    ipa_check=IpaCheck.SIZE_FAULT,
-    write_rule=write_if_wnr_or_walk,
     names_walk_level=False,
     refuses=refuse_permission_data_read,
     topup=Topup.SPLITS_BLOCK,
+    device_blocks=False,
     pfn_memory=False,
     caches=RULES[2021],
+    change_pte=True,
+    copies_huge_zero=False,
+    dirty_ring=False,
+    eager_split=False,
+    extends_mmio=False,
+    signed_esr=True,
+    psci_version=PSCI_1_1,
+)
+
+KVM_2021: Final = replace(
+    KVM_6_1,
+    name="2021",
+    ipa_check=IpaCheck.SIZE_FAULT,
+    write_rule=write_if_wnr_or_walk,
+    device_blocks=True,
+    signed_esr=False,
+    psci_version=PSCI_1_0,
 )
 
 KVM_2021_GRANULE: Final = replace(KVM_2021, name="2021-granule", topup=Topup.GRANULE)
@@ -231,10 +280,12 @@ KVM_2012: Final = replace(
     keeps_exec=False,
     install=Install.IN_PLACE,
     hwpoison_signal=False,
+    psci_version=PSCI_0_2,
 )
 
 PROFILES: Final = {
-    profile.name: profile for profile in (KVM_2012, KVM_2018, KVM_2021, KVM_2021_GRANULE, KVM_2026)
+    profile.name: profile
+    for profile in (KVM_2012, KVM_2018, KVM_2021, KVM_2021_GRANULE, KVM_6_1, KVM_2026)
 }
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from emu.arch.address import VA
 from hyp.exits import Exit, SystemEvent, SystemEventType
+from hyp.profiles import PSCI_1_0, PSCI_1_1, PSCI_1_3
 from hyp.reset import MPIDR_AFFINITY
 from hyp.smccc import SmcccFunction, smccc_set_retval
 
@@ -58,7 +59,6 @@ class AffinityState(IntEnum):
     OFF = 1
 
 
-PSCI_VERSION_1_3: Final = 0x1_0003
 MIGRATE_TOS_NOT_PRESENT: Final = 2
 
 _RESET2_FLAG: Final = 1
@@ -72,7 +72,7 @@ def kvm_psci_call(vcpu: VCPU, function: PsciFunction) -> Exit | None:
     """Serve a PSCI call: arguments in x1 to x3, the result in x0."""
     width = 64 if function >> 30 & 1 else 32
     arguments = [vcpu.pe.read_x(n) & (1 << width) - 1 for n in (1, 2, 3)]
-    result = _HANDLERS[function](vcpu, *arguments)
+    result = _handler(vcpu, function)(vcpu, *arguments)
     if isinstance(result, Exit):
         # Should user space run the vCPU again in spite of it, the call has failed.
         smccc_set_retval(vcpu, PsciResult.INTERNAL_FAILURE)
@@ -81,8 +81,8 @@ def kvm_psci_call(vcpu: VCPU, function: PsciFunction) -> Exit | None:
     return None
 
 
-def _version(_vcpu: VCPU, *_arguments: int) -> int:
-    return PSCI_VERSION_1_3
+def _version(vcpu: VCPU, *_arguments: int) -> int:
+    return vcpu.vm.profile.psci_version
 
 
 def _migrate_info_type(_vcpu: VCPU, *_arguments: int) -> int:
@@ -93,10 +93,15 @@ def _not_supported(_vcpu: VCPU, *_arguments: int) -> int:
     return PsciResult.NOT_SUPPORTED
 
 
-def _features(_vcpu: VCPU, function: int, *_arguments: int) -> int:
+def _handler(vcpu: VCPU, function: PsciFunction) -> Callable[..., Exit | int]:
+    since = _SINCE.get(function, 0)
+    return _HANDLERS[function] if vcpu.vm.profile.psci_version >= since else _not_supported
+
+
+def _features(vcpu: VCPU, function: int, *_arguments: int) -> int:
     function &= 0xFFFF_FFFF
     supported = function == SmcccFunction.VERSION or (
-        function in _HANDLERS and _HANDLERS[PsciFunction(function)] is not _not_supported
+        function in _HANDLERS and _handler(vcpu, PsciFunction(function)) is not _not_supported
     )
     return PsciResult.SUCCESS if supported else PsciResult.NOT_SUPPORTED
 
@@ -182,3 +187,12 @@ _HANDLERS: Final[dict[PsciFunction, Callable[..., Exit | int]]] = {
     PsciFunction.SYSTEM_OFF2_64: _system_off2,
 }
 """What each function does, given the vCPU and three arguments: its result, or an exit."""
+
+_SINCE: Final = {
+    PsciFunction.FEATURES: PSCI_1_0,
+    PsciFunction.SYSTEM_RESET2: PSCI_1_1,
+    PsciFunction.SYSTEM_RESET2_64: PSCI_1_1,
+    PsciFunction.SYSTEM_OFF2: PSCI_1_3,
+    PsciFunction.SYSTEM_OFF2_64: PSCI_1_3,
+}
+"""The version that has a function first, where that is not 0.2."""

@@ -106,6 +106,7 @@ class VM:
         self.ipa_end = 1 << self.ipa_bits
         self.kvm = Kvm.of(machine, self.features, host)
         self.host = self.kvm.host if host is None else host
+        self.host.copies_huge_zero = self.profile.copies_huge_zero
         self.events = Events()
         self.mmu_events = Events()
         self.stats = Stats()

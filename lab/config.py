@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from emu.arch.address import IPA
 from lab.backing import SMALL_PAGES, Backing
@@ -17,7 +18,7 @@ DEFAULT_MEMORY = 64 << 20
 DEFAULT_IPA_BITS = 40
 MIN_IPA_BITS, MAX_IPA_BITS = 32, 52
 """The widths that the architecture and KVM know at all; the CPU's PARange may allow less."""
-PROFILES = ("2012", "2018", "2021", "2021-granule", "2026")
+PROFILES = ("2012", "2018", "2021", "2021-granule", "6.1", "2026")
 """The names in :data:`hyp.profiles.PROFILES`, without loading them."""
 DEFAULT_PROFILE = PROFILES[-1]
 EAGER_EXEC = PROFILES[0]
@@ -42,6 +43,17 @@ class DirtyProtect(Enum):
     """KVM_CLEAR_DIRTY_LOG (KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2)."""
     INITIALLY_SET = "initially-set"
     """The same, and all pages start dirty (KVM_DIRTY_LOG_INITIALLY_SET)."""
+
+
+FIRST_SLOT_OF_RAM = 1000
+"""RAM is slot 0; should it be several, the second is slot 1001."""
+
+
+class RamSlot(NamedTuple):
+    """One of several slots that make up RAM."""
+
+    size: int
+    read_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +103,8 @@ class RunConfig:
         for the year of ``kvm_profile``.
     kvm_profile : str
         How KVM handles aborts: the name of one of :data:`hyp.profiles.PROFILES`.
+    ram_slots : tuple[RamSlot, ...]
+        RAM is not one slot but these, one after the other; what they leave is the last one.
     """
 
     memory_size: int = DEFAULT_MEMORY
@@ -111,6 +125,7 @@ class RunConfig:
     icache: str = ICACHES[0]
     cache_rules: str = ""
     kvm_profile: str = DEFAULT_PROFILE
+    ram_slots: tuple[RamSlot, ...] = ()
 
     @property
     def ram(self) -> Region:
@@ -124,9 +139,25 @@ class RunConfig:
 
     @property
     def all_slots(self) -> tuple[Slot, ...]:
-        """RAM as slot 0, then the others."""
-        ram = Slot(id=0, region=self.ram, log_dirty=self.dirty_log, backing=self.backing)
-        return (ram, *self.slots)
+        """RAM as slot 0, or from there on, then the others."""
+        return (*self._slots_of_ram(), *self.slots)
+
+    def _slots_of_ram(self) -> tuple[Slot, ...]:
+        rest = RamSlot(self.memory_size - sum(part.size for part in self.ram_slots))
+        slots, base = [], RAM_BASE
+        for number, part in enumerate((*self.ram_slots, rest)):
+            slots.append(
+                Slot(
+                    id=FIRST_SLOT_OF_RAM + number if number else 0,
+                    region=Region(base, part.size),
+                    read_only=part.read_only,
+                    log_dirty=self.dirty_log and not part.read_only,
+                    backing=self.backing,
+                    area=self.ram,
+                )
+            )
+            base = IPA(base + part.size)
+        return tuple(slots)
 
     def check(self) -> None:
         """Check that such a machine can exist, as far as that does not depend on the CPU.
@@ -140,6 +171,12 @@ class RunConfig:
             raise UserError(
                 f"--ipa-bits is {MIN_IPA_BITS} to {MAX_IPA_BITS}, not {self.ipa_bits}; "
                 f"the default is {DEFAULT_IPA_BITS}"
+            )
+        cut = sum(part.size for part in self.ram_slots)
+        if self.ram_slots and cut >= self.memory_size:
+            raise UserError(
+                f"RAM of {format_size(self.memory_size)} has no slot behind the first "
+                f"{format_size(cut)}; give more with --mem"
             )
         check_layout(self.all_slots, self.ipa_bits)
         self._check_dirty_log()

@@ -40,6 +40,9 @@ class Slot:
         The host's memory that holds it.
     file : Path or None
         Initial contents; shorter files are followed by zeroes.
+    area : Region or None
+        The guest memory whose host memory is mapped as one, of which the slot shows its
+        part; None if the slot has memory of its own.
     """
 
     id: int
@@ -48,6 +51,12 @@ class Slot:
     log_dirty: bool = False
     backing: Backing = SMALL_PAGES
     file: Path | None = None
+    area: Region | None = None
+
+    @property
+    def mapping(self) -> Region:
+        """The guest memory that is mapped as one in the host."""
+        return self.region if self.area is None else self.area
 
 
 def parse_slot(spec: str) -> Slot:
@@ -140,9 +149,9 @@ def _check_slot(slot: Slot, ipa_bits: int) -> None:
             f"{title} is a guest_memfd, which is neither logged nor read-only; "
             f"use another backing: {others}"
         )
-    if region.size % slot.backing.page_size:
+    if slot.mapping.size % slot.backing.page_size:
         raise UserError(
-            f"{title} has {format_size(region.size)}, which is not a multiple of its "
+            f"{title} has {format_size(slot.mapping.size)}, which is not a multiple of its "
             f"{format_size(slot.backing.page_size)} pages; change {option} or the backing"
         )
     if region.end > 1 << ipa_bits:

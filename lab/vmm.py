@@ -37,8 +37,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hyp.events import Event, Events
+    from lab.backing import Backing
     from lab.config import RunConfig
     from lab.loader import Image
+    from lab.loader.image import Region
     from lab.monitor import End
     from lab.slots import Slot
 
@@ -70,6 +72,8 @@ class Vmm:
         Takes the console's bytes as they come.
     listeners : Iterable[Callable[[Event], None]]
         Each is called with every event of the hypervisor.
+    caps : Iterable[tuple[Cap, int]]
+        Capabilities of the VM to enable before it has slots, with their arguments.
 
     Raises
     ------
@@ -84,6 +88,7 @@ class Vmm:
         *,
         output: Callable[[bytes], None] | None = None,
         listeners: Iterable[Callable[[Event], None]] = (),
+        caps: Iterable[tuple[Cap, int]] = (),
     ) -> None:
         config.check()
         if config.ipa_bits > CPU.pa_bits:
@@ -102,6 +107,9 @@ class Vmm:
             if config.nisv_to_user:
                 self.vm.enable_cap(Cap.ARM_NISV_TO_USER)
             self._enable_dirty_log()
+            for cap, value in caps:
+                self.vm.enable_cap(cap, value)
+            self._areas: dict[Region, HVA] = {}
             for slot in config.all_slots:
                 self._add_slot(slot)
             self.vm.register_device(PL011_BASE, PL011_SIZE, PL011(self.console.write))
@@ -247,35 +255,37 @@ class Vmm:
         """Choose the form of the dirty log, before there are slots."""
         config = self.config
         self.vm.enable_cap(Cap.MANUAL_DIRTY_LOG_PROTECT2, _PROTECT[config.dirty_protect])
-        self.vm.enable_cap(Cap.ARM_EAGER_SPLIT_CHUNK_SIZE, config.eager_split)
+        if config.eager_split:
+            self.vm.enable_cap(Cap.ARM_EAGER_SPLIT_CHUNK_SIZE, config.eager_split)
         if config.dirty_ring:
             self.vm.enable_cap(Cap.DIRTY_LOG_RING_ACQ_REL, config.dirty_ring * ENTRY_SIZE)
             self.vm.enable_cap(Cap.DIRTY_LOG_RING_WITH_BITMAP)
 
+    def _add_gmem_slot(self, slot: Slot) -> None:
+        """Make a memory slot with a guest_memfd behind it."""
+        backing, region = slot.backing, slot.region
+        gmem = self.vm.create_guest_memfd(
+            backing.area(region.size), GuestMemfdFlags.MMAP | GuestMemfdFlags.INIT_SHARED
+        )
+        if slot.file is not None:
+            gmem.write(backing.offset, _contents(slot, slot.file))
+        flags = MemoryRegionFlags.GUEST_MEMFD
+        self.vm.set_user_memory_region2(
+            MemoryRegion2(slot.id, flags, region.base, region.size, HVA(0), gmem, backing.offset)
+        )
+
     def _add_slot(self, slot: Slot) -> None:
         """Make a memory slot with memory of the host behind it."""
-        backing, region = slot.backing, slot.region
-        contents = b"" if slot.file is None else _contents(slot, slot.file)
-        if backing.kind is Kind.GMEM:
-            gmem = self.vm.create_guest_memfd(
-                backing.area(region.size), GuestMemfdFlags.MMAP | GuestMemfdFlags.INIT_SHARED
-            )
-            gmem.write(backing.offset, contents)
-            flags = MemoryRegionFlags.GUEST_MEMFD
-            self.vm.set_user_memory_region2(
-                MemoryRegion2(
-                    slot.id, flags, region.base, region.size, HVA(0), gmem, backing.offset
-                )
-            )
+        if slot.backing.kind is Kind.GMEM:
+            self._add_gmem_slot(slot)
             return
-        area = self.vm.host.mmap(
-            backing.area(slot.region.size),
-            backing.page_size,
-            private=backing.kind is not Kind.SHARED,
-            thp=backing.kind is Kind.THP,
-        )
-        address = HVA(area + backing.offset)
-        self.vm.host.write(address, contents)
+        area = self._areas.get(slot.mapping)
+        if area is None:
+            area = self._areas[slot.mapping] = self._map(slot.mapping, slot.backing)
+        address = HVA(area + slot.region.base - slot.mapping.base)
+        if slot.file is not None:
+            self.vm.host.write(address, _contents(slot, slot.file))
+        region = slot.region
         flags = MemoryRegionFlags(0)
         if slot.read_only:
             flags |= MemoryRegionFlags.READONLY
@@ -284,6 +294,15 @@ class Vmm:
         self.vm.set_user_memory_region(
             MemoryRegion(slot.id, flags, region.base, region.size, address)
         )
+
+    def _map(self, mapping: Region, backing: Backing) -> HVA:
+        area = self.vm.host.mmap(
+            backing.area(mapping.size),
+            backing.page_size,
+            private=backing.kind is not Kind.SHARED,
+            thp=backing.kind is Kind.THP,
+        )
+        return HVA(area + backing.offset)
 
     def _load(self) -> None:
         """Put the image and the device tree into memory, and the vCPU at the entry point.
@@ -329,7 +348,8 @@ def _build_machine(config: RunConfig) -> Machine:
         DIC=int(config.dic), IDC=int(config.idc), L1Ip=IcachePolicy[config.icache.upper()]
     )
     features = CPU.replace(ctr)
-    memory = sum(slot.backing.footprint(slot.region.size) for slot in config.all_slots)
+    areas = {slot.mapping: slot.backing for slot in config.all_slots}
+    memory = sum(backing.footprint(area.size) for area, backing in areas.items())
     size = memory + memory // TABLE_SHARE + TABLE_MINIMUM
     size = -(-size // PAGE_SIZE) * PAGE_SIZE
     try:

@@ -477,8 +477,9 @@ class ProcessingElement:
     def resolved_in_place(self, exception: ArmException, pstate: int) -> bool:
         """Take an abort met in a refill; return whether the access can simply be tried again.
 
-        It can if EL2 returns to the same instruction, changed no register of the guest, and
-        its ERET has no exclusive monitor to clear. If not, the engine must be left first.
+        It can if EL2 returns to the same instruction, changed no register of the guest, left
+        the instruction's page mapped, and its ERET has no exclusive monitor to clear. If not,
+        the engine must be left first: it would go on with code that it has translated.
         """
         if exception.target == 1 or self._is_stalled(exception.pc):
             self._pending = exception
@@ -495,6 +496,7 @@ class ProcessingElement:
             and not self._interrupt_due(pstate)
             and self.registers.el2(ELR_EL2) == exception.pc
             and self.registers.el2(SPSR_EL2) == pstate
+            and (self.fetching or self.mmu.holds(exception.pc))
         ):
             if self.stale:
                 self.refresh()

@@ -79,6 +79,11 @@ class Mmu:
             return entry
         return None
 
+    def holds(self, va: VA) -> bool:
+        """Return whether the TLB has an entry for ``va``, whatever it allows."""
+        page = va >> PAGE_SHIFT
+        return page in self.pages or page in self.global_pages
+
     def probe(self, va: VA, need: int, privilege: int) -> PA | Fault:
         """Translate ``va`` without an access: nothing is remembered, no descriptor changes.
 

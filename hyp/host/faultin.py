@@ -66,7 +66,7 @@ def handle_mm_fault(mm: AddressSpace, vma: Vma, hva: int, *, write: bool) -> Ent
         return _swap_in(mm, vma, hva, entry)
     if not write or entry & WRITE:
         return entry, shift
-    return _write_protected(mm, hva, entry, shift)
+    return _write_protected(mm, vma, hva, entry, shift)
 
 
 def _ask_userfault(
@@ -153,11 +153,16 @@ def _swap_in(mm: AddressSpace, vma: Vma, hva: int, entry: int) -> Entry | Faulti
     return entry, PAGE_SHIFT
 
 
-def _write_protected(mm: AddressSpace, hva: int, entry: int, shift: int) -> Entry | FaultinError:
+def _write_protected(
+    mm: AddressSpace, vma: Vma, hva: int, entry: int, shift: int
+) -> Entry | FaultinError:
     """Write to a page that is not the process's own (``do_wp_page``)."""
     frame = entry_frame(entry)
     if entry & OWNED and not mm.shared.is_shared(frame):
         mm.tables.set(hva, shift, entry | WRITE)
         return entry | WRITE, shift
+    if vma.thp and shift == PMD_SHIFT and not entry & OWNED and not mm.copies_huge_zero:
+        mm.split_huge_page(hva)
+        return no_page(mm, vma, hva, write=True)
     copy = mm.copy_page(HVA(hva), entry, shift)
     return FaultinError.NO_MEMORY if copy is None else (copy, shift)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
+    from emu.arch.address import PA
     from hyp.host.vma import HVA
 
 
@@ -24,6 +25,9 @@ class MmuNotifier(Protocol):
 
     def invalidate_range_end(self, start: HVA, end: HVA) -> None:
         """Know that the range has changed."""
+
+    def change_pte(self, hva: HVA, pa: PA) -> None:
+        """Know, while the page is invalidated, what is there from now on, read-only."""
 
     def clear_young(self, start: HVA, end: HVA) -> bool:
         """Return whether a page of the range was used, and say from now on that none was."""
@@ -61,6 +65,11 @@ class Notifiers:
     def unregister(self, notifier: MmuNotifier) -> None:
         """Tell ``notifier`` no longer."""
         self._registered = [known for known in self._registered if known() is not notifier]
+
+    def change_pte(self, hva: HVA, pa: PA) -> None:
+        """Tell of a page that has taken another's place, in the middle of its invalidation."""
+        for notifier in self:
+            notifier.change_pte(hva, pa)
 
     def invalidate(self, start: HVA, end: HVA) -> Invalidation:
         """Return a context in which the host's tables for the range may change."""

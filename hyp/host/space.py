@@ -65,9 +65,22 @@ class AddressSpace:
         The allocator of all physical memory.
     notifiers
         Who is told before and after the tables change.
+    copies_huge_zero
+        Whether a huge page of zeros that is written gives way to a huge page (since v6.13);
+        before, it was split, and a small page was copied.
     """
 
-    __slots__ = ("_zeroes", "frames", "memory", "notifiers", "shared", "swap", "tables", "vmas")
+    __slots__ = (
+        "_zeroes",
+        "copies_huge_zero",
+        "frames",
+        "memory",
+        "notifiers",
+        "shared",
+        "swap",
+        "tables",
+        "vmas",
+    )
 
     def __init__(self, memory: PhysicalMemory) -> None:
         self.memory = memory
@@ -77,6 +90,7 @@ class AddressSpace:
         self.vmas = VmaSet()
         self.tables = HostTables()
         self.notifiers = Notifiers()
+        self.copies_huge_zero = True
         self._zeroes: dict[int, PA] = {}
 
     def zero_frame(self, shift: int) -> PA | None:
@@ -174,5 +188,7 @@ class AddressSpace:
         new = frame | PRESENT | WRITE | OWNED
         with self.notifiers.invalidate(start, HVA(start + (1 << shift))):
             self.tables.set(start, shift, new)
+            if shift == PAGE_SHIFT:
+                self.notifiers.change_pte(start, frame)
         self.put_page(entry, shift)
         return new

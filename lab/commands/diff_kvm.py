@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-EXIT_DIFFERENT = 1
+from guests import catalogue
 
-_SLACK_MIB = 768
-"""Memory of the machine beyond that of the guest, for Linux and its file system."""
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rich.console import Console
+
+    from lab.kvm.experiment import Experiment
+    from lab.kvm.setups import Setup
+
+EXIT_DIFFERENT = 1
 
 
 @click.command(
@@ -18,8 +26,17 @@ _SLACK_MIB = 768
     short_help="Run a guest under real KVM, too, and compare.",
     context_settings={"ignore_unknown_options": True},
 )
-@click.argument("guest")
+@click.argument("guest", required=False)
 @click.argument("run_options", nargs=-1, type=click.UNPROCESSED, metavar="[RUN OPTIONS]...")
+@click.option(
+    "--setup",
+    "setups",
+    multiple=True,
+    metavar="NAME",
+    help="Give the guest its memory in this way, repeatable; 'all' for each in turn.",
+)
+@click.option("--list-setups", is_flag=True, help="Print what set-ups there are.")
+@click.option("--all-guests", is_flag=True, help="Compare every bundled guest.")
 @click.option(
     "--kernel",
     type=click.Path(path_type=Path),
@@ -29,19 +46,29 @@ _SLACK_MIB = 768
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 def diff_kvm(
-    guest: str, run_options: tuple[str, ...], kernel: Path | None, *, as_json: bool
+    guest: str | None,
+    run_options: tuple[str, ...],
+    setups: tuple[str, ...],
+    kernel: Path | None,
+    *,
+    list_setups: bool,
+    all_guests: bool,
+    as_json: bool,
 ) -> int:
     """Run GUEST under the KVM of a real Linux kernel and here, and show where they part.
 
     The kernel runs in a machine with EL2 that QEMU emulates. Compared are the stage-2 aborts
-    (ipa, hsr, hxfar, pc), MMIO accesses, exits to user space, and the dirty pages at the end.
-    Options of 'stage2 run' that make the machine apply to both.
+    (ipa, hsr, hxfar, pc), MMIO accesses, exits to user space, and dirty pages. Options of
+    'stage2 run' that make the machine apply to both. The hypervisor here is that of the
+    kernel's age unless --kvm-profile says otherwise.
 
     \b
     Examples:
       stage2 diff-kvm hello
       stage2 diff-kvm dirty_pattern --dirty-log
+      stage2 diff-kvm huge --setup thp --setup log-toggled
       stage2 diff-kvm huge --backing 2M --kernel vmlinuz-6.1.0-arm64
+      stage2 diff-kvm --all-guests --setup all
 
     \b
     Exit status:
@@ -49,33 +76,55 @@ def diff_kvm(
       1    the runs differ
       2    bad usage, or the comparison is not possible here
     """  # noqa: D301  # click's mark for lines to keep is the character \b
+    from lab.kvm import qemu  # noqa: PLC0415  # start-up time
+    from lab.kvm.session import hold  # noqa: PLC0415
+    from lab.kvm.setups import ALL, chosen  # noqa: PLC0415
+    from lab.kvm.show import as_dict, list_of_setups, show  # noqa: PLC0415
+
+    if list_setups:
+        _console().print(list_of_setups(ALL))
+        return 0
+    if all_guests:
+        # The first of the run options has become the guest.
+        names: Sequence[str] = [each.name for each in catalogue.all_guests()]
+        run_options = run_options if guest is None else (guest, *run_options)
+    elif guest is None:
+        raise click.UsageError("Missing argument 'GUEST', or --all-guests.")
+    else:
+        names = [guest]
+    image_of_kernel = qemu.find_kernel(kernel)
+    experiments = [
+        experiment for name in names for experiment in planned(name, chosen(setups), run_options)
+    ]
+    given = any(option.partition("=")[0] == "--kvm-profile" for option in run_options)
+    session = hold(image_of_kernel, experiments, follow_kernel=not given)
+    if as_json:
+        click.echo(json.dumps(as_dict(session), indent=2))
+    else:
+        show(_console(), session)
+    return 0 if session.same else EXIT_DIFFERENT
+
+
+def planned(
+    guest: str, setups: Sequence[Setup], run_options: tuple[str, ...]
+) -> Iterator[Experiment]:
+    """Yield what is to be done with a guest, one experiment for each set-up."""
     from lab.commands.run import configuration  # noqa: PLC0415  # start-up time
-    from lab.kvm import qemu, report  # noqa: PLC0415
-    from lab.kvm.compare import compare  # noqa: PLC0415
-    from lab.kvm.experiment import initramfs  # noqa: PLC0415
-    from lab.kvm.show import as_dict, show  # noqa: PLC0415
+    from lab.kvm.experiment import Experiment  # noqa: PLC0415
     from lab.loader import load  # noqa: PLC0415
     from lab.target import open_target  # noqa: PLC0415
-    from lab.vmm import Vmm  # noqa: PLC0415
 
-    image_of_kernel = qemu.find_kernel(kernel)
     with open_target(guest) as target:
-        config = configuration(target, run_options)
-        config.check()
-        image = load(target.image, config.memory)
-        ours = report.Report("stage2")
-        result = Vmm(config, image, listeners=[ours.hear]).run(target.name)
-        ours.dirty = {(log.slot, page) for log in result.dirty for page in log.marked()}
-        guest_mib = sum(slot.region.size for slot in config.all_slots) >> 20
-        console = qemu.boot(
-            image_of_kernel, initramfs(qemu.vmm(), config, image), guest_mib + _SLACK_MIB
-        )
-    theirs = report.parse(console)
-    comparison = compare(theirs, ours)
-    if as_json:
-        click.echo(json.dumps(as_dict(theirs.who, comparison), indent=2))
-    else:
-        from rich.console import Console  # noqa: PLC0415
+        for setup in setups:
+            config = configuration(target, (*setup.options, *run_options))
+            config.check()
+            image = load(target.image, config.memory)
+            config = setup.applied(config, image)
+            config.check()
+            yield Experiment(target.name, setup, config, image)
 
-        show(Console(highlight=False), target.name, theirs.who, comparison)
-    return 0 if comparison.same else EXIT_DIFFERENT
+
+def _console() -> Console:
+    from rich.console import Console  # noqa: PLC0415  # start-up time
+
+    return Console(highlight=False)

@@ -1,81 +1,113 @@
-"""One run, written for the VMM that runs on real KVM (``vmm.c``)."""
+"""Runs, written for the VMM that runs on real KVM (``vmm/``)."""
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from emu.arch.address import PAGE_SIZE
 from hyp.memslots import MemoryRegionFlags
 from hyp.vm import Cap
-from lab.backing import SMALL_PAGES, Backing
 from lab.devicetree import PL011_BASE, device_tree, place_device_tree
 from lab.errors import UserError
-from lab.kvm.initramfs import Entry, archive, character_device, file, folder
+from lab.kvm.initramfs import archive, character_device, file, folder
 from lab.testdevice import TEST_DEVICE_BASE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
     from lab.config import RunConfig
+    from lab.kvm.setups import Setup
     from lab.loader import Image
+    from lab.slots import Slot
 
 EVENTS: Final = ("kvm_guest_fault", "kvm_access_fault", "kvm_mmio", "kvm_userspace_exit")
 """The tracepoints that are compared."""
 
 HUGE_PAGE: Final = 2 << 20
 
-BACKINGS: Final = {SMALL_PAGES: "4K", Backing(HUGE_PAGE): "2M"}
-"""What the VMM calls memory."""
+_SLACK: Final = 512 << 20
+"""Memory of the machine beyond that of the guest and two copies of the files, for Linux."""
+
+_TRACING: Final = "/sys/kernel/tracing"
+_THP: Final = "/sys/kernel/mm/transparent_hugepage"
+_FOR_EVER: Final = 0xFFFF_FFFF
+"""Milliseconds."""
 
 
-def initramfs(vmm: bytes, config: RunConfig, image: Image) -> bytes:
-    """Return the file system of a machine that runs ``image`` under KVM and powers off.
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """One guest in one set-up.
+
+    Attributes
+    ----------
+    guest : str
+        Its title.
+    setup : Setup
+        What is done beside running it.
+    config, image
+        As for ``stage2 run``; the configuration is that of the set-up.
+    """
+
+    guest: str
+    setup: Setup
+    config: RunConfig
+    image: Image
+
+    @property
+    def name(self) -> str:
+        """What the reports call it."""
+        return f"{self.guest}/{self.setup.name}"
+
+    @property
+    def memory(self) -> int:
+        """The host's memory that the guest can take, in bytes."""
+        slots = {slot.mapping: slot.backing for slot in self.config.all_slots}
+        return sum(backing.footprint(area.size) for area, backing in slots.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What boots to do experiments: the first file system, and its memory in MiB."""
+
+    initramfs: bytes
+    memory_mib: int
+
+
+def machine(vmm: bytes, experiments: Sequence[Experiment]) -> Machine:
+    """Return the machine that does experiments under KVM, one after the other, and powers off.
 
     Parameters
     ----------
     vmm
         The program, built for AArch64 Linux.
-    config, image
-        As for ``stage2 run``.
+    experiments
+        What to do.
+
+    Raises
+    ------
+    UserError
+        For a backing that the machine does not have.
     """
-    blob = device_tree(config.ram, 1, config.bootargs)
-    tree_at = place_device_tree(image, config.ram, len(blob))
-    contents = {segment.address: segment.data for segment in image.segments} | {tree_at: blob}
-    huge = sum(slot.region.size for slot in config.all_slots if slot.backing.page_size == HUGE_PAGE)
-    lines = [f"hugepages {huge // HUGE_PAGE}", f"vm {config.ipa_bits}"]
-    if config.nisv_to_user:
-        lines.append(f"cap {Cap.ARM_NISV_TO_USER:d} 0")
-    files: list[Entry] = []
-    for slot in config.all_slots:
-        flags = MemoryRegionFlags.READONLY if slot.read_only else MemoryRegionFlags(0)
-        if slot.log_dirty:
-            flags |= MemoryRegionFlags.LOG_DIRTY_PAGES
-        region = slot.region
-        backing = BACKINGS.get(slot.backing)
-        if backing is None:
-            raise UserError(
-                f"diff-kvm has no backing {slot.backing}; use {' or '.join(BACKINGS.values())}"
-            )
-        lines.append(f"slot {slot.id} {region.base:#x} {region.size:#x} {flags:d} {backing}")
-        if slot.file is not None:
-            lines.append(f"load {region.base:#x} /slot{slot.id}")
-            files.append(file(f"slot{slot.id}", slot.file.read_bytes()))
-    for number, (address, data) in enumerate(contents.items()):
-        lines.append(f"load {address:#x} /part{number}")
-        files.append(file(f"part{number}", bytes(data)))
-    lines += [f"uart {PL011_BASE:#x}", f"device {TEST_DEVICE_BASE:#x}", "vcpu"]
-    lines += [f"pc {image.entry:#x}", f"x 0 {tree_at:#x}"]
-    lines += [f"event {name}" for name in EVENTS]
-    lines.append("run")
-    return machine(vmm, lines, files)
+    files: dict[str, bytes] = {}
+    lines = list(_preparation(experiments))
+    for experiment in experiments:
+        lines += _lines(experiment, files)
+    initramfs = file_system(vmm, lines, files)
+    memory = max(experiment.memory for experiment in experiments)
+    return Machine(initramfs, (2 * len(initramfs) + memory + _SLACK >> 20) + _huge_mib(experiments))
 
 
-def machine(vmm: bytes, lines: list[str], files: list[Entry]) -> bytes:
-    """Return the file system of a machine that has the VMM carry out commands.
+def file_system(vmm: bytes, lines: Iterable[str], files: Mapping[str, bytes]) -> bytes:
+    """Return the first file system of a machine that has the VMM carry out commands.
 
     Parameters
     ----------
     vmm
         The program, built for AArch64 Linux.
     lines
-        The commands, as ``vmm.c`` reads them.
+        The commands, as ``vmm/main.c`` reads them.
     files
         What they name.
     """
@@ -84,7 +116,86 @@ def machine(vmm: bytes, lines: list[str], files: list[Entry]) -> bytes:
             *(folder(name) for name in ("dev", "proc", "sys")),
             character_device("dev/console", 5, 1),
             file("init", vmm),
-            file("experiment", "".join(f"{line}\n" for line in lines).encode()),
-            *files,
+            file("experiments", "".join(f"{line}\n" for line in lines).encode()),
+            *(file(name, data) for name, data in files.items()),
         ]
     )
+
+
+def _huge_pages(experiment: Experiment) -> int:
+    areas = {slot.mapping: slot.backing for slot in experiment.config.all_slots}
+    return sum(
+        backing.area(area.size) // HUGE_PAGE
+        for area, backing in areas.items()
+        if backing.page_size == HUGE_PAGE
+    )
+
+
+def _huge_mib(experiments: Iterable[Experiment]) -> int:
+    return max(map(_huge_pages, experiments)) * HUGE_PAGE >> 20
+
+
+def _preparation(experiments: Sequence[Experiment]) -> Iterable[str]:
+    yield "write /proc/sys/kernel/printk 1"
+    yield f"write /proc/sys/vm/nr_hugepages {max(map(_huge_pages, experiments))}"
+    # Nobody but the guests and this VMM is to change how memory is mapped.
+    yield f"write {_THP}/khugepaged/scan_sleep_millisecs {_FOR_EVER}"
+    yield f"write {_TRACING}/buffer_size_kb 65536"
+    for name in EVENTS:
+        yield f"write {_TRACING}/events/kvm/{name}/enable 1"
+    yield f"uart {PL011_BASE:#x}"
+    yield f"device {TEST_DEVICE_BASE:#x}"
+
+
+def _lines(experiment: Experiment, files: dict[str, bytes]) -> Iterable[str]:
+    config, setup, image = experiment.config, experiment.setup, experiment.image
+    yield f"begin {experiment.name}"
+    if setup.needs is not None:
+        yield f"needs {setup.needs:d}"
+    yield f"vm {config.ipa_bits}"
+    if config.nisv_to_user:
+        yield f"cap {Cap.ARM_NISV_TO_USER:d} 0"
+    for cap, value in setup.all_caps:
+        yield f"cap {cap:d} {value}"
+    yield from _slots(config.all_slots, files)
+    for segment in image.segments:
+        yield _load(segment.address, bytes(segment.data), files)
+    blob = device_tree(config.ram, 1, config.bootargs)
+    tree_at = place_device_tree(image, config.ram, len(blob))
+    yield _load(tree_at, blob, files)
+    yield "vcpu"
+    yield f"pc {image.entry:#x}"
+    yield f"x 0 {tree_at:#x}"
+    what = {(0, 0): "nothing", (0, 1): "collect", (1, 0): "toggle", (1, 1): "both"}
+    at_line = what[setup.at_line.toggle, setup.at_line.collect]
+    yield f"line {at_line} {int(bool(setup.manual))}"
+    yield "run"
+
+
+def _slots(slots: Iterable[Slot], files: dict[str, bytes]) -> Iterable[str]:
+    areas: dict[object, int] = {}
+    for slot in slots:
+        region, mapping, backing = slot.region, slot.mapping, slot.backing
+        if mapping not in areas:
+            if backing.page_size not in (PAGE_SIZE, HUGE_PAGE):
+                raise UserError(f"the machine with KVM has no backing {backing}; use 4K or 2M")
+            areas[mapping] = len(areas)
+            size = backing.area(mapping.size)
+            kind = backing.kind.value
+            yield f"area {areas[mapping]} {size:#x} {backing.page_size:#x} {kind}"
+        flags = MemoryRegionFlags.READONLY if slot.read_only else MemoryRegionFlags(0)
+        if slot.log_dirty:
+            flags |= MemoryRegionFlags.LOG_DIRTY_PAGES
+        offset = backing.offset + region.base - mapping.base
+        yield (
+            f"slot {slot.id} {region.base:#x} {region.size:#x} {flags:d} "
+            f"{areas[mapping]} {offset:#x}"
+        )
+        if slot.file is not None:
+            yield _load(region.base, slot.file.read_bytes(), files)
+
+
+def _load(address: int, data: bytes, files: dict[str, bytes]) -> str:
+    name = hashlib.sha256(data).hexdigest()[:16]
+    files[name] = data
+    return f"load {address:#x} /{name}"

@@ -69,8 +69,8 @@ def vmm() -> bytes:
     UserError
         If the compiler is missing or refuses.
     """
-    source = Path(__file__).with_name("vmm.c")
-    key = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
+    sources = sorted(Path(__file__).with_name("vmm").glob("*.[ch]"))
+    key = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
     program = cache() / f"vmm-{key}"
     if not program.exists():
         if importlib.util.find_spec("ziglang") is None:
@@ -81,10 +81,13 @@ def vmm() -> bytes:
             compiler = (sys.executable, "-m", "ziglang", "cc", "-target", _TARGET)
             options = ("-static", "-O2", "-Wall", "-Wextra", "-Werror", "-s", "-o", str(built))
             done = subprocess.run(  # noqa: S603  # the compiler, with our own arguments
-                [*compiler, *options, str(source)], capture_output=True, text=True, check=False
+                [*compiler, *options, *(str(path) for path in sources if path.suffix == ".c")],
+                capture_output=True,
+                text=True,
+                check=False,
             )
             if done.returncode:
-                raise UserError(f"{source.name} cannot be built", done.stderr)
+                raise UserError("the VMM for KVM cannot be built", done.stderr)
             built.replace(program)
     return program.read_bytes()
 

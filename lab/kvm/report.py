@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -21,8 +20,7 @@ NOT_COMPARED: Final = (
     "kvm_userspace_exit: reason restart (4)",
 )
 
-_TRACE: Final = re.compile(r"@trace .*?\s[\d.]+: (kvm_\w+: .*)")
-_LOST: Final = re.compile(r"@trace .*\[LOST (\d+) EVENTS\]")
+_MARK: Final = "tracing_mark_write: "
 
 
 @dataclass(slots=True)
@@ -31,22 +29,23 @@ class Report:
 
     Attributes
     ----------
-    who
-        What ran the guest.
     events
-        Name and text of each event, as ftrace prints them.
+        Name and text of each event, as ftrace prints them; what was dirtied until user space
+        asked is one, too.
     dirty
         The pages that the dirty log holds at the end: (slot, page).
     nanoseconds, exits
         How long KVM ran the guest, with the VMM's work for each exit, and how often it
         returned; None where that was not measured.
+    lacks
+        The capability without which KVM could not run the guest in this way.
     """
 
-    who: str
     events: list[str] = field(default_factory=list)
     dirty: set[tuple[int, int]] = field(default_factory=set)
     nanoseconds: int | None = None
     exits: int | None = None
+    lacks: int | None = None
 
     def hear(self, event: Event) -> None:
         """Take an event of the hypervisor."""
@@ -57,7 +56,28 @@ class Report:
         self.events.append(str(event))
 
 
-def parse(console: str) -> Report:
+def dirty_event(slot: int, first: int, last: int) -> str:
+    """Return the event that says that these pages of a slot were dirty."""
+    return f"dirty_log: slot {slot}, pages {first}-{last}"
+
+
+@dataclass(slots=True)
+class KvmReport:
+    """What the machine with real KVM reported.
+
+    Attributes
+    ----------
+    release
+        Its kernel, as ``uname -r`` prints it.
+    runs
+        The runs, by the name of the experiment.
+    """
+
+    release: str = ""
+    runs: dict[str, Report] = field(default_factory=dict)
+
+
+def parse(console: str) -> KvmReport:
     """Read what the VMM on real KVM printed.
 
     Raises
@@ -65,35 +85,39 @@ def parse(console: str) -> Report:
     UserError
         If it did not come to its end.
     """
-    report = Report("KVM")
-    done = False
+    whole = KvmReport()
+    name, report = "", Report()
     for line in console.splitlines():
         tag, _, rest = line.strip().partition(" ")
         match tag:
             case "@kernel":
-                report.who = f"KVM of Linux {rest}"
-            case "@trace":
-                _take_trace(report, line)
-            case "@dirty":
-                slot, page = rest.split()
-                report.dirty.add((int(slot), int(page)))
-            case "@ran":
-                report.nanoseconds, report.exits = (int(number) for number in rest.split())
+                whole.release = rest
+            case "@begin":
+                name = rest
+                report = whole.runs[name] = Report()
             case "@error":
-                raise UserError(f"the VMM under KVM failed: {rest}")
+                raise UserError(f"the VMM under KVM failed at {name}: {rest}")
             case "@gave-up":
-                raise UserError("the guest under KVM does not come to an end")
+                raise UserError(f"{name} under KVM does not come to an end")
+            case "@lost":
+                raise UserError(f"the trace of {name} is not whole: {rest}; run a shorter guest")
             case "@done":
-                done = True
-    if not done:
-        raise UserError("the machine with KVM ended early; its console:", console[-2000:])
-    return report
+                return whole
+            case _:
+                _take(report, tag, rest)
+    raise UserError("the machine with KVM ended early; its console:", console[-2000:])
 
 
-def _take_trace(report: Report, line: str) -> None:
-    lost = _LOST.match(line)
-    if lost is not None:
-        raise UserError(f"the trace of KVM has lost {lost[1]} events; run a shorter guest")
-    event = _TRACE.match(line)
-    if event is not None and event[1] not in NOT_COMPARED:
-        report.events.append(event[1])
+def _take(report: Report, tag: str, rest: str) -> None:
+    match tag:
+        case "@trace":
+            event = rest.removeprefix(_MARK)
+            if event not in NOT_COMPARED:
+                report.events.append(event)
+        case "@dirty":
+            slot, first, last = (int(number) for number in rest.split())
+            report.dirty |= {(slot, page) for page in range(first, last + 1)}
+        case "@ran":
+            report.nanoseconds, report.exits = (int(number) for number in rest.split())
+        case "@lacks":
+            report.lacks = int(rest)

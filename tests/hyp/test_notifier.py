@@ -11,7 +11,7 @@ from emu.arch.esr.fsc import FaultType
 from hyp.events import KvmAgeHva, KvmTestAgeHva, KvmUnmapHvaRange
 from hyp.exits import Intr
 from hyp.host import HVA, SIZE_2M, SIZE_4K, HostMemory, HostPfn
-from hyp.pte import PTE_AF, pte_to_phys, pte_valid
+from hyp.pte import PTE_AF, Prot, pte_prot, pte_to_phys, pte_valid
 from hyp.stats import Resolution
 from tests.hyp.fake_machine import RAM, RAM_SIZE, FakeMachine, Guest, load, make_guest, store
 
@@ -115,6 +115,46 @@ def test_page_that_moves_between_lookup_and_lock_is_not_mapped_nor_dirty(
     first, second = calls
     assert pte_to_phys(guest.vm.pgt.get_leaf(RAM).pte) == second.pa != first.pa
     assert guest.machine.memory.read(second.pa, 8) == b"contents"
+
+
+@pytest.mark.parametrize(
+    ("profile", "neighbour", "mapped"),
+    [("2018", True, True), ("6.1", True, True), ("6.1", False, False), ("2026", True, False)],
+)
+def test_page_that_is_copied_for_a_write_is_mapped_at_once_if_its_table_is_there(
+    profile: str, neighbour: bool, mapped: bool
+) -> None:
+    guest = make_guest(profile=profile)
+    slot = IPA(0x8000_0000)
+    hva = guest.vm.host.mmap(2 * SIZE_4K, private=True)
+    guest.add_slot(1, slot, 2 * SIZE_4K, hva=hva)
+    guest.run(load(slot))
+    if neighbour:
+        guest.run(store(slot + SIZE_4K))
+    guest.run(store(slot, FaultType.PERMISSION))
+    assert ("kvm_set_spte_hva" in guest.event_names()) == (profile != "2026")
+    leaf = guest.vm.pgt.get_leaf(slot).pte
+    assert pte_valid(leaf) == mapped
+    if mapped:
+        assert pte_prot(leaf) == Prot.R
+        guest.run(store(slot, FaultType.PERMISSION))
+    else:
+        guest.run(store(slot))
+    assert pte_prot(guest.vm.pgt.get_leaf(slot).pte) == Prot.R | Prot.W
+
+
+@pytest.mark.parametrize(("profile", "level"), [("2018", 3), ("6.1", 3), ("2026", 2)])
+def test_huge_page_of_zeros_that_is_written(profile: str, level: int) -> None:
+    guest = make_guest(profile=profile)
+    slot = IPA(0x8000_0000)
+    hva = guest.vm.host.mmap(SIZE_2M, private=True, thp=True)
+    guest.add_slot(1, slot, SIZE_2M, hva=hva)
+    guest.run(load(slot))
+    assert guest.vm.pgt.get_leaf(slot).level == 2
+    guest.run(store(slot, FaultType.PERMISSION, level=2))
+    assert not is_mapped(guest, slot)
+    guest.run(store(slot))
+    assert guest.vm.pgt.get_leaf(slot).level == level
 
 
 @pytest.mark.kvm_row(42)

@@ -6,6 +6,7 @@ import pytest
 
 from emu.arch.address import IPA, PA
 from emu.arch.esr.fsc import FaultStatusCode, FaultType
+from emu.arch.esr.iss import IssDataAbort
 from emu.arch.registers.exceptions import ESR_EL1
 from emu.arch.registers.translation import TCR_EL1, TTBR0_EL1
 from emu.arch.registers.virtualization import HCR_EL2
@@ -13,6 +14,7 @@ from hyp.errors import Errno, KvmError
 from hyp.exits import Error, Exit, Intr, Mmio
 from hyp.host import HVA, SIZE_1G, SIZE_2M, SIZE_4K, PfnMemory
 from hyp.profiles import PROFILES
+from hyp.psci import PsciFunction, PsciResult, kvm_psci_call
 from hyp.pte import MemAttr, Prot, Stage2Pte, pte_prot, pte_valid
 from hyp.vm import Cap
 from lab import config
@@ -33,7 +35,7 @@ from tests.hyp.fake_machine import (
 PERMISSION = FaultType.PERMISSION
 LOG, READONLY = 1, 2
 SLOT = IPA(0x8000_0000)
-NAMES = ["2012", "2018", "2021", "2026"]
+NAMES = ["2012", "2018", "2021", "6.1", "2026"]
 
 
 def by_profile(*values: object) -> pytest.MarkDecorator:
@@ -72,7 +74,7 @@ def test_unknown_profile_is_refused_with_the_names_there_are() -> None:
 
 
 @pytest.mark.kvm_row(1)
-@by_profile("EFAULT", "again", "again", "again")
+@by_profile("EFAULT", "again", "again", "again", "again")
 def test_external_aborts_are_serrors_since_2018(profile: str, expected: str) -> None:
     guest = make_guest(profile=profile)
     exit_ = guest.run(load(RAM, FaultType.EXTERNAL, level=None, instruction=0))
@@ -82,14 +84,14 @@ def test_external_aborts_are_serrors_since_2018(profile: str, expected: str) -> 
 
 
 @pytest.mark.kvm_row(1, 42)
-@by_profile("EFAULT", "again", "again", "again")
+@by_profile("EFAULT", "again", "again", "again", "again")
 def test_access_flag_faults_are_known_since_2018(profile: str, expected: str) -> None:
     guest = make_guest(profile=profile)
     guest.run(load(RAM))
     assert outcome(guest, guest.run(load(RAM, FaultType.ACCESS_FLAG))) == expected
 
 
-@by_profile("EFAULT", "EFAULT", "EFAULT", "UNSUPPORTED_EXCLUSIVE")
+@by_profile("EFAULT", "EFAULT", "EFAULT", "EFAULT", "UNSUPPORTED_EXCLUSIVE")
 def test_unsupported_exclusives_go_to_the_guest_in_2026(profile: str, expected: str) -> None:
     guest = make_guest(profile=profile)
     exit_ = guest.run(store(RAM, FaultType.UNSUPPORTED_EXCLUSIVE, level=None))
@@ -97,14 +99,14 @@ def test_unsupported_exclusives_go_to_the_guest_in_2026(profile: str, expected: 
 
 
 @pytest.mark.kvm_row(32)
-@by_profile("mmio", "mmio", "ADDRESS_SIZE_L0", "EXTERNAL")
+@by_profile("mmio", "mmio", "ADDRESS_SIZE_L0", "EXTERNAL", "EXTERNAL")
 def test_ipa_beyond_the_vm(profile: str, expected: str) -> None:
     guest = make_guest(ipa_bits=36, profile=profile)
     assert outcome(guest, guest.run(load(1 << 36, level=0))) == expected
 
 
 @pytest.mark.kvm_row(30)
-@by_profile("ENOSYS", "EXTERNAL", "EXTERNAL", "EXTERNAL_ON_WALK_L1")
+@by_profile("ENOSYS", "EXTERNAL", "EXTERNAL", "EXTERNAL", "EXTERNAL_ON_WALK_L1")
 def test_walk_into_a_hole(profile: str, expected: str) -> None:
     guest = make_guest(profile=profile)
     guest.pe.write(TCR_EL1.build(T0SZ=25, EPD1=1))
@@ -113,21 +115,21 @@ def test_walk_into_a_hole(profile: str, expected: str) -> None:
 
 
 @pytest.mark.kvm_row(29)
-@by_profile("EXTERNAL", "EXTERNAL", "EXTERNAL", "EXTERNAL")
+@by_profile("EXTERNAL", "EXTERNAL", "EXTERNAL", "EXTERNAL", "EXTERNAL")
 def test_fetch_from_a_hole(profile: str, expected: str) -> None:
     guest = make_guest(profile=profile)
     assert outcome(guest, guest.run(fetch(HOLE))) == expected
 
 
 @pytest.mark.kvm_row(31)
-@by_profile("ENOSYS", "skipped", "skipped", "skipped")
+@by_profile("ENOSYS", "skipped", "skipped", "skipped", "skipped")
 def test_cache_maintenance_in_a_hole(profile: str, expected: str) -> None:
     guest = make_guest(profile=profile)
     assert outcome(guest, guest.run(load(HOLE, CM=True, instruction=0))) == expected
 
 
 @pytest.mark.kvm_row(34)
-@by_profile("EFAULT", "mmio", "mmio", "mmio")
+@by_profile("EFAULT", "mmio", "mmio", "mmio", "mmio")
 def test_write_to_a_read_only_slot(profile: str, expected: str) -> None:
     guest = make_guest(profile=profile)
     guest.set_flags(0)
@@ -136,7 +138,7 @@ def test_write_to_a_read_only_slot(profile: str, expected: str) -> None:
 
 
 @pytest.mark.kvm_row(26)
-@by_profile(False, False, True, True)
+@by_profile(False, False, True, True, True)
 def test_capability_for_accesses_without_syndrome(profile: str, expected: bool) -> None:
     vm = make_guest(profile=profile).vm
     assert vm.check_extension(Cap.ARM_NISV_TO_USER) == expected
@@ -145,6 +147,70 @@ def test_capability_for_accesses_without_syndrome(profile: str, expected: bool) 
     else:
         with pytest.raises(KvmError, match=profile):
             vm.enable_cap(Cap.ARM_NISV_TO_USER)
+
+
+@by_profile(False, False, False, False, True)
+def test_dirty_rings_and_eager_splitting_came_after_6_1(profile: str, expected: bool) -> None:
+    vm = make_guest(profile=profile).vm
+    for cap in (
+        Cap.DIRTY_LOG_RING_ACQ_REL,
+        Cap.DIRTY_LOG_RING_WITH_BITMAP,
+        Cap.ARM_SUPPORTED_BLOCK_SIZES,
+    ):
+        assert bool(vm.check_extension(cap)) == expected
+    if not expected:
+        with pytest.raises(KvmError, match=f"KVM of {profile} has no capability"):
+            vm.enable_cap(Cap.ARM_EAGER_SPLIT_CHUNK_SIZE, SIZE_2M)
+
+
+# --- what the guest can tell the age of KVM by -------------------------------------------
+
+
+@by_profile(0, 0, 0, 0xFFFF_FFFF, 0)
+def test_upper_half_of_esr_el1_of_an_injected_abort(profile: str, expected: int) -> None:
+    guest = make_guest(profile=profile)
+    guest.run(fetch(HOLE))
+    assert guest.pe.read(ESR_EL1) >> 32 == expected
+
+
+@by_profile(0x80, 0x80, 0x80, 0x80, 0xFFFF_FF80)
+def test_register_of_a_signed_load_of_a_byte_from_a_device(profile: str, expected: int) -> None:
+    guest = make_guest(profile=profile)
+    syndrome = IssDataAbort.build(ISV=1, SSE=1, SRT=5)
+    guest.run(load(HOLE, instruction=syndrome))
+    guest.vcpu.set_mmio_data(b"\x80")
+    guest.run()
+    assert guest.pe.read_x(5) == expected
+
+
+@by_profile(0x2, 0x1_0000, 0x1_0000, 0x1_0001, 0x1_0003)
+def test_version_of_psci(profile: str, expected: int) -> None:
+    vcpu = make_guest(profile=profile).vcpu
+    kvm_psci_call(vcpu, PsciFunction.VERSION)
+    assert vcpu.pe.read_x(0) == expected
+
+
+@pytest.mark.parametrize(
+    ("function", "profiles"),
+    [
+        (PsciFunction.CPU_ON, NAMES),
+        (PsciFunction.FEATURES, ["2018", "2021", "6.1", "2026"]),
+        (PsciFunction.SYSTEM_RESET2, ["6.1", "2026"]),
+        (PsciFunction.SYSTEM_OFF2_64, ["2026"]),
+    ],
+)
+@pytest.mark.parametrize("profile", NAMES)
+def test_functions_of_psci(profile: str, function: PsciFunction, profiles: list[str]) -> None:
+    vcpu = make_guest(profile=profile).vcpu
+    vcpu.pe.write_x(1, 5)
+    call = kvm_psci_call(vcpu, function)
+    assert call is None
+    missing = vcpu.pe.read_x(0) == PsciResult.NOT_SUPPORTED & (1 << 64) - 1
+    # To FEATURES, 5 is no function.
+    assert missing == (function is PsciFunction.FEATURES or profile not in profiles)
+    vcpu.pe.write_x(1, function)
+    kvm_psci_call(vcpu, PsciFunction.FEATURES)
+    assert (vcpu.pe.read_x(0) == 0) == (profile in profiles and profile != "2012")
 
 
 # --- reads and writes --------------------------------------------------------------------
@@ -184,7 +250,7 @@ def test_walk_that_comes_back_with_a_permission_fault_writes(profile: str) -> No
     assert guest.vm.get_dirty_log(0)[0] == 1
 
 
-@by_profile("EFAULT", "EFAULT", "EFAULT", "again")
+@by_profile("EFAULT", "EFAULT", "EFAULT", "EFAULT", "again")
 def test_permission_fault_of_a_read(profile: str, expected: str) -> None:
     guest = make_guest(profile=profile)
     guest.run(load(RAM))
@@ -222,6 +288,7 @@ def test_write_to_an_executable_page_keeps_it_executable(profile: str) -> None:
 @by_profile(
     [("new", True), ("tlbi", None)],
     [("new", False), ("tlbi", None), ("new", True)],
+    [("new", True), ("tlbi", None)],
     [("new", True), ("tlbi", None)],
     [("new", True), ("tlbi", None)],
 )
@@ -267,7 +334,7 @@ def test_equal_entry_is_left_alone(profile: str) -> None:
 # --- how much is mapped ------------------------------------------------------------------
 
 
-@by_profile(3, 2, 2, 2)
+@by_profile(3, 2, 2, 2, 2)
 def test_host_pages_of_two_megabytes(profile: str, expected: int) -> None:
     guest = make_guest(page_size=SIZE_2M, profile=profile)
     guest.run(load(RAM))
@@ -275,7 +342,7 @@ def test_host_pages_of_two_megabytes(profile: str, expected: int) -> None:
 
 
 @pytest.mark.kvm_row(39)
-@by_profile(3, 2, 2, 2)
+@by_profile(3, 2, 2, 2, 2)
 def test_transparent_huge_page(profile: str, expected: int) -> None:
     guest = make_guest(profile=profile)
     hva = guest.vm.host.mmap(SIZE_2M, private=True, thp=True)
@@ -288,7 +355,7 @@ def test_transparent_huge_page(profile: str, expected: int) -> None:
 
 
 @pytest.mark.kvm_row(40)
-@by_profile(3, 3, 2, 2)
+@by_profile(3, 3, 2, 2, 2)
 def test_gigabyte_page_under_a_slot_for_two_megabytes(profile: str, expected: int) -> None:
     guest = make_guest(memory_size=2 << 30, profile=profile)
     hva = guest.vm.host.mmap(SIZE_1G, SIZE_1G)
@@ -299,7 +366,7 @@ def test_gigabyte_page_under_a_slot_for_two_megabytes(profile: str, expected: in
 
 
 @pytest.mark.kvm_row(41)
-@by_profile(3, 3, 2, 2)
+@by_profile(3, 3, 2, 3, 2)
 def test_frames_of_a_device(profile: str, expected: int) -> None:
     guest = make_guest(profile=profile)
     hva = guest.vm.host.mmap_pfn(PA(RAM_PA + 64 * SIZE_1G), SIZE_2M, memory=PfnMemory.ANY_UNCACHED)
@@ -312,7 +379,7 @@ def test_frames_of_a_device(profile: str, expected: int) -> None:
 
 
 @pytest.mark.kvm_row(33)
-@by_profile("EXTERNAL", "EXTERNAL", "EXTERNAL", "EXTERNAL")
+@by_profile("EXTERNAL", "EXTERNAL", "EXTERNAL", "EXTERNAL", "EXTERNAL")
 def test_fetch_from_a_device(profile: str, expected: str) -> None:
     guest = make_guest(profile=profile)
     hva = guest.vm.host.mmap_pfn(PA(RAM_PA + 64 * SIZE_1G), SIZE_4K)
@@ -321,7 +388,7 @@ def test_fetch_from_a_device(profile: str, expected: str) -> None:
 
 
 @pytest.mark.kvm_row(48)
-@by_profile("EFAULT", "again", "again", "again")
+@by_profile("EFAULT", "again", "again", "again", "again")
 def test_failed_memory(profile: str, expected: str) -> None:
     guest = make_guest(profile=profile)
     guest.run(store(RAM))

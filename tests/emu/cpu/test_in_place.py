@@ -17,6 +17,7 @@ from emu.arch.a64.maintenance import DC
 from emu.arch.a64.tlbi import TLBI
 from emu.arch.a64.tlbi_arguments import tlbi_ipa
 from emu.arch.address import IPA, PA
+from emu.arch.esr.classes import ExceptionClass
 from emu.arch.registers.exceptions import ELR_EL2, ESR_EL2, FAR_EL2, HPFAR_EL2, SPSR_EL2, VBAR_EL1
 from emu.arch.registers.timer import CNTVCT_EL0
 from emu.cpu.pe import EL2Entry
@@ -286,3 +287,27 @@ def test_zeroing_that_leaves_the_engine_is_repeated_as_a_whole() -> None:
     bare.pe.el2_vector = vector
     bare.run(DC.ZVA.word(2), a64.add(6, 5, 0), a64.hvc(1))
     assert (bare.x(5), bare.x(6), bare.pe.retired) == (1, 1, 3)
+
+
+class Forgetful(Lazy):
+    """A machine whose EL2 takes the code away whenever it has mapped data."""
+
+    def handle(self) -> bool:
+        goes_on = super().handle()
+        if self.traps[-1].esr >> 26 == int(ExceptionClass.DABT_LOW):
+            self.bare.s2.unmap(CODE)
+            self.bare.pe.tlbi(TLBI.IPAS2E1IS, tlbi_ipa(IPA(CODE), 3))
+            self.bare.pe.tlbi(TLBI.VMALLE1IS)
+        return goes_on
+
+
+@pytest.mark.parametrize("way", [in_place, leaving, in_budgets_of(2)])
+def test_instruction_whose_page_is_gone_is_fetched_again(way: Callable[[Lazy], Outcome]) -> None:
+    program = (a64.add(1, 1, 1), a64.ldr(2, 20), a64.add(1, 1, 1))
+    outcome = way(Forgetful(program, CODE, stage1=False))
+    assert [(trap.esr >> 26, trap.elr - CODE) for trap in outcome.traps] == [
+        (0x20, 0),
+        (0x24, 4),
+        (0x20, 4),
+        (0x16, 16),
+    ]

@@ -37,6 +37,10 @@ class Watcher:
         del start, end
         self.depth -= 1
 
+    def change_pte(self, hva: HVA, pa: PA) -> None:
+        assert self.depth
+        del hva, pa
+
     def clear_young(self, start: HVA, end: HVA) -> bool:
         del start, end
         return False

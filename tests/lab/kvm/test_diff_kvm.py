@@ -9,8 +9,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from guests import catalogue
 from lab.cli import cli
+from lab.commands.diff_kvm import planned
+from lab.kvm import experiment as experiments
 from lab.kvm import qemu
+from lab.kvm.report import parse
+from lab.kvm.setups import ALL, AS_RUN
 
 KERNELS = [*Path("/boot").glob(qemu.KERNEL), *qemu.cache().glob(qemu.KERNEL)]
 real = pytest.mark.skipif(
@@ -39,35 +44,89 @@ def test_without_qemu_the_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_
         qemu.boot(tmp_path, b"", 1024)
 
 
+def pretend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *lines: str) -> str:
+    """Have the machine with KVM print these lines; return the kernel to name."""
+    kernel = tmp_path / "Image"
+    kernel.touch()
+    console = "".join(f"{line}\n" for line in ("@kernel 6.1", *lines, "@done"))
+    monkeypatch.setattr(qemu, "vmm", lambda: b"")
+    monkeypatch.setattr(qemu, "boot", lambda *_: console)
+    return str(kernel)
+
+
 def test_difference_is_shown_and_the_status(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    kernel = tmp_path / "Image"
-    kernel.touch()
-    console = "@kernel 6.1\n@trace a 1.0: kvm_access_fault: IPA: 1000\n@dirty 0 5\n@done\n"
-    monkeypatch.setattr(qemu, "vmm", lambda: b"")
-    monkeypatch.setattr(qemu, "boot", lambda *_: console)
-    shown = diff("hello", "--kernel", str(kernel))
+    event = "@trace kvm_access_fault: IPA: 1000"
+    kernel = pretend(monkeypatch, tmp_path, "@begin hello/as-run", event, "@dirty 0 5 5")
+    shown = diff("hello", "--kernel", kernel)
     assert shown.exit_code == 1
     assert "KVM only     kvm_access_fault: IPA: 1000" in shown.output
     assert "dirty for KVM only (slot:page): 0:5" in shown.output
-    found = json.loads(diff("hello", "--kernel", str(kernel), "--json").output)
+    assert "(profile 6.1): they part" in shown.output
+    found = json.loads(diff("hello", "--kernel", kernel, "--json").output)
     assert found["same"] is False
-    assert found["dirty"]["only_kvm"] == [[0, 5]]
+    assert found["runs"][0]["dirty"]["only_kvm"] == [[0, 5]]
+
+
+def test_profile_that_the_user_names_is_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    kernel = pretend(monkeypatch, tmp_path, "@begin hello/as-run")
+    found = diff("hello", "--kernel", kernel, "--json", "--kvm-profile", "2018")
+    assert json.loads(found.output)["runs"][0]["profile"] == "2018"
+
+
+def test_several_set_ups_are_a_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    kernel = pretend(
+        monkeypatch, tmp_path, "@begin hello/plain", "@begin hello/log-eager", "@lacks 229"
+    )
+    shown = diff("hello", "--kernel", kernel, "--setup", "plain", "--setup", "log-eager")
+    assert shown.exit_code == 1
+    assert "hello/plain:" in shown.output
+    assert "0 of 1 runs are the same" in shown.output
+    assert "this KVM has no KVM_CAP_ARM_SUPPORTED_BLOCK_SIZES" in shown.output
+
+
+def test_capability_that_is_missing_is_no_difference(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    kernel = pretend(monkeypatch, tmp_path, "@begin hello/log-eager", "@lacks 229")
+    shown = diff("hello", "--kernel", kernel, "--setup", "log-eager")
+    assert shown.exit_code == 0
+    assert "has no KVM_CAP_ARM_SUPPORTED_BLOCK_SIZES" in shown.output
+
+
+def test_list_of_set_ups_names_each() -> None:
+    shown = diff("--list-setups").output
+    assert all(setup.name in shown for setup in ALL)
+
+
+def test_guest_must_be_named() -> None:
+    result = diff()
+    assert result.exit_code == 2
+    assert "Missing argument 'GUEST', or --all-guests" in result.stderr
 
 
 @real
 @pytest.mark.apt
-@pytest.mark.parametrize(
-    "options",
-    [(), ("--dirty-log",), ("--backing", "2M")],
-    ids=["plain", "dirty-log", "huge-pages"],
-)
-@pytest.mark.parametrize(
-    "guest",
-    ["cross_page", "dirty_pattern", "el0", "exclusive", "exec_data", "first_touch", "flat_boot",
-     "hello", "huge", "image_boot", "nested_walk", "remap", "rom_write", "self_modify"],
-)  # fmt: skip
-def test_guest_behaves_as_under_real_kvm(guest: str, options: tuple[str, ...]) -> None:
-    result = diff(guest, *options)
-    assert result.exit_code == 0, result.output
+def test_machine_has_kvm_and_its_tracepoints_fire() -> None:
+    (experiment,) = planned("hello", [AS_RUN], ())
+    machine = experiments.machine(qemu.vmm(), [experiment])
+    report = parse(qemu.boot(qemu.find_kernel(None), machine.initramfs, machine.memory_mib))
+    (run,) = report.runs.values()
+    names = {event.partition(":")[0] for event in run.events}
+    assert names == {"kvm_guest_fault", "kvm_mmio", "kvm_userspace_exit"}
+    assert run.exits
+    assert run.nanoseconds
+
+
+@real
+@pytest.mark.apt
+@pytest.mark.parametrize("guest", [guest.name for guest in catalogue.all_guests()])
+def test_guest_behaves_as_under_real_kvm_in_every_set_up(guest: str) -> None:
+    result = diff(guest, "--setup", "all", "--json")
+    runs = json.loads(result.output)["runs"]
+    assert sum("same" in run for run in runs) >= 6
+    assert [run for run in runs if not run.get("same", "lacks" in run)] == []
+    assert result.exit_code == 0

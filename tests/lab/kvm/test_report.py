@@ -10,37 +10,55 @@ from hyp.exits import ExitReason
 from lab.errors import UserError
 from lab.kvm.compare import compare
 from lab.kvm.known import comparable
-from lab.kvm.report import Report, parse
+from lab.kvm.report import Report, dirty_event, parse
 
-CONSOLE = """\
+FAULT = "kvm_guest_fault: ipa 0x1000, hsr 0x82000005, hxfar 0x1000, pc 0x00000000001000"
+CONSOLE = f"""\
 [    0.1] noise of the kernel
 @kernel 6.1.0-50-arm64
-@trace             init-1       [000] .N...     1.836459: kvm_guest_fault: ipa 0x1000, hsr 0x82000005, hxfar 0x1000, pc 0x00000000001000
-@trace             init-1       [000] .....     1.9: kvm_userspace_exit: reason KVM_EXIT_MMIO (6)
-@trace             init-1       [000] .....     2.0: kvm_userspace_exit: reason restart (4)
-@trace             init-1       [000] .....     2.1: kvm_userspace_exit: reason KVM_EXIT_SYSTEM_EVENT (24)
-@dirty 0 7
-@dirty 1 300
+@begin hello/plain
+@trace {FAULT}
+@trace kvm_userspace_exit: reason KVM_EXIT_MMIO (6)
+@trace kvm_userspace_exit: reason restart (4)
+@trace tracing_mark_write: dirty_log: slot 0, pages 3-7
+@trace kvm_userspace_exit: reason KVM_EXIT_SYSTEM_EVENT (24)
+@dirty 0 7 8
+@dirty 1 300 300
 @ran 1500000 42
+@begin hello/log-eager
+@lacks 229
 @done
-"""  # noqa: E501  # the lines of ftrace are as long as they are
-FAULT = "kvm_guest_fault: ipa 0x1000, hsr 0x82000005, hxfar 0x1000, pc 0x00000000001000"
+"""
 
 
 def test_report_holds_the_events_that_count_and_the_dirty_pages() -> None:
-    report = parse(CONSOLE)
-    assert report.who == "KVM of Linux 6.1.0-50-arm64"
-    assert report.events == [FAULT, "kvm_userspace_exit: reason KVM_EXIT_SYSTEM_EVENT (24)"]
-    assert report.dirty == {(0, 7), (1, 300)}
+    whole = parse(CONSOLE)
+    assert whole.release == "6.1.0-50-arm64"
+    assert list(whole.runs) == ["hello/plain", "hello/log-eager"]
+    report = whole.runs["hello/plain"]
+    assert report.events == [
+        FAULT,
+        dirty_event(0, 3, 7),
+        "kvm_userspace_exit: reason KVM_EXIT_SYSTEM_EVENT (24)",
+    ]
+    assert report.dirty == {(0, 7), (0, 8), (1, 300)}
     assert (report.nanoseconds, report.exits) == (1500000, 42)
+
+
+def test_what_kvm_lacks_is_noted_for_that_run_alone() -> None:
+    runs = parse(CONSOLE).runs
+    assert [run.lacks for run in runs.values()] == [None, 229]
 
 
 @pytest.mark.parametrize(
     ("line", "text"),
     [
-        ("@error KVM_RUN: Bad address", "the VMM under KVM failed: KVM_RUN: Bad address"),
-        ("@gave-up", "does not come to an end"),
-        ("@trace CPU:0 [LOST 12 EVENTS]", "lost 12 events"),
+        (
+            "@error KVM_RUN: Bad address",
+            "the VMM under KVM failed at hello/log-eager: KVM_RUN: Bad address",
+        ),
+        ("@gave-up", "hello/log-eager under KVM does not come to an end"),
+        ("@lost CPU:0 [LOST 12 EVENTS]", "LOST 12 EVENTS"),
         ("", "ended early"),
     ],
 )
@@ -50,7 +68,7 @@ def test_a_run_that_did_not_end_well_is_refused(line: str, text: str) -> None:
 
 
 def test_only_what_the_other_side_traces_is_heard() -> None:
-    ours = Report("stage2")
+    ours = Report()
     ours.hear(KvmEntry(0, 0, VA(0)))
     ours.hear(KvmAccessFault(0, 0, IPA(0x1000)))
     ours.hear(KvmUserspaceExit(0, 0, ExitReason.MMIO, 0))
@@ -81,15 +99,28 @@ def test_console_is_compared_by_lines() -> None:
     ]  # fmt: skip
 
 
+def test_what_a_clock_decides_is_left_out_of_the_console() -> None:
+    ours, theirs = (
+        [
+            event
+            for letter in f"{hertz} Hz, 1000 ticks, {waits} WFI\n"
+            for event in character(letter)
+        ]
+        for hertz, waits in ((100000000, 1), (62500000, 2))
+    )
+    assert comparable(ours) == comparable(theirs) == ["console: 'n Hz, 1000 ticks, n WFI\\n'"]
+    assert comparable(character("1")) != comparable(character("2"))
+
+
 def test_equal_runs_are_the_same() -> None:
-    comparison = compare(Report("a", [FAULT], {(0, 1)}), Report("b", [FAULT], {(0, 1)}))
+    comparison = compare(Report([FAULT], {(0, 1)}), Report([FAULT], {(0, 1)}))
     assert comparison.same
     assert (comparison.equal, comparison.dirty_equal) == (1, 1)
 
 
 def test_differences_are_shown_where_they_are() -> None:
     comparison = compare(
-        Report("a", ["x", "y", "z"], {(0, 1), (0, 2)}), Report("b", ["x", "z", "w"], {(0, 2)})
+        Report(["x", "y", "z"], {(0, 1), (0, 2)}), Report(["x", "z", "w"], {(0, 2)})
     )
     assert not comparison.same
     assert [tuple(part) for part in comparison.parts] == [(1, ("y",), ()), (3, (), ("w",))]
