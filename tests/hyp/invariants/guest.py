@@ -73,12 +73,14 @@ def number_of(word: bytes) -> int | None:
 
 
 class Setup(NamedTuple):
-    """What is chosen when a VM is made."""
+    """What is chosen when a VM is made.
+
+    A ring comes with a bitmap: a slot without one is not logged to ``memslot_is_logging``.
+    """
 
     profile: str = "2026"
     manual: int = 0
     ring: bool = False
-    bitmap: bool = True
     chunk: int = 0
 
 
@@ -102,8 +104,7 @@ class Guest:
         vm.enable_cap(Cap.ARM_EAGER_SPLIT_CHUNK_SIZE, setup.chunk)
         if setup.ring:
             vm.enable_cap(Cap.DIRTY_LOG_RING_ACQ_REL, PAGE)
-            if setup.bitmap:
-                vm.enable_cap(Cap.DIRTY_LOG_RING_WITH_BITMAP)
+            vm.enable_cap(Cap.DIRTY_LOG_RING_WITH_BITMAP)
         for index in range(vcpus):
             vm.create_vcpu(index).init()
         region = MemoryRegion(CODE_SLOT, 0, CODE, PAGE, program)

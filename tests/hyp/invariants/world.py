@@ -22,7 +22,11 @@ SMALL: Final = 24
 LARGE: Final = 1024
 BLOCK: Final = SIZE_2M // PAGE
 
-PROTECTIONS: Final = (READ_WRITE, HostProt.READ, HostProt.NONE)
+PROTECTIONS: Final = {
+    "any_access": READ_WRITE,
+    "read_only": HostProt.READ,
+    "no_access": HostProt.NONE,
+}
 
 
 class World:
