@@ -230,7 +230,7 @@ class Player:
     def delete(self, slot: Slot) -> None:
         """Delete a slot; what its log names is taken first."""
         self._log_ends(slot)
-        self.memory.slots[slot.number] = slot.logged(False)
+        slot = self.memory.slots[slot.number] = slot.logged(False)
         self._steps(slot, [None, None], delete=True)
 
     def move(self, slot: Slot, gfn: int) -> None:
