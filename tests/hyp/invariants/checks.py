@@ -23,7 +23,7 @@ from hyp.host.tables import WRITE as HOST_WRITE
 from hyp.icache import Reach
 from tests.hyp.invariants.guest import CODE
 from tests.hyp.invariants.model import PAGE, GuestMemory, Kind, Slot
-from tests.hyp.invariants.trace import SIZE, VALID, WRITE, Leaf, Trace, entries, is_table, leaves
+from tests.hyp.invariants.trace import SIZE, VALID, WRITE, Leaf, Trace, leaves, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tests.hyp.invariants.racing import RacingHost
 
 CODE_GFN: Final = CODE // PAGE
+PTRS_PER_TABLE: Final = PAGE // 8
 
 
 class Checks:
@@ -75,7 +76,7 @@ class Checks:
             if slot.logging:
                 assert self._written(leaf), f"{leaf} is writable, and nobody writes it"
                 assert leaf.size == PAGE
-        if old is None or leaf.writable and not old.writable:
+        if old is None or (leaf.writable and not old.writable):
             start = slot.area.hva(slot.page(leaf.ipa // PAGE))
             stale = self.host.watcher.stale(start, start + leaf.size, self.host.looked_up)
             assert not stale, f"{leaf} has changed since it was looked up"
@@ -97,7 +98,7 @@ class Checks:
         """Check an entry before it is stored to: its page is not marked yet."""
         gfn = entry.ipa // PAGE
         slot = self.memory.find(gfn) if entry.level == 3 else None
-        if slot is None or not slot.logging or entry.pte & VALID and entry.pte & WRITE:
+        if slot is None or not slot.logging or (entry.pte & VALID and entry.pte & WRITE):
             return
         page = gfn - slot.gfn
         known = page in self.memory.written[slot.number] or page in self.memory.maybe[slot.number]
@@ -136,11 +137,12 @@ class Checks:
         assert tables.keys() == vm.pgt.pages.counts.keys(), "a table page is lost, or was freed"
         if self.trace is not None:
             assert self.trace.tables == tables
-        for table, (level, ipa) in tables.items():
-            held = list(entries(vm.machine.memory, table, level, ipa))
-            assert vm.pgt.pages.counts[table] == 1 + len(held)
-            for entry in held:
-                assert entry.pte & VALID or is_table(entry.pte, level), f"{entry} stays locked"
+        used = len(mapped) + len(tables) - vm.geometry.pgd_size // PAGE
+        for table in tables:
+            entries = PTRS_PER_TABLE - words_of(vm.machine.memory, table).count(0)
+            assert vm.pgt.pages.counts[table] == 1 + entries
+            used -= entries
+        assert not used, "an entry stays locked"
         for leaf in mapped:
             if leaf.ipa // PAGE != CODE_GFN:
                 self._check_leaf(leaf)
@@ -176,4 +178,4 @@ class Checks:
             if leaf.size == PAGE or slot.area.is_touched(each):
                 at = PA(leaf.pa + (each - page) * PAGE)
                 held = self.vm.machine.memory.view(at, PAGE)
-                assert held == slot.area.read(each), f"{leaf} holds something else"
+                assert bytes(held) == slot.area.read(each), f"{leaf} holds something else"

@@ -16,6 +16,7 @@ from hyp import one_reg
 from hyp.capabilities import Cap
 from hyp.errors import Errno, KvmError
 from hyp.exits import ArmNisv, DirtyRingFull, Error, Exit, Intr, IntrCause, Mmio, Sigbus
+from hyp.host import HVA
 from hyp.memslots import MemoryRegion, MemoryRegionFlags
 from hyp.vm import VM
 from tests.emu.cpu import a64
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from emu.machine import Machine
-    from hyp.host import HVA, HostMemory
+    from hyp.host import HostMemory
     from hyp.vcpu import VCPU
     from tests.hyp.invariants.model import Slot
 
@@ -122,7 +123,7 @@ class Guest:
         if slot.logging:
             flags |= MemoryRegionFlags.LOG_DIRTY_PAGES
         size = 0 if delete else slot.npages * PAGE
-        ipa, hva = slot.gfn * PAGE, slot.area.hva(slot.first)
+        ipa, hva = IPA(slot.gfn * PAGE), HVA(slot.area.hva(slot.first))
         self.vm.set_user_memory_region(MemoryRegion(slot.number, flags, ipa, size, hva))
 
     # --- accesses ------------------------------------------------------------------------

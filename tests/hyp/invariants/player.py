@@ -86,7 +86,11 @@ class Player:
         # Whoever was overtaken goes on where he was.
         self.vm.cpu.pe = current
         expected = self._expected(kind, gfn)
-        if self._vanishing is not None and self._vanishing.holds(gfn) and done.outcome is not expected:
+        if (
+            self._vanishing is not None
+            and self._vanishing.holds(gfn)
+            and done.outcome is not expected
+        ):
             # What is mapped can be used until it is unmapped, behind the change of the slots.
             with self._as_before():
                 expected = self._expected(kind, gfn)
@@ -292,5 +296,3 @@ class Player:
         self.vm.destroy()
         assert self.vm.stats.table_pages == 0
         assert not self.vm.pgt.pages.counts
-
-

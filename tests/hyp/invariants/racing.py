@@ -1,4 +1,4 @@
-"""The VMM process's memory, watched; what is given back is overwritten, what is looked up may change.
+"""The VMM process's memory: watched, spoilt where it is given back, changed once it is looked up.
 
 A frame that nobody owns holds rubbish: whoever still uses one finds out. Something may
 happen between the look-up of a page and its use, as it does on another CPU.

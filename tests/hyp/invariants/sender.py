@@ -42,9 +42,7 @@ class Sender:
         self.vm = vm
         self.copies: dict[int, dict[int, bytes | None]] = {}
         self.readers = [
-            RingReader(vcpu.dirty_ring)
-            for vcpu in vm.vcpus.values()
-            if vcpu.dirty_ring is not None
+            RingReader(vcpu.dirty_ring) for vcpu in vm.vcpus.values() if vcpu.dirty_ring is not None
         ]
         self.harvested: dict[int, set[int]] = {}
 

@@ -1,4 +1,4 @@
-"""Guests, slots, the host and dirty logs in any order: what must hold in every version of KVM holds.
+"""Guests, slots, the host and dirty logs in any order: what must always hold, holds.
 
 The invariants are named in :mod:`tests.hyp.invariants.checks`. Every access of a guest, done
 by a real vCPU, is compared with a model that knows no page tables, and every migration made
@@ -56,7 +56,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from emu.arch.features import CpuFeatures
-    from hyp.host.notifiers import Invalidation
+    from emu.mmu.tlbi import Invalidation
+    from hyp.host import notifiers
 
 STEPS: Final = 60
 EXAMPLES: Final = 40
@@ -79,7 +80,7 @@ class Invariants(RuleBasedStateMachine):
         super().__init__()
         self.number = 0
         self.whole = False
-        self.open: Invalidation | None = None
+        self.open: notifiers.Invalidation | None = None
         self.faults_left = 0
 
     @initialize(
@@ -116,7 +117,7 @@ class Invariants(RuleBasedStateMachine):
         for player in self.players:
             player.changed(slot.area, page, slot if player is writer else None)
 
-    def _on_tlbi(self, operation: object) -> None:
+    def _on_tlbi(self, operation: Invalidation) -> None:
         for player in self.players:
             if player.checks.trace is not None:
                 player.checks.trace.on_tlbi(operation)
@@ -178,8 +179,8 @@ class Invariants(RuleBasedStateMachine):
                 player, rival = self.players[who], self.players[other]
                 gfn = self._gfn(player, pick)
                 return self._raced(
-                    partial(self._access, player, vcpu, kind, gfn, 0),
-                    partial(self._access, rival, 1 - vcpu, second, gfn, 8),
+                    partial(self._do_access, player, vcpu, kind, gfn, 0),
+                    partial(self._do_access, rival, 1 - vcpu, second, gfn, 8),
                 )
             case Burst(who, vcpu, pick, npages):
                 return self._burst(self.players[who], vcpu, pick, npages)
@@ -202,6 +203,9 @@ class Invariants(RuleBasedStateMachine):
         return True
 
     # --- the guests ----------------------------------------------------------------------
+
+    def _do_access(self, player: Player, vcpu: int, kind: Kind, gfn: int, offset: int) -> None:
+        self._access(player, vcpu, kind, gfn, offset)
 
     def _access(self, player: Player, vcpu: int, kind: Kind, gfn: int, offset: int) -> Outcome:
         outcome = player.access(vcpu, kind, gfn, offset, self._next())
@@ -226,12 +230,14 @@ class Invariants(RuleBasedStateMachine):
         slot = player.memory.find(gfn)
         if slot is None:
             return False
-        return self._raced(
-            partial(self._access, player, vcpu, kind, gfn, 0),
-            partial(self._happen, what, slot.area, slot.page(gfn), 1),
-        )
+        area, page = slot.area, slot.page(gfn)
 
-    def _raced(self, access: Callable[[], object], between: Callable[[], object]) -> bool:
+        def happens() -> None:
+            self._happen(what, area, page, 1)
+
+        return self._raced(partial(self._do_access, player, vcpu, kind, gfn, 0), happens)
+
+    def _raced(self, access: Callable[[], object], between: Callable[[], None]) -> bool:
         """Do an access, and something else after its page has been looked up, if it is."""
         self.world.host.between = between
         access()
@@ -244,9 +250,7 @@ class Invariants(RuleBasedStateMachine):
         slot = player.memory.find(gfn)
         if slot is None:
             return False
-        return player.burst(
-            vcpu, gfn, min(npages, slot.gfn + slot.npages - gfn), self._next()
-        )
+        return player.burst(vcpu, gfn, min(npages, slot.gfn + slot.npages - gfn), self._next())
 
     # --- slots and logs ------------------------------------------------------------------
 
@@ -273,7 +277,7 @@ class Invariants(RuleBasedStateMachine):
         gfn = slot.gfn + action.pick % slot.npages
         if action.during is not None:
             # Another CPU runs where this one waits for it.
-            access = partial(self._access, player, 1, action.during, gfn, 16)
+            access = partial(self._do_access, player, 1, action.during, gfn, 16)
             player.vm.synchronize_srcu = access
         match action:
             case Delete():
@@ -371,12 +375,11 @@ def test_what_must_hold_in_every_version_holds(
     counted, outcomes = Counter[str](), Counter[str]()
     state = {"features": CPUS[cpu], "counted": counted, "outcomes": outcomes}
     machine = type(f"Invariants_{cpu}", (Invariants,), state)
-    default = settings.get_profile("default").max_examples
-    examples = EXAMPLES * settings.default.max_examples // default
+    usual, chosen = settings.get_profile("default"), settings()
+    examples = EXAMPLES * chosen.max_examples // usual.max_examples
     run_state_machine_as_test(
         machine, settings=settings(max_examples=examples, stateful_step_count=STEPS)
     )
     assert counted.total() >= LEAST
     record_property("invariant_steps", dict(counted))
     record_property("invariant_accesses", dict(outcomes))
-    print(counted.total(), sorted(counted.items()), sorted(outcomes.items()))

@@ -70,12 +70,9 @@ def is_table(pte: int, level: int) -> bool:
     return level < 3 and pte & TABLE == TABLE
 
 
-def entries(memory: PhysicalMemory, table: int, level: int, ipa: int) -> Iterator[Leaf]:
-    """Yield what is not zero in a table, valid or not, as if each mapped memory."""
-    words = memoryview(memory.read(PA(table), 4096)).cast("Q").tolist()
-    for index, pte in enumerate(words):
-        if pte:
-            yield Leaf(ipa + index * SIZE[level], level, pte)
+def words_of(memory: PhysicalMemory, table: int) -> list[int]:
+    """Return the entries of a table."""
+    return memoryview(memory.read(PA(table), 4096)).cast("Q").tolist()
 
 
 def leaves(
@@ -83,10 +80,12 @@ def leaves(
 ) -> Iterator[Leaf]:
     """Yield the leaves at and below a table; note all tables in ``found``."""
     found[table] = (level, ipa)
-    for entry in entries(memory, table, level, ipa):
+    words, size = words_of(memory, table), SIZE[level]
+    for index in [index for index, pte in enumerate(words) if pte & VALID]:
+        entry = Leaf(ipa + index * size, level, words[index])
         if is_table(entry.pte, level):
             yield from leaves(memory, entry.pa, level + 1, entry.ipa, found)
-        elif entry.pte & VALID:
+        else:
             yield entry
 
 
