@@ -94,6 +94,11 @@ class Area:
             pages[page] = bytearray(self.read(page))
         pages[page][offset : offset + len(data)] = data
 
+    def take(self, page: int) -> None:
+        """Make a page of a private area its own: somebody is about to write it."""
+        if self.private and page not in self.own:
+            self.own[page] = bytearray(self.read(page))
+
     def discard(self, pages: range) -> None:
         """Forget pages: zeros are left, or what the file has."""
         for page in pages:

@@ -40,13 +40,15 @@ class RacingHost(HostMemory):
     ----------
     between
         Called once, after the next look-up of a page for a guest.
+    on_write
+        Called with the address of a page that was looked up for a write.
     looked_up
         How many invalidations had begun or ended when the last look-up began.
     watcher
         Hears of all invalidations.
     """
 
-    __slots__ = ("between", "looked_up", "watcher")
+    __slots__ = ("between", "looked_up", "on_write", "watcher")
 
     def __init__(self, memory: PhysicalMemory, watcher: Watcher) -> None:
         super().__init__(memory)
@@ -55,15 +57,19 @@ class RacingHost(HostMemory):
         self.watcher = watcher
         self.notifiers.register(watcher)
         self.between: Callable[[], None] | None = None
+        self.on_write: Callable[[int], None] = lambda _hva: None
         self.looked_up = 0
 
     def faultin_pfn(self, vma: Vma, hva: int, *, write: bool) -> HostPfn | FaultinError:
         """Look a page up; then let happen what was asked for."""
         looked_up = self.looked_up = len(self.watcher.seen)
         found = super().faultin_pfn(vma, hva, write=write)
-        if isinstance(found, HostPfn) and self.between is not None:
+        if isinstance(found, HostPfn):
+            if write:
+                self.on_write(hva)
             between, self.between = self.between, None
-            between()
+            if between is not None:
+                between()
         self.looked_up = looked_up
         return found
 

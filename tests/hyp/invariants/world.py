@@ -80,7 +80,14 @@ class World:
             ),
         )
         self.supplied = next(area for area in self.areas if area.missing is not None)
+        host.on_write = self._take
         host.userfault_register(HVA(self.supplied.start), small, self._supply)
+
+    def _take(self, hva: int) -> None:
+        for area in self.areas:
+            page = (hva - area.start) // PAGE
+            if 0 <= page < area.npages:
+                area.take(page)
 
     def _supply(self, message: UserfaultMessage) -> None:
         if not self.supplies:
