@@ -244,6 +244,12 @@ class Trace:
                 return old
         return None
 
+    def replaces_a_part(self, new: Leaf) -> bool:
+        """Return whether a smaller leaf was there in the place of this one."""
+        return any(
+            old.size < new.size and new.ipa <= old.ipa < new.ipa + new.size for old in self.replaced
+        )
+
     def on_tlbi(self, operation: Invalidation) -> None:
         """Note what a TLBI has removed everywhere."""
         self.settle()
