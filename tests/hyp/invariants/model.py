@@ -217,6 +217,11 @@ class GuestMemory:
             Whether user space supplies pages when they are missed.
         """
         slot = self.find(gfn)
+        if slot is not None and kind is Kind.ATOMIC:
+            # The page is read before it is written.
+            first = self.outcome(Kind.READ, gfn, old=old, supplied=supplied)
+            if first is not Outcome.DONE:
+                return first
         if slot is None or (slot.readonly and kind.writes):
             if kind is Kind.EXEC:
                 return Outcome.ABORT

@@ -85,7 +85,7 @@ class Player:
                 self._writing.remove(gfn)
         # Whoever was overtaken goes on where he was.
         self.vm.cpu.pe = current
-        expected = self._expected(kind, gfn)
+        expected = self._expected_at(kind, gfn, offset)
         if (
             self._vanishing is not None
             and self._vanishing.holds(gfn)
@@ -97,10 +97,17 @@ class Player:
                 if expected is Outcome.DONE is done.outcome:
                     self._compare(kind, gfn, offset, done.value, value)
                     return expected
-            expected = self._expected(kind, gfn)
+            expected = self._expected_at(kind, gfn, offset)
         assert done.outcome is expected, f"{kind.value} at {ipa:#x}: {done.outcome.value}"
         if expected is Outcome.DONE:
             self._compare(kind, gfn, offset, done.value, value)
+        return expected
+
+    def _expected_at(self, kind: Kind, gfn: int, offset: int) -> Outcome:
+        """Return what an access must come to. What is no instruction any more is undefined."""
+        expected = self._expected(kind, gfn)
+        if kind is Kind.EXEC and expected is Outcome.DONE and self._known(gfn, offset) is None:
+            return Outcome.ABORT
         return expected
 
     def _expected(self, kind: Kind, gfn: int) -> Outcome:
