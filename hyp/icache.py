@@ -70,7 +70,7 @@ class CacheRules:
         It cleans data to the point of coherency where a page is mapped (v4.16).
     in_walk
         Maintenance is done between break and make (v5.14), and only for what really is
-        mapped; earlier, by the fault handler, ahead of the lock.
+        mapped; earlier, by the fault handler, ahead of the walk.
     dvm_limit
         Many operations by line are replaced by one for all (v6.7).
     vpipt

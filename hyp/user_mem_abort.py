@@ -79,10 +79,6 @@ def user_mem_abort(vcpu: VCPU, fault: FaultInfo, ipa: IPA, slot: MemorySlot) -> 
     if prot is None:
         count(vcpu, fault, Resolution.INJECTED)
         return None
-    if page.uncached is None:
-        is_permission = fault.fault is PERMISSION
-        start = PA(page.pa & -page.size)
-        vm.pgt.cmo.before_map(start, page.size, is_exec=fault.is_exec, is_permission=is_permission)
     return kvm_s2_fault_map(vcpu, fault, ipa, page, slot, prot)
 
 
@@ -205,6 +201,9 @@ def kvm_s2_fault_map(
     if vm.profile.topup is Topup.GRANULE and GRANULE[fault.level] > size and topup(vcpu):
         return failed(vcpu, fault, Errno.ENOMEM, "no memory left for stage-2 tables")
     ipa, pa = IPA(ipa & -size), PA(page.pa & -size)
+    if page.uncached is None:
+        is_permission = fault.fault is PERMISSION
+        vm.pgt.cmo.before_map(pa, size, is_exec=fault.is_exec, is_permission=is_permission)
     emit = vm.mmu_events.emit
     spare = 0 if emit is None else len(vcpu.memcache)
     error, resolution = _install(vcpu, fault, ipa, size, pa, prot)

@@ -6,7 +6,7 @@ The same examples on every run, more of them on request.
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from hypothesis import Phase, settings
@@ -25,17 +25,23 @@ settings.load_profile(os.environ.get("STAGE2_HYPOTHESIS", "default"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how many random set-ups were translated twice, and to what their accesses came."""
-    setups, outcomes = 0, Counter[str]()
+    """Say what the tests that count have counted."""
+    counted: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    setups = 0
     for report in terminalreporter.getreports("passed"):
         for name, value in report.user_properties:
             if name == "two_stage_setups":
                 setups += value
-            elif name == "outcomes":
-                outcomes.update(value)
-    if not setups:
-        return
-    terminalreporter.section("two-stage translation against the naive walker")
-    for kind, count in outcomes.most_common():
-        terminalreporter.line(f"{count:>9,}  {count / outcomes.total():6.1%}  {kind}")
-    terminalreporter.line(f"{setups:,} random two-stage set-ups agree with the naive walker")
+            elif name in {"outcomes", "invariant_steps"}:
+                counted[name].update(value)
+    if setups:
+        terminalreporter.section("two-stage translation against the naive walker")
+        outcomes = counted["outcomes"]
+        for kind, count in outcomes.most_common():
+            terminalreporter.line(f"{count:>9,}  {count / outcomes.total():6.1%}  {kind}")
+        terminalreporter.line(f"{setups:,} random two-stage set-ups agree with the naive walker")
+    if steps := counted["invariant_steps"]:
+        terminalreporter.section("the invariants of the stage-2 fault handler")
+        for kind, count in steps.most_common():
+            terminalreporter.line(f"{count:>9,}  {kind}")
+        terminalreporter.line(f"{steps.total():,} steps hold the invariants, and no page is lost")

@@ -14,9 +14,11 @@ from hyp.host.tables import (
     PMD_SHIFT,
     POISON,
     PRESENT,
+    SWAPPED,
     WRITE,
     entry_frame,
     swap_entry,
+    swap_place,
 )
 from hyp.host.userfault import Userfault, UserfaultMode
 from hyp.host.vma import HVA, SIZE_2M, SIZE_4K
@@ -193,6 +195,7 @@ class PageActions(AddressSpace):
         gets a copy of his own. A transparent huge page is mapped by small pages first.
         """
         entries: dict[int, tuple[PA, int]] = {}
+        swapped: dict[int, bytes] = {}
         for vma in list(self.vmas):
             if vma.shared:
                 continue
@@ -204,7 +207,9 @@ class PageActions(AddressSpace):
                         self.shared.get(entry_frame(entry))
                         self.tables.set(at, vma.page_shift, entry & ~WRITE)
                         entries[at] = entry_frame(entry), vma.page_shift
-        return Fork(self, entries)
+                    elif entry & SWAPPED:
+                        swapped[at] = self.swap.read(swap_place(entry))
+        return Fork(self, entries, swapped)
 
     # --- userfaultfd ---------------------------------------------------------------------
 

@@ -19,13 +19,21 @@ class Fork:
         The process.
     pages
         Frame and log2 of its size, by address. Each frame counts this copy as an owner.
+    swapped
+        Pages of 4 KiB that were in swap space, by address.
     """
 
-    __slots__ = ("_pages", "_parent")
+    __slots__ = ("_pages", "_parent", "_swapped")
 
-    def __init__(self, parent: AddressSpace, pages: dict[int, tuple[PA, int]]) -> None:
+    def __init__(
+        self,
+        parent: AddressSpace,
+        pages: dict[int, tuple[PA, int]],
+        swapped: dict[int, bytes],
+    ) -> None:
         self._parent = parent
         self._pages = pages
+        self._swapped = swapped
 
     def read(self, hva: int, size: int) -> bytes:
         """Read private memory as it was; what was not touched then reads as zeros."""
@@ -36,7 +44,8 @@ class Fork:
             offset = at & (1 << shift) - 1
             length = min(size - len(data), (1 << shift) - offset)
             if frame is None:
-                data += bytes(length)
+                page = self._swapped.get(at - offset, bytes(1 << shift))
+                data += page[offset : offset + length]
             else:
                 data += self._parent.memory.read(PA(frame + offset), length)
         return bytes(data)
@@ -52,4 +61,4 @@ class Fork:
         """Give the copy up: frames that only it has are freed."""
         for frame, shift in self._pages.values():
             self._parent.shared.put(frame, 1 << shift)
-        self._pages = {}
+        self._pages, self._swapped = {}, {}

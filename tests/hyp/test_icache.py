@@ -131,7 +131,7 @@ def test_data_is_cleaned_unless_write_back_is_forced(features: CpuFeatures, time
         (2026, True, False, []),
     ],
 )
-def test_what_the_fault_handler_does_ahead_of_the_lock(
+def test_what_the_fault_handler_does_ahead_of_the_walk(
     year: int, is_exec: bool, is_permission: bool, operations: list[str]
 ) -> None:
     pe, cmo, _ = make_cmo(OLD_CPU, year)
@@ -197,6 +197,22 @@ def test_since_2017_only_the_first_fetch_invalidates(year: int) -> None:
     assert pte_executable(guest.vm.pgt.get_leaf(RAM).pte)
     assert guest.vm.stats.icache_invalidations == 1
     assert guest.vm.stats.dcache_cleans == 1
+
+
+@pytest.mark.parametrize("year", [2018, 2021, 2026])
+def test_all_of_a_transparent_huge_page_is_maintained(year: int) -> None:
+    guest = guest_of(year)
+    slot = IPA(0x8000_0000)
+    hva = guest.vm.host.mmap(SIZE_2M, private=True, thp=True)
+    guest.add_slot(1, slot, SIZE_2M, hva=hva)
+    guest.vm.host.write(hva, b"x")
+    seen: list[object] = []
+    guest.vm.pgt.cmo.events.subscribe(seen.append)
+    guest.run(load(slot + 0x12_3000))
+    pte, level = guest.vm.pgt.get_leaf(slot)
+    assert level == 2
+    pa, time = PA(pte & 0xFFFF_FFFF_F000), guest.pe.retired - 1000
+    assert seen == [CacheMaintenanceOp(0, time, "CIVAC", pa, SIZE_2M)]
 
 
 # --- traced ------------------------------------------------------------------------------

@@ -143,3 +143,14 @@ def test_area_shows_its_range_and_protection(host: HostMemory) -> None:
     assert f"{vma.start:#x}" in repr(vma)
     assert vma.readable
     assert not vma.writable
+
+
+def test_a_fork_has_the_pages_that_were_in_swap_space(host: HostMemory) -> None:
+    start = host.mmap(2 * SIZE_4K, private=True)
+    host.write(start, b"first" + bytes(SIZE_4K) + b"second")
+    assert host.swap_out(start, 2 * SIZE_4K) == 2
+    fork = host.fork()
+    host.write(start, b"other")
+    assert fork.read(start, 5) == b"first"
+    assert fork.read(start + SIZE_4K, 11) == bytes(5) + b"second"
+    fork.close()
