@@ -58,6 +58,8 @@ class VCPU:
         If set, a run completes the pending MMIO access and returns at once.
     powered_off
         Whether PSCI has turned it off.
+    has_run_once
+        Whether it has been run: some things can be set up only before that.
     dirty_ring
         The pages that it has dirtied, if the VM logs in rings.
     """
@@ -74,6 +76,7 @@ class VCPU:
         self.mpidr = vcpu_mpidr(index)
         self.immediate_exit = False
         self.powered_off = False
+        self.has_run_once = False
         self.memcache = MemoryCache(vm.host.frames)
         self.dirty_ring = vm.dirty_log.new_ring()
         self.timer = PhysicalTimer(pe)
@@ -231,6 +234,7 @@ class VCPU:
     def _load(self) -> None:
         """Make this VM's stage 2 the PE's (``kvm_arch_vcpu_load``)."""
         pe = self.pe
+        self.has_run_once = True
         self.vm.cpu.pe = pe
         for control in (self.vm.vtcr, self.vm.pgt.tlb.vttbr):
             if pe.read(type(control)) != control:
