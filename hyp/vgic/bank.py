@@ -257,7 +257,7 @@ class Bank:
         within = offset - register.offset
         field = register.field
         if field is None:
-            # Of a 64-bit register that can be written, the architecture has none here.
+            # A plain register that can be written is one word, so that this is all of it.
             if write is not None:
                 write(view, value)
             return

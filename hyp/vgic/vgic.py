@@ -9,9 +9,10 @@ from hyp.errors import Errno, KvmError
 from hyp.events import VgicUpdateIrqPending
 from hyp.vgic import v2_cpu, v2_dist, v3_dist, v3_redist
 from hyp.vgic.addresses import Addresses
-from hyp.vgic.bank import Bank, View
+from hyp.vgic.bank import View
 from hyp.vgic.cpuif import Signal
 from hyp.vgic.dist import Distributor
+from hyp.vgic.frame import Frame
 from hyp.vgic.irq import NR_PRIVATE
 from hyp.vgic.v3_sysregs import ICC_REGISTERS
 
@@ -35,38 +36,6 @@ class VgicState(NamedTuple):
 
     dist: DistState
     cpus: list[CpuState]
-
-
-class Frame:
-    """A frame of registers as a device on the io bus.
-
-    Parameters
-    ----------
-    vgic
-        Whose.
-    bank
-        The registers.
-    number
-        The vCPU that a redistributor is of; ``None`` for that which executes the access.
-    """
-
-    def __init__(self, vgic: Vgic, bank: Bank, number: int | None = None) -> None:
-        self._vgic = vgic
-        self._bank = bank
-        self._number = number
-
-    def read(self, offset: int, length: int) -> int:
-        """Return what a load of ``length`` bytes at ``offset`` gives; IAR takes an interrupt."""
-        view = self._vgic.guest_view(self._number)
-        value = self._bank.read(view, offset, length)
-        view.dist.settle()
-        return value
-
-    def write(self, offset: int, length: int, value: int) -> None:
-        """Take a store of ``length`` bytes at ``offset``."""
-        view = self._vgic.guest_view(self._number)
-        self._bank.write(view, offset, length, value)
-        view.dist.settle()
 
 
 class Vgic:
