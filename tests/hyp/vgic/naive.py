@@ -24,7 +24,7 @@ class NaiveGic:
                 self.irqs.append(self._new(n, cpu, "edge" if n < 16 else "level", on=n < 16))
         for n in range(32, nr_irqs):
             self.irqs.append(self._new(n, None, "level", on=False))
-        self.cpus = [
+        self.cpus: list[dict[str, Any]] = [
             {"groups": set(), "mask": 0, "bpr0": 2, "bpr1": 3, "cbpr": False, "split": False,
              "fiq": False, "ackctl": False, "running": []}
             for _ in range(nr_vcpus)
@@ -58,7 +58,7 @@ class NaiveGic:
         return int(irq["prio"] // 2**ignored * 2**ignored)
 
     def running_priority(self, cpu: int) -> int:
-        return min((level for level, _ in self.cpus[cpu]["running"]), default=0xFF)
+        return min((int(level) for level, _ in self.cpus[cpu]["running"]), default=0xFF)
 
     def next(self, cpu: int) -> dict[str, Any] | None:
         if not self.forwarding:

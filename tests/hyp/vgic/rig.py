@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import pytest
+
 from emu.arch.address import IPA
-from emu.arch.fields import Encoding
 from hyp.errors import Errno, KvmError
 from hyp.events import Event, Events
 from hyp.iobus import IoBus
@@ -142,13 +143,8 @@ def ready_gicv3(nr_vcpus: int = 2, nr_irqs: int = 96) -> Gic:
 def refusal(errno: Errno, call: object, *args: object, **kwargs: object) -> KvmError:
     """Return the error with which a call is refused; it is ``errno``."""
     assert callable(call)
-    try:
+    with pytest.raises(KvmError) as caught:
         call(*args, **kwargs)
-    except KvmError as error:
-        assert error.errno is errno, f"{error.errno.name}, not {errno.name}: {error}"
-        return error
-    raise AssertionError(f"not refused; {errno.name} was expected")
-
-
-def encoding(op1: int, CRn: int, CRm: int, op2: int) -> Encoding:
-    return Encoding(3, op1, CRn, CRm, op2)
+    error = caught.value
+    assert error.errno is errno, f"{error.errno.name}, not {errno.name}: {error}"
+    return error

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hyp.vgic.addresses import Addresses
 from emu.arch.address import IPA
+from hyp.vgic.addresses import Addresses
 from tests.hyp.vgic.rig import REDIST, Gic, ready_gicv3
 
 SGI_BASE = 0x1_0000

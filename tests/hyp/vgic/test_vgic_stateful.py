@@ -54,7 +54,7 @@ KNOBS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "mask": {"cpu": vcpus, "mask": masks},
     "binary_point": {"cpu": vcpus, "group": groups, "value": st.integers(0, 7)},
 }
-"""What software sets up: one rule for all of it, so that interrupts are handled most of the time."""
+"""What software sets up: one rule for all of it, so that most of the steps handle interrupts."""
 
 
 class VgicModel(RuleBasedStateMachine):
