@@ -6,7 +6,7 @@ hardware. :mod:`hyp.vgic.v2_cpu` and :mod:`hyp.vgic.v3_sysregs` are the two ways
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntFlag
 from typing import TYPE_CHECKING, Final
 
@@ -55,6 +55,10 @@ class CpuState:
     fiq_en: bool = False
     cbpr: bool = False
     eoi_mode: bool = False
+
+    def copy(self) -> CpuState:
+        """Return a copy that shares nothing."""
+        return replace(self, group_enabled=[*self.group_enabled], bpr=[*self.bpr], apr=[*self.apr])
 
 
 class CpuInterface:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from hyp.vgic.cpuif import CpuInterface, CpuState, Signal
@@ -40,6 +39,11 @@ class DistState:
     enabled: bool = False
     revision: int = LATEST_REVISION
     v2_groups_user_writable: bool = False
+
+    def copy(self) -> DistState:
+        """Return a copy that shares nothing."""
+        private = [[replace(irq) for irq in own] for own in self.private]
+        return replace(self, private=private, spis=[replace(irq) for irq in self.spis])
 
 
 class Distributor:
@@ -223,13 +227,14 @@ class Distributor:
 
     def save(self) -> tuple[DistState, list[CpuState]]:
         """Return a copy of all state."""
-        return deepcopy((self.state, [cpu.state for cpu in self.cpus]))
+        return self.state.copy(), [cpu.state.copy() for cpu in self.cpus]
 
     def restore(self, saved: tuple[DistState, list[CpuState]]) -> None:
         """Take over what ``save`` of an equal distributor returned; ``saved`` stays as it is."""
-        self.state, states = deepcopy(saved)
+        dist, states = saved
+        self.state = dist.copy()
         for cpu, state in zip(self.cpus, states, strict=True):
-            cpu.state = state
+            cpu.state = state.copy()
         self._queues = [{} for _ in self.cpus]
         self._queued_on = {}
         for irq in self._all():
