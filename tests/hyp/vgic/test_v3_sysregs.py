@@ -171,6 +171,36 @@ def test_a_restored_active_interrupt_can_be_ended() -> None:
     assert (gic.dist(0x304), gic.mrs("ICC_AP1R0_EL1")) == (0, 0)
 
 
+@pytest.mark.parametrize(("cbpr", "preempts"), [(0, True), (1, False)])
+def test_with_cbpr_group_1_preempts_by_the_binary_point_of_group_0(
+    cbpr: int, preempts: bool
+) -> None:
+    gic = with_spis(0x88, 0x80)
+    gic.msr("ICC_BPR0_EL1", 3)
+    gic.msr("ICC_CTLR_EL1", cbpr)
+    gic.inject(32)
+    gic.mrs(IAR)
+    gic.inject(33)
+    assert gic.pending() is preempts
+
+
+def test_the_priority_that_runs_is_that_of_the_group_of_priorities() -> None:
+    gic = with_spis(0xB8)
+    gic.msr("ICC_BPR1_EL1", 5)
+    gic.inject(32)
+    gic.mrs(IAR)
+    assert gic.mrs("ICC_RPR_EL1") == 0xA0
+    assert gic.mrs("ICC_AP1R0_EL1") == 1 << 20
+
+
+def test_where_both_groups_run_with_one_priority_the_end_drops_group_1_first() -> None:
+    gic = Gic(3)
+    gic.msr("ICC_AP0R0_EL1", 1 << 16)
+    gic.msr("ICC_AP1R0_EL1", 1 << 16)
+    gic.msr("ICC_EOIR0_EL1", 32)
+    assert (gic.mrs("ICC_AP0R0_EL1"), gic.mrs("ICC_AP1R0_EL1")) == (1 << 16, 0)
+
+
 # --- SGIs ------------------------------------------------------------------------------------
 
 
