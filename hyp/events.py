@@ -195,19 +195,33 @@ class KvmMmioNisv(Event):
 
 @dataclass(frozen=True, slots=True)
 class KvmIrqLine(Event):
-    """User space moved an interrupt line."""
+    """User space moved an interrupt line. A type that KVM lacks is a number."""
 
-    type: IrqLineType
+    type: IrqLineType | int
     vcpu_idx: int
     irq_num: int
     level: int
 
     def text(self) -> str:
         """Return what ftrace prints after the event's name."""
+        name = self.type.text if isinstance(self.type, IrqLineType) else "UNKNOWN"
         return (
-            f"Inject {self.type.text} interrupt ({self.type:d}), vcpu->idx: {self.vcpu_idx}, "
+            f"Inject {name} interrupt ({self.type:d}), vcpu->idx: {self.vcpu_idx}, "
             f"num: {self.irq_num}, level: {self.level}"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class VgicUpdateIrqPending(Event):
+    """The input of an interrupt was moved. An SPI is reported for vCPU 0."""
+
+    vcpu_id: int
+    irq: int
+    level: bool
+
+    def text(self) -> str:
+        """Return what ftrace prints after the event's name."""
+        return f"VCPU: {self.vcpu_id}, IRQ {self.irq}, level: {self.level:d}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,8 @@ class VCPU:
         If set, a run completes the pending MMIO access and returns at once.
     powered_off
         Whether PSCI has turned it off.
+    has_run_once
+        Whether it has been run: some things can be set up only before that.
     dirty_ring
         The pages that it has dirtied, if the VM logs in rings.
     """
@@ -89,6 +91,7 @@ class VCPU:
         self.mpidr = vcpu_mpidr(index)
         self.immediate_exit = False
         self.powered_off = False
+        self.has_run_once = False
         self.memcache = MemoryCache(vm.host.frames)
         self.dirty_ring = vm.dirty_log.new_ring()
         self.timer = PhysicalTimer(self)
@@ -274,6 +277,7 @@ class VCPU:
                     f"vCPU {self.index} cannot run on PE {on.pe.index}: PE {busy.pe.index} is "
                     f"running vCPU {busy.running.index}; use another PE, or wait until it returns",
                 )
+        self.has_run_once = True
         kvm = self.vm.kvm
         caller = kvm.current.pe
         kvm.current.pe = on.pe

@@ -46,11 +46,14 @@ from hyp.exits import Error, InternalError, InternalErrorCode, Intr, IntrCause
 from hyp.host import HVA, SIZE_4K
 from hyp.host.userfault import UserfaultMessage
 from hyp.memslots import MemoryRegion
+from hyp.vgic.attributes import Group
+from hyp.vgic.v3_sysregs import ICC_CTLR
 from hyp.vm import VM
 from lab.cli import cli
 from tests.docs.pages import ROOT
 from tests.emu.cpu import a64, tables
 from tests.emu.cpu.bare import CODE, DATA, EL1H, S2_RO, S2_RW, TCR, VTCR, Bare
+from tests.hyp.vgic.rig import Gic, ready_gicv3, refusal
 
 if TYPE_CHECKING:
     from hyp.vcpu import VCPU
@@ -321,6 +324,38 @@ def test_deviation_cpus_have_counters_of_their_own() -> None:
     vcpu = guest(*[a64.NOP] * 800, machine=machine)
     vcpu.run(800)
     assert [pe.read(CNTPCT_EL0) for pe in machine.pes] == [50, 0]
+
+
+def test_deviation_vgic_without_list_registers() -> None:
+    gic = ready_gicv3(nr_irqs=64)
+    gic.msr("ICC_CTLR_EL1", 2)  # EOImode: ended and still active, they would keep list registers
+    gic.set_dist(0x104, 0xFFFF_FFFF)
+    for intid in range(32, 64):
+        gic.inject(intid)
+    for intid in range(32, 64):  # no CPU has more than 16 list registers
+        assert gic.mrs("ICC_IAR1_EL1") == intid
+        gic.msr("ICC_EOIR1_EL1", intid)
+    assert gic.dist(0x304) == 0xFFFF_FFFF
+
+
+def test_deviation_vgic_equal_priorities() -> None:
+    gic = ready_gicv3(nr_irqs=64)
+    gic.set_dist(0x104, 0xFFFF_FFFF)
+    for intid in (63, 40, 33, 50):
+        gic.inject(intid)
+    assert gic.mrs("ICC_IAR1_EL1") == 33
+
+
+def test_deviation_vgic_cpu_interface_identity() -> None:
+    assert Gic(2).cpu(0xFC) == 0x04B2_043B
+    ctlr = ICC_CTLR(Gic(3).mrs("ICC_CTLR_EL1"))
+    assert (ctlr.PRIbits, ctlr.IDbits, ctlr.SEIS, ctlr.A3V) == (4, 0, 0, 1)
+
+
+def test_deviation_vgic_unknown_registers() -> None:
+    device = Gic(3).device
+    refusal(Errno.ENXIO, device.get_attr, Group.DIST_REGS, 0x44)
+    refusal(Errno.ENXIO, device.set_attr, Group.DIST_REGS, 0x44, 0)
 
 
 def test_deviation_slots_wait_for_no_invalidation() -> None:

@@ -29,6 +29,7 @@ from hyp.events import (
     KvmUserspaceExit,
     KvmWfxArm64,
     MmioType,
+    VgicUpdateIrqPending,
 )
 from hyp.exits import ExitReason
 
@@ -80,6 +81,14 @@ TEXTS = [
     (
         KvmIrqLine(0, 1, IrqLineType.SPI, 0, 33, 1),
         "kvm_irq_line: Inject VGIC SPI interrupt (1), vcpu->idx: 0, num: 33, level: 1",
+    ),
+    (
+        KvmIrqLine(-1, 0, 9, 0, 33, 0),
+        "kvm_irq_line: Inject UNKNOWN interrupt (9), vcpu->idx: 0, num: 33, level: 0",
+    ),
+    (
+        VgicUpdateIrqPending(0, 1, 1, 27, level=True),
+        "vgic_update_irq_pending: VCPU: 1, IRQ 27, level: 1",
     ),
     (
         KvmSetWayFlush(0, 1, PC, cache=False),

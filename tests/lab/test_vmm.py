@@ -43,9 +43,9 @@ def test_the_guest_starts_as_the_boot_protocol_says() -> None:
     vmm = Vmm(RunConfig(), image(*SYSTEM_OFF))
     assert int(vmm.vcpu.pc) == START
     assert vmm.vcpu.pstate == 0x3C5
-    tree = IPA(vmm.pe.read_x(0))
+    tree = IPA(vmm.vcpu.read_x(0))
     assert vmm.vm.read_guest(tree, 4) == bytes.fromhex("d00dfeed")
-    assert [vmm.pe.read_x(n) for n in (1, 2, 3)] == [0, 0, 0]
+    assert [vmm.vcpu.read_x(n) for n in (1, 2, 3)] == [0, 0, 0]
 
 
 def test_output_and_events_are_passed_on_as_they_come() -> None:

@@ -172,8 +172,8 @@ class Guest:
 
     def _run(self, vcpu: VCPU, pc: int, registers: dict[int, int], budget: int) -> Exit:
         # VMs share PEs, and here whatever register is not set each time.
-        vcpu.pe.write(VBAR_EL1(CODE + VECTORS))
-        vcpu.pe.write(SPSR_EL2.build(M=Mode.EL1h, D=1, A=1, I=1, F=1))
+        vcpu.write(VBAR_EL1(CODE + VECTORS))
+        vcpu.write(SPSR_EL2.build(M=Mode.EL1h, D=1, A=1, I=1, F=1))
         vcpu.set_one_reg(one_reg.PC, pc)
         for number, value in registers.items():
             vcpu.set_one_reg(one_reg.core_x(number), value)

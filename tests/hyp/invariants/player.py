@@ -77,14 +77,14 @@ class Player:
                 return Outcome.MMIO
             self.guest.fetch_afresh(vcpu)
         value = int.from_bytes(code(number), "little")
-        current = self.vm.cpu.pe
+        current = self.vm.kvm.current.pe
         with self.checks.access(kind, range(gfn, gfn + 1)):
             self._writing += [gfn] if kind.writes else []
             done = self.guest.access(vcpu, kind, ipa, value)
             if kind.writes:
                 self._writing.remove(gfn)
         # Whoever was overtaken goes on where he was.
-        self.vm.cpu.pe = current
+        self.vm.kvm.current.pe = current
         expected = self._expected_at(kind, gfn, offset)
         if (
             self._vanishing is not None

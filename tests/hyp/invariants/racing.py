@@ -107,6 +107,9 @@ class Watcher:
         self.seen.append((start, end))
         self.open.remove((start, end))
 
+    def change_pte(self, hva: HVA, pa: PA) -> None:
+        """Leave it to the VMs."""
+
     def clear_young(self, start: HVA, end: HVA) -> bool:
         """Say that this one uses no pages."""
         del start, end

@@ -71,7 +71,7 @@ def device_guest(word: int, order: str, *, el0: bool) -> SelftestGuest:
             at = guest.pte(page) - TABLES
             (entry,) = struct.unpack_from("<Q", image, at)
             struct.pack_into("<Q", image, at, (entry | bits) & ~(UXN if page == CODE else 0))
-        guest.vcpu.pe.write(SPSR_EL2(EL0T))
+        guest.vcpu.write(SPSR_EL2(EL0T))
     sctlr = tables.SCTLR
     if order == "big":
         # EE turns the order of the guest's tables around as well.
