@@ -20,7 +20,7 @@ from emu.arch.esr.fsc import EXTERNAL_ABORTS
 from emu.arch.fields import Encoding, SystemRegister
 from emu.arch.registers import REGISTERS
 from emu.arch.registers.control import DAIF
-from emu.arch.registers.exceptions import PAR_EL1, PSTATE
+from emu.arch.registers.exceptions import ISR_EL1, PAR_EL1, PSTATE
 from emu.arch.registers.identification import CTR_EL0, DCZID_EL0, MIDR_EL1, MPIDR_EL1
 from emu.arch.registers.timer import (
     CNTFRQ_EL0,
@@ -92,6 +92,7 @@ _OWN_REGISTERS: Final[tuple[type[SystemRegister], ...]] = (
     *TIMER_EL0_ENABLE,
     CTR_EL0,
     DCZID_EL0,
+    ISR_EL1,
 )
 _INTERCEPTED_REGISTERS: Final = {*(r.encoding for r in _OWN_REGISTERS), *_VIRTUALIZED}
 
@@ -249,6 +250,8 @@ def _value(pe: ProcessingElement, encoding: Encoding) -> int | None:
     register = REGISTERS.get(encoding)
     if register is CTR_EL0 or register is DCZID_EL0:
         return pe.registers.read(register)
+    if register is ISR_EL1:
+        return pe.blocks.pending
     if is_id_group_3(encoding):
         return pe.features.read(register) if register is not None else 0
     return None

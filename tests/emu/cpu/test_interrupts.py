@@ -13,6 +13,7 @@ from emu.arch.registers.exceptions import (
     ELR_EL1,
     ELR_EL2,
     ESR_EL1,
+    ISR_EL1,
     PSTATE,
     SPSR_EL1,
     VSESR_EL2,
@@ -122,6 +123,15 @@ def test_interrupt_changes_no_syndrome(bare: Bare) -> None:
     bare.change_hcr(**ROUTED, VI=1)
     bare.pe.write(ESR_EL1(0x1234))
     assert bare.taken_to_el1(a64.NOP, pstate=UNMASKED).esr == 0x1234
+
+
+@EVERY_KIND
+def test_isr_shows_what_is_pending_though_it_is_masked(
+    bare: Bare, bit: str, mask: int, kind: ExceptionKind
+) -> None:
+    bare.change_hcr(**ROUTED, **{bit: 1})
+    bare.trap(a64.mrs(5, ISR_EL1), a64.hvc(0))
+    assert bare.x(5) == mask, kind
 
 
 def test_serror_goes_first_and_is_pending_once(bare: Bare) -> None:

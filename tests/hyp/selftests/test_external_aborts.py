@@ -1,8 +1,4 @@
-"""External aborts that user space gives the guest, as in the kernel's external_aborts.
-
-An SError is never delivered (docs/deviations.md: ``serror-stays-pending``), so the kernel's
-cases that take one are left out.
-"""
+"""External aborts that user space gives the guest, as in the kernel's external_aborts."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ import pytest
 
 from bench import tables
 from emu.arch.address import IPA
-from emu.arch.registers.exceptions import ELR_EL1, FAR_EL1, SPSR_EL1
+from emu.arch.registers.exceptions import ELR_EL1, FAR_EL1, ISR_EL1, SPSR_EL1
 from emu.arch.registers.virtualization import HCR_EL2
 from hyp.capabilities import Cap
 from hyp.errors import Errno
@@ -23,6 +19,7 @@ BEFORE = 0x1122_3344_5566_7788
 EL1H_MASKED = 0x3C5
 DABT_CUR = 0x25 << 26 | 1 << 25
 SEA = DABT_CUR | 0x10
+SERROR = 0x2F << 26 | 1 << 25
 
 SINGLE = {
     "ldr": (a64.ldr(4, 2), 8, False),
@@ -115,8 +112,21 @@ def test_table_in_no_slot_is_an_abort_of_the_walk(word: int, level: int) -> None
     assert taken(guest) == (DABT_CUR | 0x14 + level, va, CODE, EL1H_MASKED)
 
 
-def test_serror_that_is_masked_does_not_disturb_the_guest() -> None:
-    guest = mmio_guest(a64.NOP)
+UNMASK_A = 0xD503_44FF
+"""MSR DAIFClr, #4."""
+
+
+def test_serror_that_is_masked_does_not_disturb_the_guest_and_is_seen_in_isr() -> None:
+    guest = mmio_guest(a64.mrs(4, ISR_EL1))
     guest.vcpu.set_vcpu_events(serror_pending=True)
     guest.sync()
+    assert guest.x(guest.vcpu, 4) == ISR_EL1.build(A=1)
     assert guest.vcpu.pe.read(HCR_EL2).VSE == 1
+
+
+def test_serror_is_taken_once_it_is_unmasked() -> None:
+    guest = mmio_guest(UNMASK_A)
+    guest.vcpu.set_vcpu_events(serror_pending=True)
+    esr, _, elr, spsr = taken(guest)
+    assert (esr, elr, spsr) == (SERROR, CODE + 4, EL1H_MASKED & ~ISR_EL1.build(A=1))
+    assert guest.vcpu.pe.read(HCR_EL2).VSE == 0
