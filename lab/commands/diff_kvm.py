@@ -59,8 +59,8 @@ def diff_kvm(
 
     The kernel runs in a machine with EL2 that QEMU emulates. Compared are the stage-2 aborts
     (ipa, hsr, hxfar, pc), MMIO accesses, exits to user space, and dirty pages. Options of
-    'stage2 run' that make the machine apply to both. The hypervisor here is that of the
-    kernel's age unless --kvm-profile says otherwise.
+    'stage2 run' that make the machine apply to both; those that KVM's side does not have are
+    refused. The hypervisor here is that of the kernel's age unless --kvm-profile says otherwise.
 
     \b
     Examples:
@@ -110,13 +110,14 @@ def planned(
 ) -> Iterator[Experiment]:
     """Yield what is to be done with a guest, one experiment for each set-up."""
     from lab.commands.run import configuration  # noqa: PLC0415  # start-up time
-    from lab.kvm.experiment import Experiment  # noqa: PLC0415
+    from lab.kvm.experiment import Experiment, check_is_passed_on  # noqa: PLC0415
     from lab.loader import load  # noqa: PLC0415
     from lab.target import open_target  # noqa: PLC0415
 
     with open_target(guest) as target:
         for setup in setups:
             config = configuration(target, (*setup.options, *run_options))
+            check_is_passed_on(config)
             config.check()
             image = load(target.image, config.memory)
             config = setup.applied(config, image)

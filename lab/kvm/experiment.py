@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 from emu.arch.address import PAGE_SIZE
 from hyp.memslots import MemoryRegionFlags
 from hyp.vm import Cap
+from lab.backing import Kind
+from lab.config import RunConfig
 from lab.devicetree import PL011_BASE, device_tree, place_device_tree
 from lab.errors import UserError
 from lab.kvm.initramfs import archive, character_device, file, folder
@@ -17,7 +19,6 @@ from lab.testdevice import TEST_DEVICE_BASE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from lab.config import RunConfig
     from lab.kvm.setups import Setup
     from lab.loader import Image
     from lab.slots import Slot
@@ -34,6 +35,36 @@ _TRACING: Final = "/sys/kernel/tracing"
 _THP: Final = "/sys/kernel/mm/transparent_hugepage"
 _FOR_EVER: Final = 0xFFFF_FFFF
 """Milliseconds."""
+
+_NOT_PASSED_ON: Final = {
+    "--dirty-ring": "dirty_ring",
+    "--dirty-protect": "dirty_protect",
+    "--dirty-after": "dirty_after",
+    "--eager-split": "eager_split",
+    "--harvest-every": "harvest_every",
+    "--max-insns": "max_insns",
+    "--dic": "dic",
+    "--idc": "idc",
+    "--icache": "icache",
+}
+"""Options of ``stage2 run`` that the machine with KVM, or the VMM in it, does not have."""
+
+
+def check_is_passed_on(config: RunConfig) -> None:
+    """Check that a run can be the same under KVM.
+
+    Raises
+    ------
+    UserError
+        For an option that would apply to the run here alone.
+    """
+    default = RunConfig()
+    for option, name in _NOT_PASSED_ON.items():
+        if getattr(config, name) != getattr(default, name):
+            raise UserError(
+                f"{option} is not passed on to KVM and would apply to one run only; leave it out "
+                "(what there is: stage2 diff-kvm --list-setups)"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +208,7 @@ def _slots(slots: Iterable[Slot], files: dict[str, bytes]) -> Iterable[str]:
     for slot in slots:
         region, mapping, backing = slot.region, slot.mapping, slot.backing
         if mapping not in areas:
-            if backing.page_size not in (PAGE_SIZE, HUGE_PAGE):
+            if backing.kind is Kind.GMEM or backing.page_size not in (PAGE_SIZE, HUGE_PAGE):
                 raise UserError(f"the machine with KVM has no backing {backing}; use 4K or 2M")
             areas[mapping] = len(areas)
             size = backing.area(mapping.size)

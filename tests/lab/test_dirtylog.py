@@ -40,6 +40,10 @@ MODES = {
 }
 
 
+NEWEST = PROFILES[-1]
+"""The only profile with rings and eager splitting."""
+
+
 def x3(value: int) -> int:
     """Return ``mov x3, #value``."""
     return 0xD2800003 | value << 5
@@ -90,12 +94,37 @@ def test_the_copy_made_by_the_log_equals_memory(
         assert facts["harvest"]["lost"] == []
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-@pytest.mark.parametrize("mode", ["bitmap", "ring", "initially set, split"])
+@pytest.mark.parametrize(
+    ("mode", "profile"),
+    [
+        *((mode, profile) for mode in ("bitmap", "initially set") for profile in PROFILES),
+        *((mode, NEWEST) for mode in ("ring", "initially set, split")),
+    ],
+)
 def test_no_year_of_kvm_loses_a_page(program: Callable[..., Path], profile: str, mode: str) -> None:
     path = program(*writes(30), *writes(30), *SYSTEM_OFF)
     options = ("--backing", "thp", "--harvest-every", "50", "--dirty-after", "60")
     assert outcome(path, *options, *MODES[mode], "--kvm-profile", profile)["harvest"]["lost"] == []
+
+
+@pytest.mark.parametrize("profile", [name for name in PROFILES if name != NEWEST])
+@pytest.mark.parametrize(
+    ("options", "capability"),
+    [
+        (MODES["ring"], "DIRTY_LOG_RING_ACQ_REL"),
+        (MODES["eager split"], "ARM_EAGER_SPLIT_CHUNK_SIZE"),
+    ],
+)
+def test_what_came_later_is_refused_to_an_older_profile(
+    options: tuple[str, ...], capability: str, profile: str
+) -> None:
+    arguments = ["run", "hello", "--dirty-log", *options, "--kvm-profile", profile]
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"stage2: error: the hypervisor refuses: KVM of {profile} has no capability {capability}; "
+        "use profile 2026 (EINVAL)\n"
+    )
 
 
 @pytest.mark.parametrize("mode", ["bitmap", "ring"])

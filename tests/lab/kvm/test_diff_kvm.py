@@ -108,6 +108,47 @@ def test_guest_must_be_named() -> None:
     assert "Missing argument 'GUEST', or --all-guests" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--dirty-ring", "256"),
+        ("--dirty-protect", "manual"),
+        ("--dirty-after", "600"),
+        ("--eager-split", "2M"),
+        ("--harvest-every", "500"),
+        ("--max-insns", "1000"),
+        ("--dic",),
+        ("--idc",),
+        ("--icache", "vipt"),
+    ],
+    ids=lambda options: options[0],
+)
+@pytest.mark.parametrize("log", [(), ("--dirty-log",)], ids=["", "logged"])
+def test_option_that_would_apply_to_one_side_only_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    options: tuple[str, ...],
+    log: tuple[str, ...],
+) -> None:
+    kernel = pretend(monkeypatch, tmp_path, "@begin hello/as-run")
+    result = diff("hello", "--kernel", kernel, *log, *options)
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"stage2: error: {options[0]} is not passed on to KVM and would apply to one run only; "
+        "leave it out (what there is: stage2 diff-kvm --list-setups)\n"
+    )
+
+
+def test_backing_that_the_machine_with_kvm_lacks_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    kernel = pretend(monkeypatch, tmp_path, "@begin hello/as-run")
+    for backing in ("gmem", "1G"):
+        result = diff("hello", "--kernel", kernel, "--mem", "1G", "--backing", backing)
+        assert result.exit_code == 2
+        assert f"the machine with KVM has no backing {backing}; use 4K or 2M" in result.stderr
+
+
 @real
 @pytest.mark.apt
 def test_machine_has_kvm_and_its_tracepoints_fire() -> None:
