@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ROOT: Final = Path(__file__).parents[2]
-COPIED: Final = ("pyproject.toml", "emu", "hyp", "lab", "guests", "firmware", "tests")
+COPIED: Final = ("pyproject.toml", "emu", "hyp", "lab", "guests", "firmware", "bench", "tests")
 REST: Final = ("tests/emu", "tests/conformance")
 """Where a mutant that its own tests let pass is looked for."""
 LIMIT: Final = 300
