@@ -116,8 +116,12 @@ class KvmMmuNotifier:
         if not self._vm.profile.change_pte or not self.in_progress:
             return
         self._emit(KvmSetSpteHva(-1, 0, hva))
+        pgt = self._vm.pgt
+        # Before v4.16 a page that is not executable is a fault that nobody handles.
+        prot = Prot.R if pgt.cmo.rules.lazy_exec else Prot.R | Prot.X
         for first, _ in self._gfn_ranges(hva, hva + 1):
-            self._vm.pgt.map(IPA(first << PAGE_SHIFT), PAGE_SIZE, pa, Prot.R, None)
+            pgt.cmo.before_map(pa, PAGE_SIZE, is_exec=False, is_permission=False)
+            pgt.map(IPA(first << PAGE_SHIFT), PAGE_SIZE, pa, prot, None)
 
     def clear_young(self, start: HVA, end: HVA) -> bool:
         """Clear access flags; a TLB may keep a page that then looks unused (``kvm_age_gfn``)."""

@@ -102,7 +102,8 @@ class Guest:
         self.setup = setup
         self.vm = vm = VM(machine, host=host, profile=setup.profile)
         vm.enable_cap(Cap.MANUAL_DIRTY_LOG_PROTECT2, setup.manual)
-        vm.enable_cap(Cap.ARM_EAGER_SPLIT_CHUNK_SIZE, setup.chunk)
+        if setup.chunk:
+            vm.enable_cap(Cap.ARM_EAGER_SPLIT_CHUNK_SIZE, setup.chunk)
         if setup.ring:
             vm.enable_cap(Cap.DIRTY_LOG_RING_ACQ_REL, PAGE)
             vm.enable_cap(Cap.DIRTY_LOG_RING_WITH_BITMAP)

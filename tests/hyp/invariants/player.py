@@ -77,14 +77,11 @@ class Player:
                 return Outcome.MMIO
             self.guest.fetch_afresh(vcpu)
         value = int.from_bytes(code(number), "little")
-        current = self.vm.kvm.current.pe
         with self.checks.access(kind, range(gfn, gfn + 1)):
             self._writing += [gfn] if kind.writes else []
             done = self.guest.access(vcpu, kind, ipa, value)
             if kind.writes:
                 self._writing.remove(gfn)
-        # Whoever was overtaken goes on where he was.
-        self.vm.kvm.current.pe = current
         expected = self._expected_at(kind, gfn, offset)
         if (
             self._vanishing is not None
@@ -177,7 +174,7 @@ class Player:
         """Take what there is. The write that filled the ring is logged and not yet done."""
         writing = list(self._writing)
         if self._burst is not None:
-            at = self.vm.vcpus[self._burst[0]].pe.read_x(1) // PAGE
+            at = self.vm.vcpus[self._burst[0]].read_x(1) // PAGE
             self._note_burst(at)
             writing.append(at)
         for gfn in writing:

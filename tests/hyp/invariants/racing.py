@@ -83,6 +83,8 @@ class Watcher:
         The range of each beginning and each end of an invalidation.
     open
         What is under way.
+    replaced
+        The page that was copied, and its new frame, until that invalidation ends.
     at_end
         Called before an invalidation ends.
     """
@@ -90,6 +92,7 @@ class Watcher:
     def __init__(self) -> None:
         self.seen: list[tuple[int, int]] = []
         self.open: list[tuple[int, int]] = []
+        self.replaced: tuple[int, int] | None = None
         self.at_end: Callable[[], None] = lambda: None
 
     def stale(self, start: int, end: int, since: int) -> bool:
@@ -106,9 +109,11 @@ class Watcher:
         self.at_end()
         self.seen.append((start, end))
         self.open.remove((start, end))
+        self.replaced = None
 
     def change_pte(self, hva: HVA, pa: PA) -> None:
-        """Leave it to the VMs."""
+        """Note what a page has become; it is the VMs that map it."""
+        self.replaced = (hva, pa)
 
     def clear_young(self, start: HVA, end: HVA) -> bool:
         """Say that this one uses no pages."""

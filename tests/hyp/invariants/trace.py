@@ -133,7 +133,6 @@ class Trace:
         self.memory = vm.machine.memory
         self.pe_count = pe_count
         self.visible, self.ahead = visible, ahead
-        self.vmid = int(vm.pgt.tlb.vttbr.VMID)
         self.start_level = vm.geometry.start_level
         assert vm.pgt.pgd is not None
         self.tables: dict[int, tuple[int, int]] = {}
@@ -253,7 +252,7 @@ class Trace:
     def on_tlbi(self, operation: Invalidation) -> None:
         """Note what a TLBI has removed everywhere."""
         self.settle()
-        if operation.vmid != self.vmid or operation.reached != self.pe_count:
+        if operation.vmid != self.vm.pgt.tlb.vttbr.VMID or operation.reached != self.pe_count:
             return
         name = operation.operation.name
         if name.startswith("VMALLS12"):
