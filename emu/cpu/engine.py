@@ -204,18 +204,6 @@ class Engine:
         code: int = _start(self._handle, pc, 0, 0, count)
         return code
 
-    def start_until(self, pc: VA, stop: VA, end: VA) -> int:
-        """Run from ``pc`` and stop before the instruction at ``stop``; return Unicorn's error code.
-
-        Both are in one block, which ends at ``end``. The engine may ask for its page.
-        """
-        self.forget_code_at(pc, end)
-        hook = self._hook(const.UC_HOOK_CODE, _stop, stop, stop)
-        code: int = _start(self._handle, pc, 0, 0, UNCOUNTED)
-        check(_lib.uc_hook_del(self._handle, hook))
-        self.forget_code_at(pc, end)
-        return code
-
     def stop(self) -> None:
         """Stop, from inside a callback. Never call this from another thread."""
         _stop(self._handle)

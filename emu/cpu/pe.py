@@ -391,8 +391,7 @@ class ProcessingElement:
         """Run the engine for at most ``count`` instructions; return PC and PSTATE.
 
         Most runs are counted by the block and end before the block that would exceed the
-        count; then the engine is stopped within that block. Short ones have each instruction
-        counted.
+        count; what is left then, and short runs, have each instruction counted.
         """
         self.blocks.grant(count + LONGEST_BLOCK if counted else count)
         self._running = True
@@ -432,11 +431,11 @@ class ProcessingElement:
     def _finish(self, code: int) -> int:
         """Execute what the count allows of the block before which the engine stopped."""
         begin, end = self.blocks.block
-        stop = VA(end + self.blocks.left * INSTRUCTION_BYTES)
-        if stop == begin:
+        left = self.blocks.left + (end - begin) // INSTRUCTION_BYTES
+        if not left:
             return code
         self.blocks.withdraw(LONGEST_BLOCK)
-        return self.engine.start_until(begin, stop, end)
+        return self.engine.start(begin, left)
 
     def _wait(self, pc: VA, pstate: int) -> ArmException | None:
         """Return the trap of a WFI, after which the engine stops by itself."""

@@ -143,6 +143,25 @@ def test_page_that_is_copied_for_a_write_is_mapped_at_once_if_its_table_is_there
     assert pte_prot(guest.vm.pgt.get_leaf(slot).pte) == Prot.R | Prot.W
 
 
+@pytest.mark.parametrize(
+    ("profile", "prot", "cleans"), [("2012", Prot.R | Prot.X, 0), ("2018", Prot.R, 1)]
+)
+def test_page_that_is_mapped_as_it_is_copied_obeys_the_cache_rules_of_its_time(
+    profile: str, prot: Prot, cleans: int
+) -> None:
+    guest = make_guest(profile=profile)
+    slot = IPA(0x8000_0000)
+    hva = guest.vm.host.mmap(2 * SIZE_4K, private=True)
+    guest.add_slot(1, slot, 2 * SIZE_4K, hva=hva)
+    guest.run(load(slot))
+    guest.run(store(slot + SIZE_4K))
+    before = guest.vm.stats.dcache_cleans
+    guest.vm.host.write(hva, b"copied")
+    assert pte_prot(guest.vm.pgt.get_leaf(slot).pte) == prot
+    unmapped = 1  # what is taken away is cleaned in every profile
+    assert guest.vm.stats.dcache_cleans - before == unmapped + cleans
+
+
 @pytest.mark.parametrize(("profile", "level"), [("2018", 3), ("6.1", 3), ("2026", 2)])
 def test_huge_page_of_zeros_that_is_written(profile: str, level: int) -> None:
     guest = make_guest(profile=profile)
