@@ -58,8 +58,13 @@ FETCH: Final = const.UC_MEM_FETCH
 WRITE: Final = const.UC_MEM_WRITE
 READ: Final = const.UC_MEM_READ
 
-UNCOUNTED: Final = 0
-"""The engine's count for a run that it does not count."""
+_UNCOUNTED: Final = 0
+"""Unicorn's count for a run that it does not count. Its own counting is not used: where it begins
+or ends, all code is translated anew, and pages are asked for that the guest does not fetch."""
+
+EVERYWHERE: Final = (1, 0)
+NOWHERE: Final = ((1 << 64) - 1, (1 << 64) - 1)
+"""Ranges of a hook: all addresses, and one that no instruction has."""
 
 
 class Interrupt(IntEnum):
@@ -103,6 +108,24 @@ _SCR_EL3: Final = Encoding(3, 6, 1, 1, 0)
 _SCR_RW: Final = 1 << 10
 """The engine has an EL3 that nobody runs in. It must say that EL1 is AArch64, or each ERET to
 EL1 is an illegal one."""
+
+
+class _RangedHook:
+    """A hook that stays and whose addresses change.
+
+    Unicorn forgets code under a hook that goes away, and asks for pages to do so, at the next
+    start: pages that the guest does not fetch then. So none ever goes away.
+    """
+
+    def __init__(self, handle: int) -> None:
+        self._range = (_u64 * 2).from_address(handle + find_internals().hook_range)
+
+    def cover(self, first: int, last: int) -> None:
+        """Have it called before the instructions from ``first`` to ``last``.
+
+        It takes effect in code that is translated from then on.
+        """
+        self._range[0], self._range[1] = first, last
 
 
 class Engine:
@@ -169,9 +192,9 @@ class Engine:
         self.blocks = BlockBudget(_stop, daif, native=native)
         self._hook(const.UC_HOOK_BLOCK, self.blocks.hook, data=self.blocks.state)
         self._pstate_mask = pstate_mask
-        self._counts = False
         self._watched: set[VA] = set()
-        self._watch = ctypes.c_size_t()
+        self._watch = self._ranged(self._on_code)
+        self._stop_at = self._ranged(_stop)
         self._stops: set[VA] = set()
         self._filters = {kind: SystemFilter(self._on_system, native=native) for kind in SystemHook}
         for kind, filter_ in self._filters.items():
@@ -186,22 +209,20 @@ class Engine:
 
     # Running
 
-    def start(self, pc: VA, count: int) -> int:
-        """Run from ``pc``; return Unicorn's error code.
+    def start(self, pc: VA) -> int:
+        """Run from ``pc``; return Unicorn's error code."""
+        code: int = _start(self._handle, pc, 0, 0, _UNCOUNTED)
+        return code
 
-        Parameters
-        ----------
-        pc
-            Where to start.
-        count
-            Exact number of instructions, at the price of counting each; 0 for no limit but
-            that of ``blocks``. A change between the two drops all translated code.
+    def start_until(self, pc: VA, stop: VA, end: VA) -> int:
+        """Run from ``pc`` and stop before the instruction at ``stop``; return Unicorn's error code.
+
+        Both are in one block, which ends at ``end``. The engine may ask for its page.
         """
-        if bool(count) is not self._counts:
-            # Code keeps the form in which it was translated: with or without counting.
-            self._counts = bool(count)
-            self.forget_code()
-        code: int = _start(self._handle, pc, 0, 0, count)
+        self.forget_code_at(pc, end)
+        self._stop_at.cover(stop, stop)
+        code = self.start(pc)
+        self._stop_at.cover(*NOWHERE)
         return code
 
     def stop(self) -> None:
@@ -326,10 +347,7 @@ class Engine:
 
     def watch_everything(self, on: bool) -> None:
         """Have ``on_code`` called before every instruction, or no longer."""
-        if on:
-            self._watch = self._hook(const.UC_HOOK_CODE, self._on_code)
-        else:
-            check(_lib.uc_hook_del(self._handle, self._watch))
+        self._watch.cover(*(EVERYWHERE if on else NOWHERE))
         self.forget_code()
 
     def flush_tlb(self) -> None:
@@ -343,6 +361,11 @@ class Engine:
     def forget_code(self) -> None:
         """Forget all translated code, so that it is read from memory again."""
         self._uc.ctl_flush_tb()
+
+    def _ranged(self, callback: Any) -> _RangedHook:  # noqa: ANN401  # a ctypes function
+        handle = self._hook(const.UC_HOOK_CODE, callback, *NOWHERE)
+        assert handle.value is not None, "a hook that was made has a place"
+        return _RangedHook(handle.value)
 
     def _hook(
         self,

@@ -2,8 +2,9 @@
 
 The address that the exclusive monitor is set for has no function in its interface; for general
 registers and PC there is one, which takes longer than all else that a refill does; PSTATE.DAIF is
-looked at by machine code. They are located once, in a throw-away instance, by making Unicorn
-store known values and looking for them. Anything but exactly one place is refused.
+looked at by machine code; the addresses of a hook cannot be changed otherwise. All are located
+once, in a throw-away instance, by making Unicorn store known values and looking for them. Anything
+but exactly one place is refused.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ _PROBE_MODES: Final = (0b0000, 0b0101)
 """PSTATE.M of EL0t and EL1h."""
 PC_INDEX, PSTATE_INDEX = 32, 33
 """What follows the general registers, in 64-bit words; SP lies between."""
+_HOOK_WORDS: Final = 8
+"""How much of a hook is searched, in 64-bit words."""
 _USER_SPACE: Final = range(PAGE_SIZE, 1 << 47)
 
 NO_EXCLUSIVE: Final = (1 << 64) - 1
@@ -71,6 +74,8 @@ class Internals(NamedTuple):
     """X0 to X30, SP, PC, and PSTATE without flags and interrupt masks: bytes behind it."""
     daif: int
     """PSTATE.DAIF, at its bits in PSTATE: bytes behind that pointer."""
+    hook_range: int
+    """First and last address of a hook: bytes behind the pointer that stands for it."""
 
 
 def handle(uc: Uc) -> int:
@@ -101,7 +106,8 @@ def find_internals() -> Internals:
         cpu, offset = _only("the exclusive monitor", exclusive)
         registers = _only("the general registers", _find_registers(uc, words[cpu], memory.fileno()))
         daif = _only("PSTATE.DAIF", _find_daif(uc, words[cpu], memory.fileno()))
-    return Internals(cpu, offset, registers, daif)
+    hook_range = _only("the range of a hook", _find_range(uc))
+    return Internals(cpu, offset, registers, daif, hook_range)
 
 
 def _only(what: str, found: set[_Place]) -> _Place:
@@ -164,6 +170,14 @@ def _find_daif(uc: Uc, cpu: int, memory: int) -> set[int]:
         words = memoryview(os.pread(memory, CPU_BYTES, cpu)).cast("I")
         found.append({4 * index for index, word in enumerate(words) if word == mask})
     return set.intersection(*found)
+
+
+def _find_range(uc: Uc) -> set[int]:
+    """Return where the first and the last address that a hook was made for stand."""
+    hook = uc.hook_add(const.UC_HOOK_CODE, lambda *_: None, begin=_PROBE_PC, end=_PROBE_PC + 2)
+    words = (_u64 * _HOOK_WORDS).from_address(hook)
+    wanted = [_PROBE_PC, _PROBE_PC + 2]
+    return {8 * i for i in range(_HOOK_WORDS - 1) if words[i : i + 2] == wanted}
 
 
 def _search(memory: int, words: ctypes.Array[_u64], value: int) -> set[tuple[int, int]]:

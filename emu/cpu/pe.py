@@ -25,7 +25,7 @@ from emu.arch.registers.virtualization import HCR_EL2
 from emu.cpu import instructions, interrupts, system
 from emu.cpu.blocks import INSTRUCTION_BYTES
 from emu.cpu.code import CodePages
-from emu.cpu.engine import UNCOUNTED, Engine, Interrupt
+from emu.cpu.engine import Engine, Interrupt
 from emu.cpu.exception import ArmException
 from emu.cpu.internals import EngineError
 from emu.cpu.refill import Refill
@@ -52,9 +52,6 @@ LONGEST_BLOCK: Final = PAGE_SIZE // INSTRUCTION_BYTES
 
 FEW_PAGES: Final = 16
 """Of more pages than these, all translated code is forgotten, which is quicker."""
-
-SHORT_RUN: Final = 32
-"""Runs of at most so many instructions have the engine count each of them."""
 
 LIVELOCK_LIMIT: Final = 1000
 """Exceptions in a row without one retired instruction after which the PE gives up."""
@@ -360,7 +357,6 @@ class ProcessingElement:
         self._stalls = 0
         self.mmu.forget_walk()  # whoever was EL2's guest may have changed the tables
         deadline = self._retired + budget
-        counted = budget <= SHORT_RUN
         pc = self._return_to_guest()
         while True:
             if self.blocks.pending:
@@ -371,7 +367,7 @@ class ProcessingElement:
                 left = min(left, due - self.time)
             if left <= 0:
                 return self._leave(EL2Entry.IRQ, pc)
-            pc, pstate = self._execute(pc, left, counted=counted)
+            pc, pstate = self._execute(pc, left)
             if self._answered is None:
                 if self._pending is None:
                     continue
@@ -387,20 +383,17 @@ class ProcessingElement:
                 return EL2Entry.TRAP
             pc = self._return_to_guest()
 
-    def _execute(self, pc: VA, count: int, *, counted: bool) -> tuple[VA, int]:
+    def _execute(self, pc: VA, count: int) -> tuple[VA, int]:
         """Run the engine for at most ``count`` instructions; return PC and PSTATE.
 
-        Most runs are counted by the block and end before the block that would exceed the
-        count; what is left then, and short runs, have each instruction counted.
+        The engine counts by the block and stops before the block that would exceed the count;
+        then it is stopped within that block.
         """
-        self.blocks.grant(count + LONGEST_BLOCK if counted else count)
+        self.blocks.grant(count)
         self._running = True
-        if counted:
-            code = self.engine.start(pc, count)
-        else:
-            code = self.engine.start(pc, UNCOUNTED)
-            if self.blocks.left < 0 and not self._interrupt_due(self.engine.state()[1]):
-                code = self._finish(code)
+        code = self.engine.start(pc)
+        if self.blocks.left < 0 and not self._interrupt_due(self.engine.state()[1]):
+            code = self._finish(code)
         self._running = False
         if self._failure is not None:
             failure, self._failure = self._failure, None
@@ -431,11 +424,11 @@ class ProcessingElement:
     def _finish(self, code: int) -> int:
         """Execute what the count allows of the block before which the engine stopped."""
         begin, end = self.blocks.block
-        left = self.blocks.left + (end - begin) // INSTRUCTION_BYTES
-        if not left:
+        stop = VA(end + self.blocks.left * INSTRUCTION_BYTES)
+        if stop == begin:
             return code
         self.blocks.withdraw(LONGEST_BLOCK)
-        return self.engine.start(begin, left)
+        return self.engine.start_until(begin, stop, end)
 
     def _wait(self, pc: VA, pstate: int) -> ArmException | None:
         """Return the trap of a WFI, after which the engine stops by itself."""
