@@ -21,6 +21,7 @@ from emu.arch.fields import Encoding, SystemRegister
 from emu.arch.registers import REGISTERS
 from emu.arch.registers.control import DAIF
 from emu.arch.registers.exceptions import ISR_EL1, PAR_EL1, PSTATE
+from emu.arch.registers.gic import ICH_HCR_EL2
 from emu.arch.registers.identification import CTR_EL0, DCZID_EL0, MIDR_EL1, MPIDR_EL1
 from emu.arch.registers.timer import (
     CNTFRQ_EL0,
@@ -42,7 +43,7 @@ from emu.cpu.exception import ArmException
 from emu.cpu.extensions import in_engine, is_implemented
 from emu.cpu.instructions import undefined
 from emu.cpu.registers import TRANSLATION_CONTROLS
-from emu.cpu.traps import is_id_group_3, is_trapped
+from emu.cpu.traps import is_gic_trapped, is_id_group_3, is_trapped
 from emu.mmu.at import address_translate, fault_report
 from emu.mmu.fault import Fault
 from emu.mmu.permissions import READ, WRITE
@@ -224,7 +225,12 @@ def trapped(
         enable = _el0_enable(instruction)
         if enable and not pe.registers.read(SCTLR_EL1) & enable:
             return _trap(1, instruction, pc)
-    if is_trapped(instruction, pe.registers.el2(HCR_EL2)):
+    hcr = pe.registers.el2(HCR_EL2)
+    if is_trapped(instruction, hcr):
+        return _trap(2, instruction, pc)
+    if pe.features.gic_sysregs and is_gic_trapped(
+        instruction.encoding, pe.registers.el2(ICH_HCR_EL2), hcr
+    ):
         return _trap(2, instruction, pc)
     return None
 
