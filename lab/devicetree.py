@@ -9,19 +9,16 @@ from lab import fdt
 from lab.errors import UserError
 from lab.fdt import Node, cells64
 from lab.sizes import format_address, format_size
+from lab.virtmap import PL011, TIMER_PPIS
 
 if TYPE_CHECKING:
     from lab.loader.image import Image, Region
 
-PL011_BASE = IPA(0x0900_0000)
-PL011_SIZE = 0x1000
+PL011_BASE, PL011_SIZE = PL011.base, PL011.size
 PL011_CLOCK_HZ = 24_000_000
 
 PHANDLE_INTERRUPTS = 1
 PHANDLE_CLOCK = 2
-
-TIMER_PPIS = (13, 14, 11, 10)
-"""Secure physical, non-secure physical, virtual, hypervisor: INTIDs 29, 30, 27 and 26."""
 
 _PPI = 1
 _LEVEL_HIGH = 4

@@ -10,10 +10,14 @@ offset   bytes  function
 
 from __future__ import annotations
 
-from emu.arch.address import IPA
+from typing import TYPE_CHECKING
 
-TEST_DEVICE_BASE = IPA(0x0B00_0000)
-TEST_DEVICE_SIZE = 0x1000
+from lab.virtmap import TEST_DEVICE
+
+if TYPE_CHECKING:
+    from emu.arch.address import IPA
+
+TEST_DEVICE_BASE, TEST_DEVICE_SIZE = TEST_DEVICE.base, TEST_DEVICE.size
 
 EXIT = 0x000
 SCRATCH = 0x100

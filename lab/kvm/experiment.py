@@ -46,6 +46,11 @@ _NOT_PASSED_ON: Final = {
     "--dic": "dic",
     "--idc": "idc",
     "--icache": "icache",
+    "--gic": "gic",
+    "--smp": "smp",
+    "--initrd": "initrd",
+    "--seed": "seed",
+    "--quantum": "quantum",
 }
 """Options of ``stage2 run`` that the machine with KVM, or the VMM in it, does not have."""
 
