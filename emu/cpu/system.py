@@ -38,6 +38,7 @@ from emu.arch.registers.timer import (
 )
 from emu.arch.registers.translation import SCTLR_EL1
 from emu.arch.registers.virtualization import HCR_EL2, VMPIDR_EL2, VPIDR_EL2
+from emu.cpu import maintenance
 from emu.cpu.aborts import MAINTENANCE, abort
 from emu.cpu.exception import ArmException
 from emu.cpu.extensions import in_engine, is_implemented
@@ -314,9 +315,9 @@ def _cache_maintenance(
         found = pe.mmu.probe(va, need, el)
         if isinstance(found, Fault):
             return abort(found, MAINTENANCE, va, pc, el, external_to_el2=pe.external_aborts_to_el2)
-        pe.maintain(operation, found, by_guest=True)
+        maintenance.cache(pe, operation, found, by_guest=True)
     else:
-        pe.maintain(operation, None, by_guest=True)
+        maintenance.cache(pe, operation, None, by_guest=True)
     return Outcome.DONE
 
 
