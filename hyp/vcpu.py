@@ -36,8 +36,7 @@ if TYPE_CHECKING:
     from emu.arch.fields import SystemRegister
     from emu.cpu.pe import ProcessingElement
     from hyp.fault_info import FaultInfo
-    from hyp.halt import kvm_vcpu_block
-from hyp.inject import PendingException
+    from hyp.inject import PendingException
     from hyp.mmio import MmioAccess
     from hyp.percpu import HostCpu
     from hyp.vm import VM
@@ -174,6 +173,7 @@ class VCPU:
         self.write(ELR_EL2(entry))
         self.write_x(0, context_id)
         self.powered_off = False
+        self.vm.woken = True
 
     def _reset(self) -> None:
         kvm_reset_vcpu(self)
@@ -376,6 +376,8 @@ class VCPU:
 
     def _check_requests(self) -> None:
         """Find what keeps the vCPU from entering the guest (``check_vcpu_requests``)."""
+        if self.vm.woken and self.shares_machine:
+            self._exit = Intr(IntrCause.YIELD)
         ring = self.dirty_ring
         if ring is not None and ring.soft_full_requested and ring.check_request():
             self._exit = DirtyRingFull()

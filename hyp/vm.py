@@ -73,6 +73,8 @@ class VM:
         The vCPUs by index.
     vgic
         The virtual GIC, once there is one.
+    woken
+        Set when a vCPU that had nothing to do has been given something.
     kvm
         What all VMs on the machine share.
     vmid, last_vcpu_ran
@@ -120,6 +122,7 @@ class VM:
         self.io_bus = IoBus()
         self.synchronize_srcu: Callable[[], None] | None = None
         self.vgic: Vgic | None = None
+        self.woken = False
         self.vcpus: dict[int, VCPU] = {}
         self.id_registers = guest_id_registers(pe)
         self.nisv_to_user = False
@@ -212,11 +215,15 @@ class VM:
                 Errno.ENODEV, "the CPU has no system registers of a GICv3; use a GICv2 (type 5)"
             )
         device = create_device(
-            self, type_, flags, existing=self.vgic, kick=self.update_virtual_interrupts
+            self,
+            type_,
+            flags,
+            existing=self.vgic,
+            kick=lambda vcpu: self.update_virtual_interrupts(self.vcpus[vcpu.index]),
         )
         if device is not None:
             self.vgic = device.vgic
-            self.vgic.resample = _resample_timers
+            self.vgic.resample = lambda vcpu: self.vcpus[vcpu.index].timer_lines.sync()
             if self.vgic.version == 3:
                 pfr0 = ID_AA64PFR0_EL1(self.id_registers[ID_AA64PFR0_EL1.encoding])
                 self.id_registers[ID_AA64PFR0_EL1.encoding] = pfr0.replace(GIC=1)
@@ -249,6 +256,7 @@ class VM:
         lines = hcr.replace(VI=vgic.pending(vcpu), VF=vgic.fiq_pending(vcpu))
         if lines != hcr:
             vcpu.write(lines)
+            self.woken |= vcpu.halted
 
     def vcpu_by_mpidr(self, mpidr: int) -> VCPU | None:
         """Return the vCPU with this affinity."""
@@ -418,7 +426,3 @@ class VM:
         self.dirty_log.split.free_cache()
         for vcpu in self.vcpus.values():
             vcpu.memcache.free()
-
-
-def _resample_timers(vcpu: VCPU) -> None:
-    vcpu.timer_lines.sync()

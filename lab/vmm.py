@@ -20,23 +20,27 @@ from hyp.host import HVA
 from hyp.icache import RULES
 from hyp.memslots import MemoryRegion, MemoryRegion2, MemoryRegionFlags
 from hyp.vm import VM, Cap
-from lab import tlbtrace
+from lab import tlbtrace, virtmap
 from lab.backing import Kind
 from lab.config import MIN_IPA_BITS, DirtyProtect
 from lab.console import Console
-from lab.devicetree import PL011_BASE, PL011_SIZE, device_tree, place_device_tree
+from lab.devicetree import device_tree, place_device_tree
 from lab.dirtylog import DirtyTracker
 from lab.errors import UserError, hypervisor_refusals
+from lab.gic import create_gic, interrupt_line
 from lab.interrupts import Interrupt, catch_interrupt
 from lab.monitor import INTERRUPTED, EndReason, Monitor
 from lab.result import DirtyPages, RunResult, TlbCounts
+from lab.schedule import Schedule
 from lab.sizes import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
+    from emu.cpu.pe import ProcessingElement
     from hyp.events import Event, Events
+    from hyp.vcpu import VCPU
     from lab.backing import Backing
     from lab.config import RunConfig
     from lab.loader import Image
@@ -112,18 +116,20 @@ class Vmm:
             self._areas: dict[Region, HVA] = {}
             for slot in config.all_slots:
                 self._add_slot(slot)
-            self.vm.register_device(PL011_BASE, PL011_SIZE, PL011(self.console.write))
-            self.vcpu = self.vm.create_vcpu(0)
-            self.pe = self.vcpu.pe
+            vcpus = [self.vm.create_vcpu(index) for index in range(config.smp)]
+            create_gic(self.vm, config.gic)
+            self.uart = PL011(self.console.write, interrupt_line(self.vm, virtmap.PL011))
+            self.vm.register_device(virtmap.PL011.base, virtmap.PL011.size, self.uart)
+            self._schedule = Schedule(self.vm, config.quantum, config.seed)
             self._load()
             self._dirty = DirtyTracker(
-                self.vm, config, self.vcpu.dirty_ring, retired=lambda: self.pe.retired
+                self.vm, config, [v.dirty_ring for v in vcpus], retired=lambda: self.retired
             )
             if not config.dirty_after:
                 self._dirty.start()
         self.monitor = Monitor(
-            self.vcpu,
-            retired=lambda: self.pe.retired,
+            self._schedule if config.smp > 1 else vcpus[0],
+            retired=lambda: self.retired,
             inject_abort=lambda: self.vcpu.set_vcpu_events(ext_dabt_pending=True),
             interrupt=self._interrupt,
             tracker=self._dirty,
@@ -131,6 +137,21 @@ class Vmm:
         self._heard: list[tuple[Events, Callable[[Event], None]]] = []
         for listener in listeners:
             self._hear(self.vm.events, listener)
+
+    @property
+    def vcpu(self) -> VCPU:
+        """The vCPU that ran last."""
+        return self._schedule.current
+
+    @property
+    def pe(self) -> ProcessingElement:
+        """What it ran on."""
+        return self.vcpu.pe
+
+    @property
+    def retired(self) -> int:
+        """The instructions that all vCPUs have retired."""
+        return self._schedule.retired
 
     def run(self, name: str) -> RunResult:
         """Run the guest until it ends, and return what came of it under the title ``name``.
@@ -152,9 +173,9 @@ class Vmm:
         """
         with catch_interrupt(self._interrupt, self._stop_at_next_event):
             try:
-                end, instructions = self.monitor.run(self.config.max_insns), self.pe.retired
-            except _Stopped as stopped:
-                end, instructions = INTERRUPTED, stopped.time
+                end, instructions = self.monitor.run(self.config.max_insns), self.retired
+            except _Stopped:
+                end, instructions = INTERRUPTED, self.retired
         self._interrupt.requested = False
         return end, instructions
 
@@ -185,9 +206,9 @@ class Vmm:
     def _stop_at_next_event(self) -> None:
         """End the run where the hypervisor is next entered, however long the slice still is."""
 
-        def stop(event: Event) -> None:
+        def stop(_event: Event) -> None:
             if self._interrupt.requested:
-                raise _Stopped(event.time)
+                raise _Stopped
 
         self.vm.events.subscribe(stop)
 
@@ -319,7 +340,8 @@ class Vmm:
         blob = device_tree(self.config.ram, len(self.vm.vcpus), self.config.bootargs)
         at = place_device_tree(self.image, self.config.ram, len(blob))
         self._write(at, blob)
-        self.vcpu.init()
+        for vcpu in self.vm.vcpus.values():
+            vcpu.init(power_off=vcpu.index > 0)
         self.vcpu.set_one_reg(one_reg.PC, self.image.entry)
         self.vcpu.set_one_reg(one_reg.core_x(0), at)
 
@@ -339,9 +361,6 @@ class Vmm:
 class _Stopped(Exception):  # noqa: N818  # no error: the user asked for it
     """Raised in the hypervisor, between two instructions, to get out of it after Ctrl-C."""
 
-    def __init__(self, retired: int) -> None:
-        self.time = retired
-
 
 def _build_machine(config: RunConfig) -> Machine:
     ctr = CPU.read(CTR_EL0).replace(
@@ -353,7 +372,7 @@ def _build_machine(config: RunConfig) -> Machine:
     size = memory + memory // TABLE_SHARE + TABLE_MINIMUM
     size = -(-size // PAGE_SIZE) * PAGE_SIZE
     try:
-        return Machine(size, features=features)
+        return Machine(size, config.smp, features)
     except (ValueError, OSError, MemoryError, OverflowError) as error:
         raise UserError(
             f"the host has no {format_size(config.memory_size)} of memory for the guest "

@@ -59,12 +59,15 @@ class Execution:
         return self.answered is not None or self.pending is not None
 
     @property
+    def in_flight(self) -> int:
+        """Instructions retired since the engine was entered."""
+        pe = self._pe
+        return pe.blocks.completed(pe.engine.pc, fetching=self.fetching)
+
+    @property
     def retired(self) -> int:
         """Instructions retired so far."""
-        if not self.running:
-            return self.before
-        pe = self._pe
-        return self.before + pe.blocks.completed(pe.engine.pc, fetching=self.fetching)
+        return self.before + self.in_flight if self.running else self.before
 
     def execute(self, pc: VA, count: int) -> tuple[VA, int]:
         """Run the engine for at most ``count`` instructions; return PC and PSTATE.
@@ -74,6 +77,7 @@ class Execution:
         """
         pe = self._pe
         pe.blocks.grant(count)
+        pe.clock.begin(self)
         self.running = True
         code = pe.engine.start(pc)
         if pe.blocks.left < 0 and not pe.blocks.pending & ~pe.engine.state()[1]:
@@ -81,6 +85,7 @@ class Execution:
         self.running = False
         if self.failure is not None:
             failure, self.failure = self.failure, None
+            pe.clock.end(0)
             raise failure
         pc, pstate = pe.engine.state()
         completed, self.stopped_at = self.stopped_at, None
@@ -99,6 +104,7 @@ class Execution:
                 self.pending = self._wait(VA(pc - INSTRUCTION_BYTES), pstate)
                 completed -= self.pending is not None
         self.before += completed
+        pe.clock.end(completed)
         if pe.changed_code.pages:
             pe.changed_code.forget()
         if pe.strictness.restart:

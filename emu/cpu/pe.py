@@ -42,12 +42,14 @@ if TYPE_CHECKING:
     from emu.cpu.exception import ArmException
     from emu.memory import PhysicalMemory
     from emu.mmu.tlbi import Invalidation
+    from emu.units.clock import Clock
 
 R = TypeVar("R", bound=SystemRegister)
 
 __all__ = ["EL2Entry", "ProcessingElement"]
 
 _STACK_POINTERS: Final = frozenset({SP_EL0, SP_EL1})
+_ONLY_HCR: Final = (HCR_EL2,)
 _WORD: Final = 4
 """CTR_EL0 gives line sizes as logarithms of words."""
 _TEA: Final = HCR_EL2.TEA.in_place
@@ -74,14 +76,17 @@ class ProcessingElement:
         TLBI instructions executed, and those of them that found nothing to remove.
     on_tlbi
         Called with every TLBI; None while nobody listens.
-    idle
-        Time spent waiting rather than executing, in instructions.
+    clock
+        The machine's time.
     stale
         Whether a register has changed from which the translation regime is decoded.
     """
 
-    def __init__(self, index: int, memory: PhysicalMemory, features: CpuFeatures) -> None:
+    def __init__(
+        self, index: int, memory: PhysicalMemory, features: CpuFeatures, clock: Clock
+    ) -> None:
         self.index = index
+        self.clock = clock
         self.memory = memory
         self.features = features
         self.peers: Sequence[ProcessingElement] = (self,)
@@ -91,7 +96,6 @@ class ProcessingElement:
         self.tlbi_count = 0
         self.tlbi_without_hit = 0
         self.on_tlbi: Callable[[Invalidation], None] | None = None
-        self.idle = 0
         self.stale = True
         ctr = features.read(CTR_EL0)
         self._icache_line = _WORD << ctr.IminLine
@@ -111,7 +115,7 @@ class ProcessingElement:
             pstate_mask=~0 if features.bti else ~PSTATE.BTYPE.in_place,
         )
         self.blocks = self.engine.blocks
-        self.timer = GenericTimer(lambda: self.time)
+        self.timer = GenericTimer(lambda: clock.now)
         self.registers = RegisterFile(self.engine, features, self.timer, index)
         self.code = CodePages(memory, self.engine, self._intercept)
         self.watch = Watch(self)
@@ -127,8 +131,8 @@ class ProcessingElement:
 
     @property
     def time(self) -> int:
-        """The machine's time: retired instructions and idle time."""
-        return self.retired + self.idle
+        """The machine's time: what all PEs retired, and the time in which none ran."""
+        return self.clock.now
 
     # What EL2 software does
 
@@ -166,9 +170,10 @@ class ProcessingElement:
     ) -> None:
         """Do what follows from the writing of system registers."""
         if not TRANSLATION_CONTROLS.isdisjoint(registers):
-            self.controls_changed()
             hcr = self.registers.el2(HCR_EL2)
             self.blocks.pending = interrupts.pending(hcr)
+            if registers != _ONLY_HCR or (hcr ^ old_hcr) & ~interrupts.MADE_PENDING:
+                self.controls_changed()
             if (hcr ^ old_hcr) & system.TDZ:
                 self.changed_code.look_again(None)
         if not self.timer.registers.isdisjoint(registers):
@@ -265,18 +270,32 @@ class ProcessingElement:
         """
         maintenance.data_lines(self, operation, pa, size, self._dcache_line)
 
-    def wait_for_interrupt(self) -> bool:
+    def interrupt_on_timers(self, *, virtual: bool, physical: bool) -> None:
+        """Choose which timers of EL1 interrupt EL2, as EL2 would at the interrupt controller."""
+        lines = TimerLine.VIRTUAL * virtual | TimerLine.PHYSICAL * physical
+        if lines != self.timer.interrupting:
+            self.timer.interrupting = TimerLine(lines)
+            if self.execution.running:
+                self.execution.timer_changed = True
+
+    def wait_for_interrupt(self, *, virtual: bool = True) -> bool:
         """Execute WFI: let time pass until the next timer interrupt is due.
+
+        Parameters
+        ----------
+        virtual
+            Whether the virtual timer's interrupt ends the wait, or only the physical one's.
 
         Returns
         -------
         bool
             False if nothing will ever end the wait; no time passes then.
         """
-        due = self.timer.next_event(TimerLine.VIRTUAL | TimerLine.PHYSICAL)
+        lines = TimerLine.PHYSICAL | (TimerLine.VIRTUAL if virtual else TimerLine(0))
+        due = self.timer.next_event(lines)
         if due is None:
             return False
-        self.idle += max(0, due - self.time)
+        self.clock.wait_until(due)
         return True
 
     def run(self, budget: int) -> EL2Entry:

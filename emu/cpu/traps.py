@@ -153,7 +153,7 @@ def is_gic_group(encoding: Encoding, group: int) -> bool:
     if (op0, op1, crn) != (3, 0, 12):
         return False
     if crm == 12:
-        return op2 <= 3 and group == 1 or op2 == 6 + group
+        return (op2 <= 3 and group == 1) or op2 == 6 + group
     return group == 0 if crm == 8 else crm == 9 and op2 <= 3 and group == 1
 
 
