@@ -10,11 +10,12 @@ from emu.arch.address import PAGE_SIZE
 from hyp.memslots import MemoryRegionFlags
 from hyp.vm import Cap
 from lab.backing import Kind
+from lab.boot import place_device_tree
 from lab.config import RunConfig
-from lab.devicetree import PL011_BASE, device_tree, place_device_tree
+from lab.devicetree import Board, device_tree
 from lab.errors import UserError
 from lab.kvm.initramfs import archive, character_device, file, folder
-from lab.testdevice import TEST_DEVICE_BASE
+from lab.virtmap import PL011, TEST_DEVICE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -50,6 +51,7 @@ _NOT_PASSED_ON: Final = {
     "--smp": "smp",
     "--initrd": "initrd",
     "--seed": "seed",
+    "--kaslr": "kaslr",
     "--quantum": "quantum",
 }
 """Options of ``stage2 run`` that the machine with KVM, or the VMM in it, does not have."""
@@ -179,8 +181,8 @@ def _preparation(experiments: Sequence[Experiment]) -> Iterable[str]:
     yield f"write {_TRACING}/buffer_size_kb 65536"
     for name in EVENTS:
         yield f"write {_TRACING}/events/kvm/{name}/enable 1"
-    yield f"uart {PL011_BASE:#x}"
-    yield f"device {TEST_DEVICE_BASE:#x}"
+    yield f"uart {PL011.base:#x}"
+    yield f"device {TEST_DEVICE.base:#x}"
 
 
 def _lines(experiment: Experiment, files: dict[str, bytes]) -> Iterable[str]:
@@ -196,7 +198,7 @@ def _lines(experiment: Experiment, files: dict[str, bytes]) -> Iterable[str]:
     yield from _slots(config.all_slots, files)
     for segment in image.segments:
         yield _load(segment.address, bytes(segment.data), files)
-    blob = device_tree(config.ram, 1, config.bootargs)
+    blob = device_tree(Board(ram=config.ram, bootargs=config.bootargs))
     tree_at = place_device_tree(image, config.ram, len(blob))
     yield _load(tree_at, blob, files)
     yield "vcpu"
