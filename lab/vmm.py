@@ -29,7 +29,7 @@ from lab.dirtylog import DirtyTracker
 from lab.errors import UserError, hypervisor_refusals
 from lab.interrupts import Interrupt, catch_interrupt
 from lab.monitor import INTERRUPTED, EndReason, Monitor
-from lab.result import DirtyPages, RunResult, TlbCounts
+from lab.result import DirtyPages, MachineFacts, RunResult, TlbCounts
 from lab.sizes import format_size
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ class Vmm:
             )
         check_page_size("the guest", image, CPU)
         self.config, self.image = config, image
+        self.boot = plan(image, config)
         self.console = Console(output)
         self._interrupt = Interrupt()
         with hypervisor_refusals():
@@ -220,6 +221,7 @@ class Vmm:
                 for (page, access), count in sorted(self.monitor.unclaimed.items())
             ),
             nisv=self.monitor.nisv,
+            machine=self._facts(),
             host_seconds=seconds,
         )
         if end.reason.is_normal or end.reason is EndReason.INTERRUPTED:
@@ -229,6 +231,18 @@ class Vmm:
         # From here on the guest may run on, unheard.
         self._mute()
         return replace(result, crash=diagnose(self, end, self._again))
+
+    def _facts(self) -> MachineFacts:
+        config, initrd = self.config, self.boot.initrd
+        return MachineFacts(
+            config.memory_size,
+            config.smp,
+            config.gic,
+            initrd.size if initrd else 0,
+            config.seed,
+            config.kaslr,
+            config.quantum,
+        )
 
     def collect_dirty_pages(self) -> tuple[DirtyPages, ...]:
         """Collect the dirty logs a last time; return what they ever held."""
@@ -319,7 +333,7 @@ class Vmm:
             if self._slot_of(segment.address).file is not None:
                 rest = segment.memory_size - len(segment.data)
                 self._write(IPA(segment.address + len(segment.data)), bytes(rest))
-        boot = plan(self.image, self.config)
+        boot = self.boot
         for address, data in boot.loads:
             self._write(address, data)
         self.vcpu.init()
