@@ -119,7 +119,9 @@ class RunConfig:
     initrd : Path or None
         A file that goes into memory beside the kernel, and into the device tree.
     seed : int
-        What the guest gets where others give it randomness: ``rng-seed`` in the device tree.
+        From it follows what the guest gets as randomness: ``rng-seed`` in the device tree.
+    kaslr : bool
+        The device tree has a ``kaslr-seed``, too: the kernel runs at another virtual address.
     quantum : int
         Instructions after which the next vCPU has its turn.
     """
@@ -147,6 +149,7 @@ class RunConfig:
     smp: int = 1
     initrd: Path | None = None
     seed: int = 0
+    kaslr: bool = False
     quantum: int = DEFAULT_QUANTUM
 
     @property

@@ -17,8 +17,6 @@ from lab.virtmap import TEST_DEVICE
 if TYPE_CHECKING:
     from emu.arch.address import IPA
 
-TEST_DEVICE_BASE, TEST_DEVICE_SIZE = TEST_DEVICE.base, TEST_DEVICE.size
-
 EXIT = 0x000
 SCRATCH = 0x100
 SCRATCH_SIZE = 0x100
@@ -41,7 +39,7 @@ class TestDevice:
 
     def read(self, address: IPA, length: int) -> bytes | None:
         """Return what a load of ``length`` bytes gives, or None if nothing is there."""
-        offset = address - TEST_DEVICE_BASE
+        offset = address - TEST_DEVICE.base
         if _in_scratch(offset, length):
             start = offset - SCRATCH
             return bytes(self._scratch[start : start + length])
@@ -49,7 +47,7 @@ class TestDevice:
 
     def write(self, address: IPA, data: bytes) -> bool:
         """Take a store; return whether something is there."""
-        offset = address - TEST_DEVICE_BASE
+        offset = address - TEST_DEVICE.base
         if _in_scratch(offset, len(data)):
             start = offset - SCRATCH
             self._scratch[start : start + len(data)] = data

@@ -22,15 +22,15 @@ from hyp.memslots import MemoryRegion, MemoryRegion2, MemoryRegionFlags
 from hyp.vm import VM, Cap
 from lab import tlbtrace, virtmap
 from lab.backing import Kind
+from lab.boot import check_page_size, plan
 from lab.config import MIN_IPA_BITS, DirtyProtect
 from lab.console import Console
-from lab.devicetree import device_tree, place_device_tree
 from lab.dirtylog import DirtyTracker
 from lab.errors import UserError, hypervisor_refusals
 from lab.gic import create_gic, interrupt_line
 from lab.interrupts import Interrupt, catch_interrupt
 from lab.monitor import INTERRUPTED, EndReason, Monitor
-from lab.result import DirtyPages, RunResult, TlbCounts
+from lab.result import DirtyPages, MachineFacts, RunResult, TlbCounts
 from lab.schedule import Schedule
 from lab.sizes import format_size
 
@@ -100,7 +100,9 @@ class Vmm:
                 f"--ipa-bits is {MIN_IPA_BITS} to {CPU.pa_bits} on a {CPU.name}, "
                 f"not {config.ipa_bits}; choose less"
             )
+        check_page_size("the guest", image, CPU)
         self.config, self.image = config, image
+        self.boot = plan(image, config)
         self.console = Console(output)
         self._interrupt = Interrupt()
         with hypervisor_refusals():
@@ -118,8 +120,7 @@ class Vmm:
                 self._add_slot(slot)
             vcpus = [self.vm.create_vcpu(index) for index in range(config.smp)]
             create_gic(self.vm, config.gic)
-            self.uart = PL011(self.console.write, interrupt_line(self.vm, virtmap.PL011))
-            self.vm.register_device(virtmap.PL011.base, virtmap.PL011.size, self.uart)
+            self._add_devices()
             self._schedule = Schedule(self.vm, config.quantum, config.seed)
             self._load()
             self._dirty = DirtyTracker(
@@ -240,6 +241,7 @@ class Vmm:
                 for (page, access), count in sorted(self.monitor.unclaimed.items())
             ),
             nisv=self.monitor.nisv,
+            machine=self._facts(),
             host_seconds=seconds,
         )
         if end.reason.is_normal or end.reason is EndReason.INTERRUPTED:
@@ -249,6 +251,18 @@ class Vmm:
         # From here on the guest may run on, unheard.
         self._mute()
         return replace(result, crash=diagnose(self, end, self._again))
+
+    def _facts(self) -> MachineFacts:
+        config, initrd = self.config, self.boot.initrd
+        return MachineFacts(
+            config.memory_size,
+            config.smp,
+            config.gic,
+            initrd.size if initrd else 0,
+            config.seed,
+            config.kaslr,
+            config.quantum,
+        )
 
     def collect_dirty_pages(self) -> tuple[DirtyPages, ...]:
         """Collect the dirty logs a last time; return what they ever held."""
@@ -271,6 +285,12 @@ class Vmm:
         return Vmm(self.config, self.image)
 
     # Building
+
+    def _add_devices(self) -> None:
+        """Put the devices in process on the io bus."""
+        place = virtmap.PL011
+        self.uart = PL011(self.console.write, interrupt_line(self.vm, place))
+        self.vm.register_device(place.base, place.size, self.uart)
 
     def _enable_dirty_log(self) -> None:
         """Choose the form of the dirty log, before there are slots."""
@@ -326,24 +346,20 @@ class Vmm:
         return HVA(area + backing.offset)
 
     def _load(self) -> None:
-        """Put the image and the device tree into memory, and the vCPU at the entry point.
-
-        The boot protocol is Linux's (Documentation/arch/arm64/booting.rst): x0 is the
-        address of the device tree, the other registers are as after reset.
-        """
+        """Put the guest into memory, and the vCPU at its entry point: :mod:`lab.boot`."""
         for segment in self.image.segments:
             self._write(segment.address, segment.data)
             # Memory is zero already, unless a slot was filled from a file.
             if self._slot_of(segment.address).file is not None:
                 rest = segment.memory_size - len(segment.data)
                 self._write(IPA(segment.address + len(segment.data)), bytes(rest))
-        blob = device_tree(self.config.ram, len(self.vm.vcpus), self.config.bootargs)
-        at = place_device_tree(self.image, self.config.ram, len(blob))
-        self._write(at, blob)
+        boot = self.boot
+        for address, data in boot.loads:
+            self._write(address, data)
         for vcpu in self.vm.vcpus.values():
             vcpu.init(power_off=vcpu.index > 0)
         self.vcpu.set_one_reg(one_reg.PC, self.image.entry)
-        self.vcpu.set_one_reg(one_reg.core_x(0), at)
+        self.vcpu.set_one_reg(one_reg.core_x(0), boot.device_tree)
 
     def _slot_of(self, address: IPA) -> Slot:
         return next(slot for slot in self.config.all_slots if slot.region.contains(address))

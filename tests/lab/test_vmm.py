@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import struct
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -117,3 +118,17 @@ def test_a_run_can_be_stopped_at_any_instruction_and_goes_on_from_there() -> Non
     for instructions in (1, 2, 17, 1000, 10_000, 1_000_000):
         assert vmm.monitor.run(instructions).reason is EndReason.BUDGET
         assert vmm.pe.retired == instructions
+
+
+def test_the_initial_file_system_is_in_memory_and_the_device_tree_behind_it(tmp_path: Path) -> None:
+    path = tmp_path / "initrd"
+    path.write_bytes(b"070701")
+    vmm = Vmm(RunConfig(initrd=path), image(*SYSTEM_OFF))
+    assert vmm.vm.read_guest(IPA(0x4200_0000), 8) == b"070701\0\0"
+    assert vmm.vcpu.read_x(0) == 0x4220_0000
+
+
+def test_a_kernel_with_pages_that_the_cpu_lacks_is_refused() -> None:
+    kernel = replace(image(*SYSTEM_OFF), page_size=0x4000)
+    with pytest.raises(UserError, match="kernel with 16K pages"):
+        Vmm(RunConfig(), kernel)
