@@ -135,8 +135,11 @@ class Execution:
         noted now.
         """
         exception = self.pending
-        following = self._pe.engine.pc + INSTRUCTION_BYTES
-        self.stop_before(VA(following) if exception is None else exception.pc)
+        following = VA(self._pe.engine.pc + INSTRUCTION_BYTES)
+        self.stopped_at = self._pe.blocks.completed(
+            following if exception is None else exception.pc
+        )
+        self._pe.engine.stop_at(following)
 
     def stop_before(self, pc: VA) -> None:
         """Stop before the instruction at ``pc``."""
