@@ -78,6 +78,9 @@ class Execution:
         code = pe.engine.start(pc)
         if pe.blocks.left < 0 and not pe.blocks.pending & ~pe.engine.state()[1]:
             code = self._finish(code)
+            self.running = False
+            # Else the block would call the hook at its stop for ever. No harm if it stays.
+            pe.engine.forget_code_at(*pe.blocks.block)
         self.running = False
         if self.failure is not None:
             failure, self.failure = self.failure, None
