@@ -99,6 +99,9 @@ _stop, _read, _write, _read_batch = (
     _lib.uc_reg_read_batch,
 )
 
+_flush_tlb = _lib.tlb_flush_aarch64
+_NEVER: Final = 1 << 62
+"""A time, in nanoseconds, that does not come."""
 _leave = _lib.helper_check_exit_request_aarch64
 """Leaves the engine if a stop was asked for. It does not return then, so it must never be called
 from Python."""
@@ -183,6 +186,10 @@ class Engine:
         internals = find_internals()
         structure = handle(self._uc)
         cpu = _u64.from_address(structure + 8 * internals.cpu).value
+        self._cpu = _pointer(cpu)
+        self._windows = _strided(cpu, internals.windows)
+        self._never = memoryview(array("Q", [_NEVER] * len(internals.windows)))
+        self._keep_tlb_size()
         self._exclusive = _u64.from_address(cpu + internals.exclusive)
         daif = ctypes.c_uint32.from_address(cpu + internals.daif)
         registers = (_u64 * (PSTATE_INDEX + 1)).from_address(cpu + internals.registers)
@@ -364,7 +371,12 @@ class Engine:
 
     def flush_tlb(self) -> None:
         """Forget all translations. Safe inside callbacks."""
-        self._uc.ctl(const.UC_CTL_TLB_FLUSH, const.UC_CTL_IO_WRITE)
+        _flush_tlb(self._cpu)
+        self._keep_tlb_size()
+
+    def _keep_tlb_size(self) -> None:
+        """Have Unicorn's TLB never shrink, which it does by the host's clock at a flush."""
+        self._windows[:] = self._never
 
     def forget_code_at(self, begin: VA, end: VA) -> None:
         """Forget the translated code of one page between two addresses."""
@@ -402,6 +414,13 @@ class Engine:
             )
         )
         return handle
+
+
+def _strided(start: int, offsets: tuple[int, ...]) -> memoryview:
+    """Return 64-bit words that lie at equal distances."""
+    step = (offsets[1] - offsets[0]) // ctypes.sizeof(_u64)
+    block = (_u64 * (step * len(offsets))).from_address(start + offsets[0])
+    return memoryview(block).cast("B").cast("Q")[::step]
 
 
 @cache

@@ -114,6 +114,7 @@ class ProcessingElement:
         self.blocks = self.engine.blocks
         self.timer = GenericTimer(lambda: self.time)
         self.registers = RegisterFile(self.engine, features, self.timer, index)
+        self._consequential = TRANSLATION_CONTROLS | self.timer.registers | _STACK_POINTERS
         self.code = CodePages(memory, self.engine, features, self._intercept)
         self.watch = Watch(self)
         self.refill = Refill(self)
@@ -143,9 +144,11 @@ class ProcessingElement:
             raise TypeError(
                 f"{value!r} does not say which register it is for; write SCTLR_EL1({value!r}) or so"
             )
+        register = type(value)
         old = self.registers.el2(HCR_EL2)
         self.registers.write(value)
-        self._follow((type(value),), (value,), old)
+        if register in self._consequential:
+            self._follow((register,), (value,), old)
 
     def read_list(self, registers: tuple[type[SystemRegister], ...]) -> list[int]:
         """Read system registers, as :meth:`read` does each, but quickly."""

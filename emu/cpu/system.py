@@ -14,7 +14,7 @@ from emu.arch.a64.maintenance import AT, DC, IC
 from emu.arch.a64.operations import TranslationRegime
 from emu.arch.a64.system import Operation, SystemInstruction, SystemKind, decode_system
 from emu.arch.a64.tlbi import TLBI
-from emu.arch.address import VA
+from emu.arch.address import PA, PAGE_MASK, VA
 from emu.arch.esr.build import system_register_trap
 from emu.arch.esr.fsc import EXTERNAL_ABORTS
 from emu.arch.fields import Encoding, SystemRegister
@@ -160,6 +160,8 @@ class Site(NamedTuple):
     """The HCR_EL2 bits that trap it."""
     esr: int
     """The syndrome of its trap."""
+    constant: int | None
+    """What it reads if that never changes."""
 
 
 def site(instruction: SystemInstruction, features: CpuFeatures) -> Site:
@@ -173,7 +175,20 @@ def site(instruction: SystemInstruction, features: CpuFeatures) -> Site:
         _el0_enable(instruction),
         trap_bits(instruction),
         system_register_trap(instruction.encoding, rt=instruction.rt, read=instruction.is_read),
+        _constant(instruction.encoding, features) if instruction.is_read else None,
     )
+
+
+def _constant(encoding: Encoding, features: CpuFeatures) -> int | None:
+    """Return the value of a register that identifies the CPU; None for any other."""
+    if encoding in _VIRTUALIZED:
+        return None
+    register = REGISTERS.get(encoding)
+    if register is CTR_EL0 or register is DCZID_EL0:
+        return int(features.read(register))
+    if is_id_group_3(encoding):
+        return int(features.read(register)) if register is not None else 0
+    return None
 
 
 def execute(pe: ProcessingElement, site: Site, pc: VA, el: int) -> Outcome | ArmException:
@@ -196,6 +211,9 @@ def execute(pe: ProcessingElement, site: Site, pc: VA, el: int) -> Outcome | Arm
     if refusal is not None:
         return refusal
     instruction, operation = site.instruction, site.operation
+    if site.constant is not None:
+        pe.registers.set_x(instruction.rt, site.constant)
+        return Outcome.DONE
     if operation is not None:
         argument = pe.registers.x(instruction.rt)
         if isinstance(operation, TLBI):
@@ -269,14 +287,7 @@ def _value(pe: ProcessingElement, encoding: Encoding) -> int | None:
     copy = _VIRTUALIZED.get(encoding)
     if copy is not None:
         return pe.registers.el2(copy)
-    register = REGISTERS.get(encoding)
-    if register is CTR_EL0 or register is DCZID_EL0:
-        return pe.registers.read(register)
-    if register is ISR_EL1:
-        return pe.blocks.pending
-    if is_id_group_3(encoding):
-        return pe.features.read(register) if register is not None else 0
-    return None
+    return pe.blocks.pending if encoding == ISR_EL1.encoding else None
 
 
 def _timer(
@@ -328,7 +339,8 @@ def _cache_maintenance(
     if operation.by_va:
         pe.refresh()
         need = _permission_needed(operation, el)
-        found = pe.mmu.probe(va, need, el)
+        entry = pe.mmu.lookup(va, need, el)
+        found = pe.mmu.probe(va, need, el) if entry is None else PA(entry.page | va & PAGE_MASK)
         if isinstance(found, Fault):
             return abort(found, MAINTENANCE, va, pc, el, external_to_el2=pe.external_aborts_to_el2)
         maintenance.cache(pe, operation, found, by_guest=True)
