@@ -10,17 +10,6 @@ from emu.arch.a64.system import Operation, SystemInstruction, SystemKind
 from emu.arch.a64.tlbi import TLBI
 from emu.arch.fields import Encoding
 from emu.arch.registers.exceptions import AFSR0_EL1, AFSR1_EL1, ESR_EL1, FAR_EL1
-from emu.arch.registers.gic import (
-    ICC_ASGI1R_EL1,
-    ICC_CTLR_EL1,
-    ICC_DIR_EL1,
-    ICC_PMR_EL1,
-    ICC_RPR_EL1,
-    ICC_SGI0R_EL1,
-    ICC_SGI1R_EL1,
-    ICC_SRE_EL1,
-    ICH_HCR_EL2,
-)
 from emu.arch.registers.identification import (
     CCSIDR_EL1,
     CLIDR_EL1,
@@ -129,49 +118,6 @@ RULES: Final = (
 )
 
 
-_GIC_COMMON: Final = frozenset(
-    register.encoding
-    for register in (
-        ICC_PMR_EL1,
-        ICC_DIR_EL1,
-        ICC_RPR_EL1,
-        ICC_CTLR_EL1,
-        ICC_SGI0R_EL1,
-        ICC_SGI1R_EL1,
-        ICC_ASGI1R_EL1,
-    )
-)
-_GENERATES_SGI: Final = frozenset(
-    register.encoding for register in (ICC_SGI0R_EL1, ICC_SGI1R_EL1, ICC_ASGI1R_EL1)
-)
-_ROUTED_TO_EL2: Final = HCR_EL2.IMO.in_place | HCR_EL2.FMO.in_place
-
-
-def is_gic_group(encoding: Encoding, group: int) -> bool:
-    """Whether a register of the GIC's CPU interface is of Group 0 or of Group 1."""
-    op0, op1, crn, crm, op2 = encoding
-    if (op0, op1, crn) != (3, 0, 12):
-        return False
-    if crm == 12:
-        return (op2 <= 3 and group == 1) or op2 == 6 + group
-    return group == 0 if crm == 8 else crm == 9 and op2 <= 3 and group == 1
-
-
-def is_gic_trapped(encoding: Encoding, ich_hcr: int, hcr: int) -> bool:
-    """Whether an access of EL1 to the GIC's CPU interface traps to EL2.
-
-    ICC_SRE_EL2.Enable is 0 as far as this machine goes, so ICC_SRE_EL1 always does.
-    """
-    return bool(
-        encoding == ICC_SRE_EL1.encoding
-        or (encoding in _GENERATES_SGI and hcr & _ROUTED_TO_EL2)
-        or (encoding in _GIC_COMMON and ich_hcr & ICH_HCR_EL2.TC.in_place)
-        or (encoding == ICC_DIR_EL1.encoding and ich_hcr & ICH_HCR_EL2.TDIR.in_place)
-        or (ich_hcr & ICH_HCR_EL2.TALL0.in_place and is_gic_group(encoding, 0))
-        or (ich_hcr & ICH_HCR_EL2.TALL1.in_place and is_gic_group(encoding, 1))
-    )
-
-
-def is_trapped(instruction: SystemInstruction, hcr: int) -> bool:
-    """Whether HCR_EL2 traps ``instruction``, executed at EL1 or EL0, to EL2."""
-    return any(hcr & rule.bit and rule.matches(instruction) for rule in RULES)
+def trap_bits(instruction: SystemInstruction) -> int:
+    """Return the bits of HCR_EL2 of which each traps ``instruction``, at EL1 or EL0, to EL2."""
+    return sum({rule.bit for rule in RULES if rule.matches(instruction)})
