@@ -93,6 +93,7 @@ def plan(image: Image, config: RunConfig, *, virtio: Sequence[int] = (), pmu: bo
             rng_seed=_random("rng-seed", config.seed, RNG_SEED_BYTES),
             kaslr_seed=_kaslr_seed(config),
             virtio=tuple(virtio),
+            rtc=bool(config.gic),
             pmu=pmu,
         )
     )

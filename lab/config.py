@@ -39,6 +39,8 @@ GICS = {"none": 0, "2": 2, "3": 3}
 """The interrupt controllers that there are, by version; 0 for none."""
 DEFAULT_GIC = 3
 DEFAULT_QUANTUM = 10_000
+DEFAULT_RTC_BASE = 1_704_067_200
+"""2024-01-01 00:00:00 UTC."""
 
 
 class DirtyProtect(Enum):
@@ -113,7 +115,8 @@ class RunConfig:
     ram_slots : tuple[RamSlot, ...]
         RAM is not one slot but these, one after the other; what they leave is the last one.
     gic : int
-        The version of the interrupt controller, 2 or 3; 0 for none.
+        The version of the interrupt controller, 2 or 3. 0 for none: then there is no other
+        device than UART and test device, either.
     smp : int
         vCPUs. The first starts, the others wait for PSCI CPU_ON.
     initrd : Path or None
@@ -124,6 +127,8 @@ class RunConfig:
         The device tree has a ``kaslr-seed``, too: the kernel runs at another virtual address.
     quantum : int
         Instructions after which the next vCPU has its turn.
+    rtc_base : int
+        What the real-time clock shows at first, in seconds since 1970.
     """
 
     memory_size: int = DEFAULT_MEMORY
@@ -151,6 +156,7 @@ class RunConfig:
     seed: int = 0
     kaslr: bool = False
     quantum: int = DEFAULT_QUANTUM
+    rtc_base: int = DEFAULT_RTC_BASE
 
     @property
     def ram(self) -> Region:

@@ -13,6 +13,7 @@ from emu.arch.registers.identification import CTR_EL0, IcachePolicy
 from emu.machine import Machine
 from hyp import one_reg
 from hyp.devices.pl011 import PL011
+from hyp.devices.pl031 import PL031
 from hyp.dirty_log import ManualProtect
 from hyp.dirty_ring import ENTRY_SIZE
 from hyp.gmem import GuestMemfdFlags
@@ -268,9 +269,11 @@ class Vmm:
 
     def _add_devices(self) -> None:
         """Put the devices in process on the io bus."""
-        place = virtmap.PL011
         self.uart = PL011(self.console.write)
-        self.vm.register_device(place.base, place.size, self.uart)
+        self.vm.register_device(virtmap.PL011.base, virtmap.PL011.size, self.uart)
+        if self.config.gic:
+            self.rtc = PL031(lambda: self.machine.pes[0].time, self.config.rtc_base)
+            self.vm.register_device(virtmap.PL031.base, virtmap.PL031.size, self.rtc)
 
     def _enable_dirty_log(self) -> None:
         """Choose the form of the dirty log, before there are slots."""

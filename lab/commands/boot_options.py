@@ -55,6 +55,14 @@ _OPTIONS = (
         help="Give the kernel a seed for address space randomisation, from --seed.",
     ),
     click.option(
+        "--rtc-base",
+        default="2024-01-01",
+        metavar="DATE",
+        callback=options.date,
+        show_default=True,
+        help="Date, or date and time (2024-01-01T12:30:00), that the clock shows at first, in UTC.",
+    ),
+    click.option(
         "--quantum",
         default=str(DEFAULT_QUANTUM),
         metavar="N",
@@ -82,7 +90,7 @@ def settings(values: dict[str, Any]) -> dict[str, Any]:
     """
     if values["smp"] > 1:
         raise UserError(f"--smp {values['smp']}: the machine has one CPU so far; use --smp 1")
-    names = ("smp", "initrd", "seed", "kaslr", "quantum")
+    names = ("smp", "initrd", "seed", "kaslr", "quantum", "rtc_base")
     return {
         "bootargs": values["append"],
         "gic": GICS[values["gic"]],

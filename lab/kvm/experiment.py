@@ -49,6 +49,7 @@ _NOT_PASSED_ON: Final = {
     "--gic": "gic",
     "--smp": "smp",
     "--quantum": "quantum",
+    "--rtc-base": "rtc_base",
 }
 """Options of ``stage2 run`` that the machine with KVM, or the VMM in it, does not have."""
 

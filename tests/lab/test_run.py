@@ -313,6 +313,15 @@ def test_an_entry_point_outside_ram_is_refused(
         (("--smp", "0"), "--smp is 1 to 123 on a machine with a GICv3, not 0"),
         (("--gic", "4"), "Invalid value for '--gic': '4' is not one of 'none', '2', '3'"),
         (("--quantum", "0"), "--quantum 0 leaves no vCPU a turn; give at least 1"),
+        (
+            ("--rtc-base", "today"),
+            "--rtc-base is a date such as 2024-01-01 or 2024-01-01T12:30:00, not 'today'",
+        ),
+        (
+            ("--rtc-base", "2024-01-01T00:00:00+01:00"),
+            "--rtc-base is a date such as 2024-01-01 or 2024-01-01T12:30:00, not",
+        ),
+        (("--rtc-base", "2200-01-01"), "--rtc-base is a date from 1970 to 2106, not '2200-01-01'"),
         (("--seed", "x"), "--seed is a number such as 500K, 2G or 1000, not 'x'"),
         (("--initrd", "/no/file"), "--initrd: cannot read /no/file: No such file or directory"),
         (("--max-insns", "0"), "--max-insns 0 leaves nothing to run; give at least 1"),
