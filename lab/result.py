@@ -12,6 +12,7 @@ from emu.arch.address import IPA, PAGE_SIZE
 from emu.arch.esr.classes import ExceptionClass
 from emu.arch.esr.fsc import FaultStatusCode
 from hyp.dirty import dirty_pages
+from lab.config import DEFAULT_GIC, DEFAULT_MEMORY, DEFAULT_QUANTUM
 from lab.monitor import EndReason
 from lab.sizes import format_size
 
@@ -69,6 +70,21 @@ class TlbCounts(NamedTuple):
     """Those that found nothing to remove."""
 
 
+class MachineFacts(NamedTuple):
+    """What the guest ran on, as far as ``stage2 run`` has options for it that it sees."""
+
+    memory: int = DEFAULT_MEMORY
+    """RAM in bytes."""
+    cpus: int = 1
+    gic: int = DEFAULT_GIC
+    """The version; 0 for none."""
+    initrd: int = 0
+    """Bytes of the initial file system."""
+    seed: int = 0
+    kaslr: bool = False
+    quantum: int = DEFAULT_QUANTUM
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
     """The outcome of one run.
@@ -97,6 +113,8 @@ class RunResult:
         MMIO without a device: page, ``read`` or ``write``, how often.
     nisv : int
         Accesses without valid syndrome that got an external abort from user space.
+    machine : MachineFacts
+        What it ran on.
     crash : CrashReport or None
         What is known of an abnormal end.
     host_seconds : float
@@ -114,6 +132,7 @@ class RunResult:
     harvest: Harvest | None = None
     unclaimed: tuple[tuple[IPA, str, int], ...] = ()
     nisv: int = 0
+    machine: MachineFacts = field(default_factory=MachineFacts)
     crash: CrashReport | None = None
     host_seconds: float = field(default=0.0, compare=False)
 
@@ -153,6 +172,7 @@ class RunResult:
             "detail": self.end.detail,
             "exit_code": self.exit_code,
             "guest_code": self.guest_code,
+            "machine": self.machine._asdict(),
             "console": self.console,
             "instructions": self.instructions,
             "aborts": [row._asdict() for row in self.aborts()],

@@ -13,6 +13,7 @@ from emu.arch.registers.identification import CTR_EL0, IcachePolicy
 from emu.machine import Machine
 from hyp import one_reg
 from hyp.devices.pl011 import PL011
+from hyp.devices.pl031 import PL031
 from hyp.dirty_log import ManualProtect
 from hyp.dirty_ring import ENTRY_SIZE
 from hyp.gmem import GuestMemfdFlags
@@ -20,16 +21,16 @@ from hyp.host import HVA
 from hyp.icache import RULES
 from hyp.memslots import MemoryRegion, MemoryRegion2, MemoryRegionFlags
 from hyp.vm import VM, Cap
-from lab import tlbtrace
+from lab import tlbtrace, virtmap
 from lab.backing import Kind
+from lab.boot import check_page_size, plan
 from lab.config import MIN_IPA_BITS, DirtyProtect
 from lab.console import Console
-from lab.devicetree import PL011_BASE, PL011_SIZE, device_tree, place_device_tree
 from lab.dirtylog import DirtyTracker
 from lab.errors import UserError, hypervisor_refusals
 from lab.interrupts import Interrupt, catch_interrupt
 from lab.monitor import INTERRUPTED, EndReason, Monitor
-from lab.result import DirtyPages, RunResult, TlbCounts
+from lab.result import DirtyPages, MachineFacts, RunResult, TlbCounts
 from lab.sizes import format_size
 
 if TYPE_CHECKING:
@@ -96,7 +97,9 @@ class Vmm:
                 f"--ipa-bits is {MIN_IPA_BITS} to {CPU.pa_bits} on a {CPU.name}, "
                 f"not {config.ipa_bits}; choose less"
             )
+        check_page_size("the guest", image, CPU)
         self.config, self.image = config, image
+        self.boot = plan(image, config)
         self.console = Console(output)
         self._interrupt = Interrupt()
         with hypervisor_refusals():
@@ -112,7 +115,7 @@ class Vmm:
             self._areas: dict[Region, HVA] = {}
             for slot in config.all_slots:
                 self._add_slot(slot)
-            self.vm.register_device(PL011_BASE, PL011_SIZE, PL011(self.console.write))
+            self._add_devices()
             self.vcpu = self.vm.create_vcpu(0)
             self.pe = self.vcpu.pe
             self._load()
@@ -219,6 +222,7 @@ class Vmm:
                 for (page, access), count in sorted(self.monitor.unclaimed.items())
             ),
             nisv=self.monitor.nisv,
+            machine=self._facts(),
             host_seconds=seconds,
         )
         if end.reason.is_normal or end.reason is EndReason.INTERRUPTED:
@@ -228,6 +232,18 @@ class Vmm:
         # From here on the guest may run on, unheard.
         self._mute()
         return replace(result, crash=diagnose(self, end, self._again))
+
+    def _facts(self) -> MachineFacts:
+        config, initrd = self.config, self.boot.initrd
+        return MachineFacts(
+            config.memory_size,
+            config.smp,
+            config.gic,
+            initrd.size if initrd else 0,
+            config.seed,
+            config.kaslr,
+            config.quantum,
+        )
 
     def collect_dirty_pages(self) -> tuple[DirtyPages, ...]:
         """Collect the dirty logs a last time; return what they ever held."""
@@ -250,6 +266,14 @@ class Vmm:
         return Vmm(self.config, self.image)
 
     # Building
+
+    def _add_devices(self) -> None:
+        """Put the devices in process on the io bus."""
+        self.uart = PL011(self.console.write)
+        self.vm.register_device(virtmap.PL011.base, virtmap.PL011.size, self.uart)
+        if self.config.gic:
+            self.rtc = PL031(lambda: self.machine.pes[0].time, self.config.rtc_base)
+            self.vm.register_device(virtmap.PL031.base, virtmap.PL031.size, self.rtc)
 
     def _enable_dirty_log(self) -> None:
         """Choose the form of the dirty log, before there are slots."""
@@ -305,23 +329,19 @@ class Vmm:
         return HVA(area + backing.offset)
 
     def _load(self) -> None:
-        """Put the image and the device tree into memory, and the vCPU at the entry point.
-
-        The boot protocol is Linux's (Documentation/arch/arm64/booting.rst): x0 is the
-        address of the device tree, the other registers are as after reset.
-        """
+        """Put the guest into memory, and the vCPU at its entry point: :mod:`lab.boot`."""
         for segment in self.image.segments:
             self._write(segment.address, segment.data)
             # Memory is zero already, unless a slot was filled from a file.
             if self._slot_of(segment.address).file is not None:
                 rest = segment.memory_size - len(segment.data)
                 self._write(IPA(segment.address + len(segment.data)), bytes(rest))
-        blob = device_tree(self.config.ram, len(self.vm.vcpus), self.config.bootargs)
-        at = place_device_tree(self.image, self.config.ram, len(blob))
-        self._write(at, blob)
+        boot = self.boot
+        for address, data in boot.loads:
+            self._write(address, data)
         self.vcpu.init()
         self.vcpu.set_one_reg(one_reg.PC, self.image.entry)
-        self.vcpu.set_one_reg(one_reg.core_x(0), at)
+        self.vcpu.set_one_reg(one_reg.core_x(0), boot.device_tree)
 
     def _slot_of(self, address: IPA) -> Slot:
         return next(slot for slot in self.config.all_slots if slot.region.contains(address))

@@ -15,6 +15,7 @@ from click.core import ParameterSource
 
 from lab.backing import SYNTAX as BACKING_SYNTAX
 from lab.commands import options
+from lab.commands.boot_options import boot_options, settings
 from lab.config import (
     CACHE_RULES,
     CHUNK_SIZES,
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Size of RAM, which starts at 0x40000000.",
 )
-@click.option("--smp", type=int, default=1, metavar="N", help="Number of CPUs; only 1 so far.")
+@boot_options
 @click.option(
     "--ipa-bits",
     type=int,
@@ -114,9 +115,6 @@ if TYPE_CHECKING:
     callback=options.count,
     help="Collect the log every N instructions, keep a copy of memory by it, and say at the end "
     "whether the copy is equal.",
-)
-@click.option(
-    "--append", default="", metavar="TEXT", help="Kernel command line (/chosen/bootargs)."
 )
 @click.option(
     "--max-insns",
@@ -199,7 +197,8 @@ def run(ctx: click.Context, /, guest: str, **given: Any) -> int:  # noqa: ANN401
       stage2 run huge --backing thp+4K
       stage2 run guest.elf --slot id=1,gpa=0x50000000,size=64K,ro,file=rom.bin
       stage2 run self_modify --icache vipt --cache-rules 2018 --mmu-trace
-      stage2 run Image --mem 512M --append "console=ttyAMA0"
+      stage2 run Image --initrd initrd.cpio --append "console=ttyAMA0" --mem 512M
+      stage2 run Image --initrd initrd.cpio --gic 2 --seed 7 --kaslr
       stage2 run test.c --json --trace-file test.jsonl
 
     \b
@@ -294,8 +293,6 @@ def after_run(guest: str, options: Sequence[str]) -> Ended:
 
 
 def _config(values: dict[str, Any]) -> RunConfig:
-    if values["smp"] != 1:
-        raise UserError(f"--smp {values['smp']}: the machine has one CPU so far; use --smp 1")
     if values["max_insns"] < 1:
         raise UserError("--max-insns 0 leaves nothing to run; give at least 1")
     return RunConfig(
@@ -309,7 +306,6 @@ def _config(values: dict[str, Any]) -> RunConfig:
         harvest_every=values["harvest_every"],
         ipa_bits=values["ipa_bits"],
         slots=values["slots"],
-        bootargs=values["append"],
         max_insns=values["max_insns"],
         nisv_to_user=values["nisv"],
         dic=values["dic"],
@@ -317,6 +313,7 @@ def _config(values: dict[str, Any]) -> RunConfig:
         icache=values["icache"],
         cache_rules=values["cache_rules"] or "",
         kvm_profile=values["kvm_profile"],
+        **settings(values),
     )
 
 
