@@ -33,6 +33,12 @@ _OPTIONS = (
         help="Version of the interrupt controller.",
     ),
     click.option(
+        "--bios",
+        is_flag=True,
+        help="GUEST is firmware: it lies in read-only flash at 0 and starts there, and the device "
+        "tree is where RAM begins.",
+    ),
+    click.option(
         "--initrd",
         type=click.Path(path_type=Path),
         metavar="FILE",
@@ -90,7 +96,7 @@ def settings(values: dict[str, Any]) -> dict[str, Any]:
     """
     if values["smp"] > 1:
         raise UserError(f"--smp {values['smp']}: the machine has one CPU so far; use --smp 1")
-    names = ("smp", "initrd", "seed", "kaslr", "quantum", "rtc_base")
+    names = ("smp", "bios", "initrd", "seed", "kaslr", "quantum", "rtc_base")
     return {
         "bootargs": values["append"],
         "gic": GICS[values["gic"]],

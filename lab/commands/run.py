@@ -199,6 +199,7 @@ def run(ctx: click.Context, /, guest: str, **given: Any) -> int:  # noqa: ANN401
       stage2 run self_modify --icache vipt --cache-rules 2018 --mmu-trace
       stage2 run Image --initrd initrd.cpio --append "console=ttyAMA0" --mem 512M
       stage2 run Image --initrd initrd.cpio --gic 2 --seed 7 --kaslr
+      stage2 run u-boot.bin --bios --mem 128M
       stage2 run test.c --json --trace-file test.jsonl
 
     \b
@@ -287,7 +288,7 @@ def after_run(guest: str, options: Sequence[str]) -> Ended:
     with open_target(guest) as target:
         config = configuration(target, options)
         config.check()
-        vmm = Vmm(config, load(target.image, config.memory))
+        vmm = Vmm(config, load(target.image, config.memory, config.flash))
     end, instructions = vmm.run_to_end()
     return Ended(target.name, vmm, end, instructions)
 
@@ -325,7 +326,7 @@ def _run(name: str, image: Path, config: RunConfig, outputs: Outputs) -> RunResu
     from lab.vmm import Vmm  # noqa: PLC0415
 
     config.check()
-    loaded = load(image, config.memory)
+    loaded = load(image, config.memory, config.flash)
     listeners: list[Callable[[Event], None]] = []
     with ExitStack() as files:
         text = TextTrace(sys.stderr, colour=_shows_colour())

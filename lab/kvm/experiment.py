@@ -47,6 +47,7 @@ _NOT_PASSED_ON: Final = {
     "--idc": "idc",
     "--icache": "icache",
     "--gic": "gic",
+    "--bios": "bios",
     "--smp": "smp",
     "--quantum": "quantum",
     "--rtc-base": "rtc_base",
