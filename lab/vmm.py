@@ -22,24 +22,27 @@ from hyp.icache import RULES
 from hyp.memslots import MemoryRegion, MemoryRegion2, MemoryRegionFlags
 from hyp.vm import VM, Cap
 from lab import tlbtrace, virtmap
+from lab.alarm import Alarm
 from lab.backing import Kind
 from lab.boot import check_page_size, plan
 from lab.config import MIN_IPA_BITS, DirtyProtect
 from lab.console import Console
 from lab.dirtylog import DirtyTracker
 from lab.errors import UserError, hypervisor_refusals
+from lab.inputs import Inputs, Port
 from lab.interrupts import Interrupt, catch_interrupt
 from lab.monitor import INTERRUPTED, EndReason, Monitor
 from lab.result import DirtyPages, MachineFacts, RunResult, TlbCounts
 from lab.sizes import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from hyp.events import Event, Events
     from lab.backing import Backing
     from lab.config import RunConfig
+    from lab.inputs import Input
     from lab.loader import Image
     from lab.loader.image import Region
     from lab.monitor import End
@@ -52,6 +55,9 @@ TABLE_SHARE = 256
 """Physical memory for translation tables: this part of what they map, and some more."""
 
 TABLE_MINIMUM = 8 << 20
+
+_STOPPED = {EndReason.INTERRUPTED, EndReason.LEFT}
+"""Ends that nothing in the guest is to blame for."""
 
 _PROTECT = {
     DirtyProtect.AUTO: 0,
@@ -75,6 +81,8 @@ class Vmm:
         Each is called with every event of the hypervisor.
     caps : Iterable[tuple[Cap, int]]
         Capabilities of the VM to enable before it has slots, with their arguments.
+    inputs : Sequence[Input]
+        Who sends something to the console.
 
     Raises
     ------
@@ -90,6 +98,7 @@ class Vmm:
         output: Callable[[bytes], None] | None = None,
         listeners: Iterable[Callable[[Event], None]] = (),
         caps: Iterable[tuple[Cap, int]] = (),
+        inputs: Sequence[Input] = (),
     ) -> None:
         config.check()
         if config.ipa_bits > CPU.pa_bits:
@@ -102,6 +111,8 @@ class Vmm:
         self.boot = plan(image, config)
         self.console = Console(output)
         self._interrupt = Interrupt()
+        self._inputs = Inputs(inputs)
+        self._end: End | None = None
         with hypervisor_refusals():
             self.machine = _build_machine(config)
             self.vm = VM(self.machine, config.ipa_bits, profile=config.kvm_profile)
@@ -115,6 +126,7 @@ class Vmm:
             self._areas: dict[Region, HVA] = {}
             for slot in config.all_slots:
                 self._add_slot(slot)
+            self._alarms: list[Alarm] = []
             self._add_devices()
             self.vcpu = self.vm.create_vcpu(0)
             self.pe = self.vcpu.pe
@@ -130,10 +142,20 @@ class Vmm:
             inject_abort=lambda: self.vcpu.set_vcpu_events(ext_dabt_pending=True),
             interrupt=self._interrupt,
             tracker=self._dirty,
+            attendants=(*self._alarms, self._inputs),
+            wait=self._inputs.wait,
         )
         self._heard: list[tuple[Events, Callable[[Event], None]]] = []
         for listener in listeners:
             self._hear(self.vm.events, listener)
+        self._inputs.connect(
+            Port(
+                self.uart,
+                lambda: self.pe.retired,
+                self._end_run,
+                lambda: self._interrupt.requested,
+            )
+        )
 
     def run(self, name: str) -> RunResult:
         """Run the guest until it ends, and return what came of it under the title ``name``.
@@ -159,6 +181,8 @@ class Vmm:
             except _Stopped as stopped:
                 end, instructions = INTERRUPTED, stopped.time
         self._interrupt.requested = False
+        if end.reason is EndReason.INTERRUPTED and self._end is not None:
+            end = self._end
         return end, instructions
 
     def trace_mmu(self, listeners: Iterable[Callable[[Event], None]]) -> None:
@@ -184,6 +208,16 @@ class Vmm:
 
         for pe in self.machine.pes:
             tlbtrace.listen(pe, tell)
+
+    def _end_run(self, end: End) -> None:
+        """End the run as soon as possible, in this way."""
+        self._end = end
+        self._interrupt.requested = True
+        self._stop_at_next_event()
+
+    def _printed(self, data: bytes) -> None:
+        self.console.write(data)
+        self._inputs.printed(data)
 
     def _stop_at_next_event(self) -> None:
         """End the run where the hypervisor is next entered, however long the slice still is."""
@@ -222,28 +256,17 @@ class Vmm:
                 for (page, access), count in sorted(self.monitor.unclaimed.items())
             ),
             nisv=self.monitor.nisv,
-            machine=self._facts(),
+            machine=MachineFacts.of(self.config, self.boot),
+            unmet="" if end.reason in _STOPPED else self._inputs.unfinished(),
             host_seconds=seconds,
         )
-        if end.reason.is_normal or end.reason is EndReason.INTERRUPTED:
+        if end.reason.is_normal or end.reason in _STOPPED:
             return result
         from lab.autopsy import diagnose  # noqa: PLC0415  # start-up time
 
         # From here on the guest may run on, unheard.
         self._mute()
         return replace(result, crash=diagnose(self, end, self._again))
-
-    def _facts(self) -> MachineFacts:
-        config, initrd = self.config, self.boot.initrd
-        return MachineFacts(
-            config.memory_size,
-            config.smp,
-            config.gic,
-            initrd.size if initrd else 0,
-            config.seed,
-            config.kaslr,
-            config.quantum,
-        )
 
     def collect_dirty_pages(self) -> tuple[DirtyPages, ...]:
         """Collect the dirty logs a last time; return what they ever held."""
@@ -261,19 +284,22 @@ class Vmm:
         for stream, listener in self._heard:
             stream.unsubscribe(listener)
         self.console.sink = None
+        self._inputs.close()
 
     def _again(self) -> Vmm:
-        return Vmm(self.config, self.image)
+        return Vmm(self.config, self.image, inputs=self._inputs.again())
 
     # Building
 
     def _add_devices(self) -> None:
         """Put the devices in process on the io bus."""
-        self.uart = PL011(self.console.write)
+        self.uart = PL011(self._printed, looked=self._inputs.looked if self._inputs else None)
         self.vm.register_device(virtmap.PL011.base, virtmap.PL011.size, self.uart)
         if self.config.gic:
-            self.rtc = PL031(lambda: self.machine.pes[0].time, self.config.rtc_base)
+            pe = self.machine.pes[0]
+            self.rtc = PL031(lambda: pe.time, self.config.rtc_base)
             self.vm.register_device(virtmap.PL031.base, virtmap.PL031.size, self.rtc)
+            self._alarms.append(Alarm(self.rtc, lambda: pe.time, lambda: pe.retired))
 
     def _enable_dirty_log(self) -> None:
         """Choose the form of the dirty log, before there are slots."""

@@ -119,15 +119,19 @@ class PL011:
         Called with each character that the guest sends, as one byte.
     interrupt
         Called with the level of the interrupt line whenever it changes.
+    looked
+        Called when the guest reads FR and nothing has been received, before it gets the answer.
     """
 
     def __init__(
         self,
         output: Callable[[bytes], None],
         interrupt: Callable[[bool], None] | None = None,
+        looked: Callable[[], None] | None = None,
     ) -> None:
         self._output = output
         self._interrupt = interrupt
+        self._looked = looked
         self._outside: deque[int] = deque()
         self._fifo: deque[int] = deque()
         self._overrun = False
@@ -159,6 +163,8 @@ class PL011:
         if offset == Register.RSR:
             return self._errors
         if offset == Register.FR:
+            if self._looked is not None and not self._fifo:
+                self._looked()
             return self._flags()
         if offset == Register.RIS:
             return self._raw

@@ -65,7 +65,7 @@ class PL031:
         self._mask = 0
         self._raw = 0
         self._level = False
-        self._alarm = self._seconds() + self._until_match()
+        self._alarm = self._next_match()
 
     @property
     def due(self) -> int | None:
@@ -76,7 +76,7 @@ class PL031:
         """Take note of the time: raise the interrupt if the count has reached the match."""
         if self._seconds() >= self._alarm:
             self._raw = 1
-            self._alarm = self._seconds() + (self._until_match() or _MASK + 1)
+            self._alarm = self._next_match()
         level = bool(self._raw & self._mask)
         if level != self._level:
             self._level = level
@@ -128,6 +128,10 @@ class PL031:
 
     def _count(self) -> int:
         return self._offset + self._seconds() & _MASK
+
+    def _next_match(self) -> int:
+        """Return the second at which the count will be equal to the match value, again."""
+        return self._seconds() + (self._until_match() or _MASK + 1)
 
     def _until_match(self) -> int:
         """Return the seconds after which the count will be equal to the match value."""

@@ -236,3 +236,17 @@ def test_interrupt_line_may_lead_nowhere() -> None:
     device.write(Register.IMSC, 4, Interrupt.TX)
     device.write(Register.DR, 4, 65)
     assert device.read(Register.MIS, 4) == Interrupt.TX
+
+
+def test_who_wants_to_know_hears_of_each_look_in_vain_and_can_still_answer() -> None:
+    looks: list[int] = []
+
+    def looked() -> None:
+        looks.append(device.waiting)
+        if len(looks) == 2:
+            device.receive(b"a")
+
+    device = PL011(lambda _data: None, looked=looked)
+    flags = [device.read(Register.FR, 4) & Flag.RXFE for _ in range(3)]
+    assert flags == [Flag.RXFE, 0, 0]
+    assert looks == [0, 0]

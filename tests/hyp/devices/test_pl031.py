@@ -88,6 +88,10 @@ def test_a_match_with_the_present_is_raised_at_once_and_once(clock: Clock) -> No
     assert clock.read(Register.RIS) == 0
 
 
+def test_at_reset_nothing_has_matched() -> None:
+    assert Clock(0).read(Register.RIS) == 0
+
+
 def test_a_masked_interrupt_is_raw_only_and_never_due(clock: Clock) -> None:
     clock.write(Register.MR, BASE + 1)
     assert clock.device.due is None
