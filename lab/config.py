@@ -12,7 +12,7 @@ from lab.errors import UserError
 from lab.loader.image import Region
 from lab.sizes import format_size
 from lab.slots import Slot, check_layout
-from lab.virtmap import MAX_CPUS, RAM_BASE
+from lab.virtmap import FLASH, MAX_CPUS, RAM_BASE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +39,8 @@ GICS = {"none": 0, "2": 2, "3": 3}
 """The interrupt controllers that there are, by version; 0 for none."""
 DEFAULT_GIC = 3
 DEFAULT_QUANTUM = 10_000
+DEFAULT_RTC_BASE = 1_704_067_200
+"""2024-01-01 00:00:00 UTC."""
 
 
 class DirtyProtect(Enum):
@@ -53,6 +55,7 @@ class DirtyProtect(Enum):
 
 
 FIRST_SLOT_OF_RAM = 1000
+FIRST_SLOT_OF_FLASH = 2000
 """RAM is slot 0; should it be several, the second is slot 1001."""
 
 
@@ -113,9 +116,13 @@ class RunConfig:
     ram_slots : tuple[RamSlot, ...]
         RAM is not one slot but these, one after the other; what they leave is the last one.
     gic : int
-        The version of the interrupt controller, 2 or 3; 0 for none.
+        The version of the interrupt controller, 2 or 3. 0 for none: then there is no other
+        device than UART and test device, either.
     smp : int
         vCPUs. The first starts, the others wait for PSCI CPU_ON.
+    bios : bool
+        The guest is firmware: it lies in flash, which is two read-only slots from address 0,
+        and starts there. RAM begins with the device tree.
     initrd : Path or None
         A file that goes into memory beside the kernel, and into the device tree.
     seed : int
@@ -124,6 +131,8 @@ class RunConfig:
         The device tree has a ``kaslr-seed``, too: the kernel runs at another virtual address.
     quantum : int
         Instructions after which the next vCPU has its turn.
+    rtc_base : int
+        What the real-time clock shows at first, in seconds since 1970.
     """
 
     memory_size: int = DEFAULT_MEMORY
@@ -147,10 +156,12 @@ class RunConfig:
     ram_slots: tuple[RamSlot, ...] = ()
     gic: int = DEFAULT_GIC
     smp: int = 1
+    bios: bool = False
     initrd: Path | None = None
     seed: int = 0
     kaslr: bool = False
     quantum: int = DEFAULT_QUANTUM
+    rtc_base: int = DEFAULT_RTC_BASE
 
     @property
     def ram(self) -> Region:
@@ -160,12 +171,27 @@ class RunConfig:
     @property
     def memory(self) -> tuple[Region, ...]:
         """RAM, then the other slots that a guest can be loaded into."""
-        return (self.ram, *(slot.region for slot in self.slots))
+        return (self.ram, *(slot.region for slot in (*self._slots_of_flash(), *self.slots)))
+
+    @property
+    def flash(self) -> Region | None:
+        """Where firmware goes, if the guest is that."""
+        return Region(FLASH[0].base, FLASH[0].size) if self.bios else None
 
     @property
     def all_slots(self) -> tuple[Slot, ...]:
         """RAM as slot 0, or from there on, then the others."""
-        return (*self._slots_of_ram(), *self.slots)
+        return (*self._slots_of_ram(), *self._slots_of_flash(), *self.slots)
+
+    def _slots_of_flash(self) -> tuple[Slot, ...]:
+        return tuple(
+            Slot(
+                id=FIRST_SLOT_OF_FLASH + number,
+                region=Region(place.base, place.size),
+                read_only=True,
+            )
+            for number, place in enumerate(FLASH if self.bios else ())
+        )
 
     def _slots_of_ram(self) -> tuple[Slot, ...]:
         rest = RamSlot(self.memory_size - sum(part.size for part in self.ram_slots))

@@ -18,6 +18,8 @@ from lab.sizes import format_size
 
 if TYPE_CHECKING:
     from hyp.stats import Stats
+    from lab.boot import Boot
+    from lab.config import RunConfig
     from lab.crash import CrashReport
     from lab.dirtylog import Harvest
     from lab.monitor import End
@@ -84,6 +86,19 @@ class MachineFacts(NamedTuple):
     kaslr: bool = False
     quantum: int = DEFAULT_QUANTUM
 
+    @classmethod
+    def of(cls, config: RunConfig, boot: Boot) -> MachineFacts:
+        """Return what a run has of a configuration."""
+        return cls(
+            memory=config.memory_size,
+            cpus=config.smp,
+            gic=config.gic,
+            initrd=0 if boot.initrd is None else boot.initrd.size,
+            seed=config.seed,
+            kaslr=config.kaslr,
+            quantum=config.quantum,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
@@ -115,6 +130,8 @@ class RunResult:
         Accesses without valid syndrome that got an external abort from user space.
     machine : MachineFacts
         What it ran on.
+    unmet : str
+        What a script waited for in vain; empty if nothing.
     crash : CrashReport or None
         What is known of an abnormal end.
     host_seconds : float
@@ -133,6 +150,7 @@ class RunResult:
     unclaimed: tuple[tuple[IPA, str, int], ...] = ()
     nisv: int = 0
     machine: MachineFacts = field(default_factory=MachineFacts)
+    unmet: str = ""
     crash: CrashReport | None = None
     host_seconds: float = field(default=0.0, compare=False)
 
@@ -141,7 +159,8 @@ class RunResult:
         """The status with which ``stage2 run`` ends."""
         if self.end.reason is EndReason.INTERRUPTED:
             return EXIT_INTERRUPTED
-        if not self.end.reason.is_normal or (self.harvest is not None and self.harvest.lost):
+        lost = self.harvest is not None and self.harvest.lost
+        if not self.end.reason.is_normal or lost or self.unmet:
             return EXIT_ABNORMAL
         return min(self.guest_code, LARGEST_EXIT_CODE)
 
@@ -205,6 +224,7 @@ class RunResult:
                     for page, access, count in self.unclaimed
                 ],
             },
+            "unmet": self.unmet,
             "crash": None if self.crash is None else self.crash.as_dict(),
             "host": {"seconds": round(self.host_seconds, 6), "mips": round(self.mips, 3)},
         }

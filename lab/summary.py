@@ -132,6 +132,8 @@ def _fact_lines(result: RunResult) -> Iterator[tuple[str, str]]:
         yield from _harvest(result.harvest)
     if result.nisv:
         yield "no syndrome", f"{result.nisv:,} answered with an external abort"
+    if result.unmet:
+        yield "script", result.unmet
     for page, access, count in result.unclaimed:
         yield "unclaimed", f"{count:,} x {access} at {format_address(page)}"
 

@@ -13,6 +13,7 @@ from emu.arch.registers.identification import CTR_EL0, IcachePolicy
 from emu.machine import Machine
 from hyp import one_reg
 from hyp.devices.pl011 import PL011
+from hyp.devices.pl031 import PL031
 from hyp.dirty_log import ManualProtect
 from hyp.dirty_ring import ENTRY_SIZE
 from hyp.gmem import GuestMemfdFlags
@@ -21,6 +22,7 @@ from hyp.icache import RULES
 from hyp.memslots import MemoryRegion, MemoryRegion2, MemoryRegionFlags
 from hyp.vm import VM, Cap
 from lab import tlbtrace, virtmap
+from lab.alarm import Alarm
 from lab.backing import Kind
 from lab.boot import check_page_size, plan
 from lab.config import MIN_IPA_BITS, DirtyProtect
@@ -28,6 +30,7 @@ from lab.console import Console
 from lab.dirtylog import DirtyTracker
 from lab.errors import UserError, hypervisor_refusals
 from lab.gic import create_gic, interrupt_line
+from lab.inputs import Inputs, Port
 from lab.interrupts import Interrupt, catch_interrupt
 from lab.monitor import INTERRUPTED, EndReason, Monitor
 from lab.result import DirtyPages, MachineFacts, RunResult, TlbCounts
@@ -35,7 +38,7 @@ from lab.schedule import Schedule
 from lab.sizes import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from emu.cpu.pe import ProcessingElement
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     from hyp.vcpu import VCPU
     from lab.backing import Backing
     from lab.config import RunConfig
+    from lab.inputs import Input
     from lab.loader import Image
     from lab.loader.image import Region
     from lab.monitor import End
@@ -55,6 +59,9 @@ TABLE_SHARE = 256
 """Physical memory for translation tables: this part of what they map, and some more."""
 
 TABLE_MINIMUM = 8 << 20
+
+_STOPPED = {EndReason.INTERRUPTED, EndReason.LEFT}
+"""Ends that nothing in the guest is to blame for."""
 
 _PROTECT = {
     DirtyProtect.AUTO: 0,
@@ -78,6 +85,8 @@ class Vmm:
         Each is called with every event of the hypervisor.
     caps : Iterable[tuple[Cap, int]]
         Capabilities of the VM to enable before it has slots, with their arguments.
+    inputs : Sequence[Input]
+        Who sends something to the console.
 
     Raises
     ------
@@ -93,6 +102,7 @@ class Vmm:
         output: Callable[[bytes], None] | None = None,
         listeners: Iterable[Callable[[Event], None]] = (),
         caps: Iterable[tuple[Cap, int]] = (),
+        inputs: Sequence[Input] = (),
     ) -> None:
         config.check()
         if config.ipa_bits > CPU.pa_bits:
@@ -105,6 +115,8 @@ class Vmm:
         self.boot = plan(image, config)
         self.console = Console(output)
         self._interrupt = Interrupt()
+        self._inputs = Inputs(inputs)
+        self._end: End | None = None
         with hypervisor_refusals():
             self.machine = _build_machine(config)
             self.vm = VM(self.machine, config.ipa_bits, profile=config.kvm_profile)
@@ -120,6 +132,7 @@ class Vmm:
                 self._add_slot(slot)
             vcpus = [self.vm.create_vcpu(index) for index in range(config.smp)]
             create_gic(self.vm, config.gic)
+            self._alarms: list[Alarm] = []
             self._add_devices()
             self._schedule = Schedule(self.vm, config.quantum, config.seed)
             self._load()
@@ -134,10 +147,20 @@ class Vmm:
             inject_abort=lambda: self.vcpu.set_vcpu_events(ext_dabt_pending=True),
             interrupt=self._interrupt,
             tracker=self._dirty,
+            attendants=(*self._alarms, self._inputs),
+            wait=self._inputs.wait,
         )
         self._heard: list[tuple[Events, Callable[[Event], None]]] = []
         for listener in listeners:
             self._hear(self.vm.events, listener)
+        self._inputs.connect(
+            Port(
+                self.uart,
+                lambda: self.retired,
+                self._end_run,
+                lambda: self._interrupt.requested,
+            )
+        )
 
     @property
     def vcpu(self) -> VCPU:
@@ -178,6 +201,8 @@ class Vmm:
             except _Stopped:
                 end, instructions = INTERRUPTED, self.retired
         self._interrupt.requested = False
+        if end.reason is EndReason.INTERRUPTED and self._end is not None:
+            end = self._end
         return end, instructions
 
     def trace_mmu(self, listeners: Iterable[Callable[[Event], None]]) -> None:
@@ -203,6 +228,16 @@ class Vmm:
 
         for pe in self.machine.pes:
             tlbtrace.listen(pe, tell)
+
+    def _end_run(self, end: End) -> None:
+        """End the run as soon as possible, in this way."""
+        self._end = end
+        self._interrupt.requested = True
+        self._stop_at_next_event()
+
+    def _printed(self, data: bytes) -> None:
+        self.console.write(data)
+        self._inputs.printed(data)
 
     def _stop_at_next_event(self) -> None:
         """End the run where the hypervisor is next entered, however long the slice still is."""
@@ -241,28 +276,17 @@ class Vmm:
                 for (page, access), count in sorted(self.monitor.unclaimed.items())
             ),
             nisv=self.monitor.nisv,
-            machine=self._facts(),
+            machine=MachineFacts.of(self.config, self.boot),
+            unmet="" if end.reason in _STOPPED else self._inputs.unfinished(),
             host_seconds=seconds,
         )
-        if end.reason.is_normal or end.reason is EndReason.INTERRUPTED:
+        if end.reason.is_normal or end.reason in _STOPPED:
             return result
         from lab.autopsy import diagnose  # noqa: PLC0415  # start-up time
 
         # From here on the guest may run on, unheard.
         self._mute()
         return replace(result, crash=diagnose(self, end, self._again))
-
-    def _facts(self) -> MachineFacts:
-        config, initrd = self.config, self.boot.initrd
-        return MachineFacts(
-            config.memory_size,
-            config.smp,
-            config.gic,
-            initrd.size if initrd else 0,
-            config.seed,
-            config.kaslr,
-            config.quantum,
-        )
 
     def collect_dirty_pages(self) -> tuple[DirtyPages, ...]:
         """Collect the dirty logs a last time; return what they ever held."""
@@ -280,17 +304,28 @@ class Vmm:
         for stream, listener in self._heard:
             stream.unsubscribe(listener)
         self.console.sink = None
+        self._inputs.close()
 
     def _again(self) -> Vmm:
-        return Vmm(self.config, self.image)
+        return Vmm(self.config, self.image, inputs=self._inputs.again())
 
     # Building
 
     def _add_devices(self) -> None:
         """Put the devices in process on the io bus."""
         place = virtmap.PL011
-        self.uart = PL011(self.console.write, interrupt_line(self.vm, place))
+        self.uart = PL011(
+            self._printed,
+            interrupt_line(self.vm, place),
+            self._inputs.looked if self._inputs else None,
+        )
         self.vm.register_device(place.base, place.size, self.uart)
+        if self.config.gic:
+            place, clock = virtmap.PL031, self.machine.clock
+            line = interrupt_line(self.vm, place)
+            self.rtc = PL031(lambda: clock.now, self.config.rtc_base, line)
+            self.vm.register_device(place.base, place.size, self.rtc)
+            self._alarms.append(Alarm(self.rtc, lambda: clock.now, lambda: self.retired))
 
     def _enable_dirty_log(self) -> None:
         """Choose the form of the dirty log, before there are slots."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from emu.arch.address import PAGE_SIZE
@@ -47,8 +47,10 @@ _NOT_PASSED_ON: Final = {
     "--idc": "idc",
     "--icache": "icache",
     "--gic": "gic",
+    "--bios": "bios",
     "--smp": "smp",
     "--quantum": "quantum",
+    "--rtc-base": "rtc_base",
 }
 """Options of ``stage2 run`` that the machine with KVM, or the VMM in it, does not have."""
 
@@ -62,6 +64,8 @@ def check_is_passed_on(config: RunConfig) -> None:
         For an option that would apply to the run here alone.
     """
     default = RunConfig()
+    if config.gic == 0:  # as it is there
+        default = replace(default, gic=0)
     for option, name in _NOT_PASSED_ON.items():
         if getattr(config, name) != getattr(default, name):
             raise UserError(

@@ -132,3 +132,19 @@ def test_a_kernel_with_pages_that_the_cpu_lacks_is_refused() -> None:
     kernel = replace(image(*SYSTEM_OFF), page_size=0x4000)
     with pytest.raises(UserError, match="kernel with 16K pages"):
         Vmm(RunConfig(), kernel)
+
+
+X1_CLOCK = (0xD2A12021, 0xB9400025)  # mov x1, #0x09010000; ldr w5, [x1]
+
+
+def test_the_clock_shows_the_date_of_the_configuration() -> None:
+    vmm = Vmm(RunConfig(rtc_base=1_700_000_000), image(*X1_CLOCK, *SYSTEM_OFF))
+    vmm.run("t")
+    assert vmm.vcpu.read_x(5) == 1_700_000_000
+
+
+def test_the_machine_without_gic_has_no_clock_and_does_not_tell_of_one() -> None:
+    vmm = Vmm(RunConfig(gic=0), image(*X1_CLOCK, *SYSTEM_OFF))
+    result = vmm.run("t")
+    assert [(page, access) for page, access, _ in result.unclaimed] == [(0x0901_0000, "read")]
+    assert all(b"pl031" not in data for _, data in vmm.boot.loads)
