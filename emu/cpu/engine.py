@@ -161,6 +161,8 @@ class Engine:
     ----------
     blocks
         The instruction budget; grant it before :meth:`start`.
+    registers
+        The registers at the places that :mod:`emu.cpu.internals` names, for whoever is in a hurry.
     """
 
     def __init__(
@@ -193,7 +195,7 @@ class Engine:
         self._exclusive = _u64.from_address(cpu + internals.exclusive)
         daif = ctypes.c_uint32.from_address(cpu + internals.daif)
         registers = (_u64 * (PSTATE_INDEX + 1)).from_address(cpu + internals.registers)
-        self._registers = memoryview(registers).cast("B").cast("Q")
+        self._registers = self.registers = memoryview(registers).cast("B").cast("Q")
         self._on_fill = FILL_CALLBACK(on_fill)
         self._on_interrupt = INTERRUPT_CALLBACK(on_interrupt)
         self._on_system = SYSTEM_CALLBACK(on_system)
