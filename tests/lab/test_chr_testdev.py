@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hyp.devices.virtio import VirtioConsole
+from hyp.devices.virtio.registers import Register
 from lab.chr_testdev import ChrTestdev
+from tests.hyp.devices.virtio.driver import BUFFERS, PAGE, Driver
 
 
 @pytest.mark.parametrize(
@@ -58,3 +61,15 @@ def test_many_digits_are_no_command_and_do_not_hide_the_next_one() -> None:
     assert device.code is None
     device(b"x5q")
     assert device.code == 5
+
+
+def test_the_test_device_of_kvm_unit_tests_is_behind_the_output() -> None:
+    """A legacy driver that writes no status and waits for the used ring."""
+    host = ChrTestdev()
+    driver = Driver.of(VirtioConsole(host))
+    driver.write(Register.GUEST_PAGE_SIZE, PAGE)
+    for queue in (0, 1):
+        driver.set_up(queue, 128)
+    driver.put(BUFFERS, b"38q")
+    assert driver.send(1, (BUFFERS, 3, 0)) == (0, 0)
+    assert (host.code, host.exit_status) == (38, 77)
