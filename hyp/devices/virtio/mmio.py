@@ -152,9 +152,9 @@ class VirtioMmio(Transport):
         for queue in self._queues:
             queue.broken = True
         if self._version is Version.MODERN:
+            # Only with DRIVER_OK are there queues that can fail.
             self.status |= Status.DEVICE_NEEDS_RESET
-            if self.status & Status.DRIVER_OK:
-                self._raise(InterruptStatus.CONFIG_CHANGE)
+            self._raise(InterruptStatus.CONFIG_CHANGE)
 
     def _raise(self, event: InterruptStatus) -> None:
         self._set_interrupt_status(self._interrupt_status | event)

@@ -249,53 +249,45 @@ class Virtqueue:
         return self._resolve(head)
 
     def _resolve(self, head: int) -> Chain | None:
-        """Follow a chain through its descriptors."""
+        """Sort the buffers of a chain."""
         readable: list[Buffer] = []
         writable: list[Buffer] = []
         total = 0
-        for descriptor in self._follow(head):
-            if descriptor is None:
-                return None
-            total += descriptor.len
-            if total > MAX_CHAIN_BYTES:
-                self.fail(f"chain {head} offers more than {MAX_CHAIN_BYTES:#x} bytes")
-                return None
-            buffer = Buffer(IPA(descriptor.addr), descriptor.len)
-            if descriptor.flags & DESC_F_WRITE:
-                writable.append(buffer)
+        for addr, size, flags, _ in self._follow(head):
+            total += size
+            if flags & DESC_F_WRITE:
+                writable.append(Buffer(IPA(addr), size))
             elif writable:
                 self.fail(f"chain {head} has a buffer to read behind one to write")
-                return None
             else:
-                readable.append(buffer)
-        return Chain(self, head, readable, writable)
+                readable.append(Buffer(IPA(addr), size))
+        if total > MAX_CHAIN_BYTES:
+            self.fail(f"chain {head} offers more than {MAX_CHAIN_BYTES:#x} bytes")
+        return None if self.broken else Chain(self, head, readable, writable)
 
-    def _follow(self, head: int) -> Iterator[Descriptor | None]:
-        """Yield the descriptors of a chain; ``None`` last, if the queue has failed."""
+    def _follow(self, head: int) -> list[Descriptor]:
+        """Return the descriptors of a chain; if they make no sense, the queue fails."""
+        found: list[Descriptor] = []
         table, entries, index, in_indirect = self.descriptors, self.size, head, False
         left = entries
-        while True:
+        while left:
             descriptor = self._descriptor(table, entries, index)
             if descriptor is None:
-                yield None
-                return
+                return found
             if descriptor.flags & DESC_F_INDIRECT:
                 if in_indirect or not self._may_be_table(descriptor):
                     self.fail(f"chain {head} has an indirect descriptor {descriptor}")
-                    yield None
-                    return
+                    return found
                 table, entries = descriptor.addr, descriptor.len // _DESCRIPTOR.size
                 index, left, in_indirect = 0, entries, True
                 continue
-            left -= 1
-            yield descriptor
+            found.append(descriptor)
             if not descriptor.flags & DESC_F_NEXT:
-                return
-            if not left:
-                self.fail(f"chain {head} is a loop")
-                yield None
-                return
+                return found
             index = descriptor.next
+            left -= 1
+        self.fail(f"chain {head} is a loop")
+        return found
 
     def _may_be_table(self, descriptor: Descriptor) -> bool:
         """Whether an indirect descriptor is one that the driver may use."""

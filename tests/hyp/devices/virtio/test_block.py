@@ -86,6 +86,12 @@ def test_sectors_are_read(version: object) -> None:
     assert disk.data(2 * SECTOR) == CONTENTS[3 * SECTOR : 5 * SECTOR]
 
 
+def test_the_configuration_is_read_only() -> None:
+    disk = Disk()
+    disk.driver.transport.write(0x100, 4, 1)
+    assert disk.driver.transport.read(0x100, 4) == SECTORS
+
+
 def test_sectors_are_written() -> None:
     disk = Disk()
     assert disk.write(15, b"x" * SECTOR) == (OK, 1)

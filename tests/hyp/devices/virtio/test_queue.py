@@ -340,6 +340,36 @@ def test_a_queue_without_memory_ends_the_device(low: int) -> None:
     assert needs_reset(driver)
 
 
+def test_an_available_ring_that_leaves_memory_ends_the_device() -> None:
+    driver = Driver.of(Copier(), MODERN).begin(queues=0)
+    driver.set_up(0)
+    for offset, value in ((0x30, 0), (0x44, 0), (0x90, END - 4), (0x44, 1)):
+        driver.write(offset, value)
+    driver.put16(END - 2, 1)  # one chain is available, and its head is beyond the end
+    driver.notify(0)
+    assert driver.transport.failure == f"the queue at {END:#x} cannot be read"
+
+
+class Careless(Copier):
+    """A device that goes on, whatever it is told."""
+
+    def notify(self, index: int) -> None:
+        for chain in self.queues[index].chains():
+            chain.read()
+            chain.write(bytes(chain.writable_size))
+            self.queues[index].push(chain, chain.writable_size)
+
+
+def test_a_queue_that_was_given_up_stays_so_whatever_the_device_does() -> None:
+    driver = Driver.of(Careless(), MODERN).begin()
+    driver.describe(0, 0, END, 4, NEXT, 1)
+    driver.describe(0, 1, END + 8, 4, WRITE)
+    driver.offer(0, 0, 0)
+    driver.notify(0)
+    assert driver.transport.failure == f"4 bytes at {END:#x} cannot be read"
+    assert driver.take_used(0) == []
+
+
 def test_a_device_that_overwrites_its_ring_is_not_kept_busy() -> None:
     """Each chain has the device write an available index that promises another chain."""
     device, driver = copier()
