@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hyp.devices.virtio.image import SECTOR, Overlay
+from hyp.devices.virtio.image import SECTOR, Overlay, Recorder
 from lab.errors import UserError
 
 if TYPE_CHECKING:
@@ -128,7 +128,45 @@ class FileImage:
         os.close(self._file)
 
 
-def open_drive(drive: Drive) -> Image:
+class Disk:
+    """An open disk.
+
+    Parameters
+    ----------
+    file : FileImage
+        What is behind it.
+    copy_on_write : bool
+        Keep what the guest writes in memory.
+
+    Attributes
+    ----------
+    image : Image
+        For the device. The sectors of a file that the guest writes are remembered as they
+        were, in memory.
+    """
+
+    def __init__(self, file: FileImage, *, copy_on_write: bool) -> None:
+        self._file = file
+        self._recorder = Recorder(file)
+        self.image: Image = self._recorder
+        if copy_on_write:
+            self.image = Overlay(file)
+        elif file.read_only:
+            self.image = file
+
+    def again(self) -> Image:
+        """Return the image as it was when it was opened, for a run to be repeated.
+
+        The file is not written by it.
+        """
+        return self._file if self.image is self._file else self._recorder.before()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def open_drive(drive: Drive) -> Disk:
     """Open the file of a disk.
 
     Raises
@@ -143,7 +181,7 @@ def open_drive(drive: Drive) -> Image:
         if not stat.S_ISREG(kind) and not stat.S_ISBLK(kind):
             name = "a directory" if stat.S_ISDIR(kind) else "no file and no block device"
             raise UserError(f"{what}: this is {name}; give a raw image")
-        image = FileImage(drive.path, read_only=only_read)
+        file = FileImage(drive.path, read_only=only_read)
     except FileNotFoundError as error:
         raise UserError(
             f"{what}: there is no such file; make one, such as with truncate -s 64M {drive.path}"
@@ -153,11 +191,11 @@ def open_drive(drive: Drive) -> Image:
         raise UserError(f"{what}: may not be {access}; change its mode{others}") from error
     except OSError as error:
         raise UserError(f"{what}: cannot be opened: {error.strerror}; check file=") from error
-    rest = image.size % SECTOR
-    if rest or not image.size:
-        image.close()
+    rest = file.size % SECTOR
+    if rest or not file.size:
+        file.close()
         raise UserError(
-            f"{what}: {image.size} bytes are not whole sectors of {SECTOR}; "
-            f"extend it to {image.size - rest + SECTOR}, such as with truncate"
+            f"{what}: {file.size} bytes are not whole sectors of {SECTOR}; "
+            f"extend it to {file.size - rest + SECTOR}, such as with truncate"
         )
-    return Overlay(image) if drive.copy_on_write else image
+    return Disk(file, copy_on_write=drive.copy_on_write)

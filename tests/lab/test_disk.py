@@ -67,7 +67,7 @@ def write_through(image: Image) -> bytes:
 
 
 def test_a_drive_is_written_through(disk: Path) -> None:
-    image = open_drive(Drive(disk))
+    image = open_drive(Drive(disk)).image
     assert (image.size, image.read_only) == (len(CONTENTS), False)
     assert write_through(image) == CONTENTS[:512] + b"x" * 512
     image.flush()
@@ -76,7 +76,7 @@ def test_a_drive_is_written_through(disk: Path) -> None:
 
 def test_a_copy_on_write_drive_leaves_the_file_alone(disk: Path) -> None:
     disk.chmod(0o444)
-    image = open_drive(Drive(disk, copy_on_write=True))
+    image = open_drive(Drive(disk, copy_on_write=True)).image
     assert isinstance(image, Overlay)
     assert not image.read_only
     assert write_through(image) == CONTENTS[:512] + b"x" * 512
@@ -84,17 +84,41 @@ def test_a_copy_on_write_drive_leaves_the_file_alone(disk: Path) -> None:
 
 
 def test_a_read_only_drive_is_opened_for_reading(disk: Path) -> None:
-    image = open_drive(Drive(disk, read_only=True))
+    image = open_drive(Drive(disk, read_only=True)).image
     assert (image.read(1024, 1024), image.read_only) == (CONTENTS[1024:], True)
     with pytest.raises(OSError, match="Bad file"):
         image.write(0, bytes(512))
 
 
 def test_a_file_that_shrinks_is_an_error_of_the_read(disk: Path) -> None:
-    image = open_drive(Drive(disk))
+    image = open_drive(Drive(disk)).image
     os.truncate(disk, 512)
     with pytest.raises(OSError, match="the file ends at 512"):
         image.read(0, 1024)
+
+
+@pytest.mark.parametrize(
+    "drive",
+    [Drive(Path("d")), Drive(Path("d"), copy_on_write=True), Drive(Path("d"), read_only=True)],
+)
+def test_a_run_can_be_repeated_with_the_disk_as_it_was(
+    drive: Drive, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(disk.parent)
+    disk.rename("d")
+    opened = open_drive(drive)
+    if not drive.read_only:
+        for at in (512, 0):
+            opened.image.write(at, b"x" * 1024)
+    after = Path("d").read_bytes()
+    for _ in range(2):
+        again = opened.again()
+        assert again.read(0, again.size) == CONTENTS
+        assert again.read_only is drive.read_only
+        if not drive.read_only:
+            again.write(0, b"z" * 512)
+    assert Path("d").read_bytes() == after
+    opened.close()
 
 
 def refusal_of(drive: Drive) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SECTOR: Final = 512
 """The unit in which a block device counts, in bytes, whatever its block size."""
@@ -68,13 +71,15 @@ class Overlay:
     ----------
     base
         What is read where nothing was written; it is never written.
+    sectors
+        What was written already, by number of the sector.
     """
 
     read_only = False
 
-    def __init__(self, base: Image) -> None:
+    def __init__(self, base: Image, sectors: Mapping[int, bytes] | None = None) -> None:
         self._base = base
-        self._sectors: dict[int, bytes] = {}
+        self._sectors = dict(sectors or {})
 
     @property
     def size(self) -> int:
@@ -105,3 +110,44 @@ class Overlay:
 
     def flush(self) -> None:
         """Do nothing: it goes with the process."""
+
+
+class Recorder:
+    """An image that passes writes on and remembers what was there, so that a run can be repeated.
+
+    Parameters
+    ----------
+    base
+        What is read and written.
+    """
+
+    read_only = False
+
+    def __init__(self, base: Image) -> None:
+        self._base = base
+        self._before: dict[int, bytes] = {}
+
+    @property
+    def size(self) -> int:
+        """The size in bytes."""
+        return self._base.size
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return whole sectors."""
+        return self._base.read(offset, size)
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Write whole sectors."""
+        first = offset // SECTOR
+        for sector in range(first, first + len(data) // SECTOR):
+            if sector not in self._before:
+                self._before[sector] = self._base.read(sector * SECTOR, SECTOR)
+        self._base.write(offset, data)
+
+    def flush(self) -> None:
+        """Have what was written outlive this process."""
+        self._base.flush()
+
+    def before(self) -> Overlay:
+        """Return the image as it was at first; what is written to it is its own."""
+        return Overlay(self._base, self._before)
