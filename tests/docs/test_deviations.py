@@ -45,10 +45,10 @@ from hyp.errors import Errno, KvmError
 from hyp.exits import Error, InternalError, InternalErrorCode, Intr, IntrCause
 from hyp.host import HVA, SIZE_4K
 from hyp.host.userfault import UserfaultMessage
-from hyp.memslots import MemoryRegion
+from hyp.memslots import MemoryRegion, MemoryRegionFlags
 from hyp.vgic.attributes import Group
 from hyp.vgic.v3_sysregs import ICC_CTLR
-from hyp.vm import VM
+from hyp.vm import VM, Cap
 from lab.cli import cli
 from tests.docs.pages import ROOT
 from tests.emu.cpu import a64, tables
@@ -380,3 +380,17 @@ def test_deviation_userfault_returns() -> None:
     for _ in range(2):
         assert vcpu.run(1) == Intr(IntrCause.USERFAULT)
     assert missed == [UserfaultMessage(at, write=False, minor=False)] * 2
+
+
+@pytest.mark.parametrize("bitmap", [True, False])
+def test_deviation_device_writes_are_marked(bitmap: bool) -> None:
+    vm = VM(Machine(4 << 20))
+    vm.enable_cap(Cap.DIRTY_LOG_RING_ACQ_REL, 4096)
+    if bitmap:
+        vm.enable_cap(Cap.DIRTY_LOG_RING_WITH_BITMAP)
+    vm.create_vcpu(0)
+    hva = vm.host.mmap(SIZE_4K)
+    vm.set_user_memory_region(MemoryRegion(0, MemoryRegionFlags.LOG_DIRTY_PAGES, RAM, SIZE_4K, hva))
+    assert vm.write_guest(RAM, b"x") is (Errno.OK if bitmap else Errno.ENXIO)
+    if bitmap:
+        assert vm.get_dirty_log(0)[0] == 1

@@ -1,0 +1,201 @@
+"""Disks as they are written on the command line, and the files behind them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from hyp.devices.virtio.image import SECTOR, Overlay, Recorder
+from lab.errors import UserError
+
+if TYPE_CHECKING:
+    from hyp.devices.virtio.image import Image
+
+SYNTAX: Final = "file=PATH[,ro][,cow]"
+
+_KEYS: Final = {"file": True, "ro": False, "cow": False}
+"""The keys of a ``--drive`` value, and whether they take one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """One disk of the guest.
+
+    Attributes
+    ----------
+    path : Path
+        The raw image.
+    read_only : bool
+        The guest may only read.
+    copy_on_write : bool
+        What the guest writes is kept in memory, and lost with the run; the file is only read.
+    """
+
+    path: Path
+    read_only: bool = False
+    copy_on_write: bool = False
+
+    def __str__(self) -> str:
+        flags = ",ro" * self.read_only + ",cow" * self.copy_on_write
+        return f"file={self.path}{flags}"
+
+
+def parse_drive(spec: str) -> Drive:
+    """Return the disk that a ``--drive`` value describes.
+
+    Raises
+    ------
+    UserError
+        If the text does not follow :data:`SYNTAX`.
+    """
+    fields: dict[str, str] = {}
+    for item in spec.split(","):
+        key, equals, value = item.strip().partition("=")
+        if key not in _KEYS:
+            raise _malformed(spec, f"{key!r} is not a key" if key else "an item is empty")
+        if key in fields:
+            raise _malformed(spec, f"{key!r} is given twice")
+        if bool(equals) is not _KEYS[key] or (equals and not value):
+            raise _malformed(spec, f"{key!r} {'needs a' if _KEYS[key] else 'takes no'} value")
+        fields[key] = value
+    if "file" not in fields:
+        raise _malformed(spec, "file is missing")
+    if "ro" in fields and "cow" in fields:
+        raise _malformed(spec, "a disk that is only read (ro) has nothing to copy (cow)")
+    return Drive(Path(fields["file"]), "ro" in fields, "cow" in fields)
+
+
+def _malformed(spec: str, why: str) -> UserError:
+    return UserError(f"--drive {spec!r}: {why}; write it as {SYNTAX}")
+
+
+class FileImage:
+    """A raw image in a file or on a block device of the host.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    read_only : bool
+        Open it for reading only.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened so.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool) -> None:
+        self.read_only = read_only
+        flags = os.O_RDONLY if read_only else os.O_RDWR
+        self._file = os.open(path, flags | os.O_CLOEXEC)
+        self.size = os.lseek(self._file, 0, os.SEEK_END)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return bytes of the file.
+
+        Raises
+        ------
+        OSError
+            If the host cannot read them all.
+        """
+        data = os.pread(self._file, size, offset)
+        if len(data) != size:
+            raise OSError(f"the file ends at {offset + len(data)}; it was longer")
+        return data
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Write bytes to the file.
+
+        Raises
+        ------
+        OSError
+            If the host cannot write them all.
+        """
+        done = 0
+        while done < len(data):
+            done += os.pwrite(self._file, data[done:], offset + done)
+
+    def flush(self) -> None:
+        """Have the host write everything to its disk."""
+        os.fsync(self._file)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+
+class Disk:
+    """An open disk.
+
+    Parameters
+    ----------
+    file : FileImage
+        What is behind it.
+    copy_on_write : bool
+        Keep what the guest writes in memory.
+
+    Attributes
+    ----------
+    image : Image
+        For the device. The sectors of a file that the guest writes are remembered as they
+        were, in memory.
+    """
+
+    def __init__(self, file: FileImage, *, copy_on_write: bool) -> None:
+        self._file = file
+        self._recorder = Recorder(file)
+        self.image: Image = self._recorder
+        if copy_on_write:
+            self.image = Overlay(file)
+        elif file.read_only:
+            self.image = file
+
+    def again(self) -> Image:
+        """Return the image as it was when it was opened, for a run to be repeated.
+
+        The file is not written by it.
+        """
+        return self._file if self.image is self._file else self._recorder.before()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def open_drive(drive: Drive) -> Disk:
+    """Open the file of a disk.
+
+    Raises
+    ------
+    UserError
+        If there is none that can be used so, or its size is not of whole sectors.
+    """
+    only_read = drive.read_only or drive.copy_on_write
+    what = f"--drive {str(drive)!r}"
+    try:
+        kind = drive.path.stat().st_mode
+        if not stat.S_ISREG(kind) and not stat.S_ISBLK(kind):
+            name = "a directory" if stat.S_ISDIR(kind) else "no file and no block device"
+            raise UserError(f"{what}: this is {name}; give a raw image")
+        file = FileImage(drive.path, read_only=only_read)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{what}: there is no such file; make one, such as with truncate -s 64M {drive.path}"
+        ) from error
+    except PermissionError as error:
+        access, others = ("read", "") if only_read else ("written", ", or add ro or cow")
+        raise UserError(f"{what}: may not be {access}; change its mode{others}") from error
+    except OSError as error:
+        raise UserError(f"{what}: cannot be opened: {error.strerror}; check file=") from error
+    rest = file.size % SECTOR
+    if rest or not file.size:
+        file.close()
+        raise UserError(
+            f"{what}: {file.size} bytes are not whole sectors of {SECTOR}; "
+            f"extend it to {file.size - rest + SECTOR}, such as with truncate"
+        )
+    return Disk(file, copy_on_write=drive.copy_on_write)
