@@ -13,11 +13,11 @@ from emu.arch.registers.control import (
     CPACR_EL1,
     FPCR,
     FPSR,
-    MDSCR_EL1,
     TPIDR_EL0,
     TPIDR_EL1,
     TPIDRRO_EL0,
 )
+from emu.arch.registers.debug import MDSCR_EL1
 from emu.arch.registers.exceptions import (
     AFSR0_EL1,
     AFSR1_EL1,

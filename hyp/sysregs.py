@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from emu.arch.a64.maintenance import DC
 from emu.arch.esr.iss import IssSystemRegister
 from emu.arch.fields import Encoding
-from emu.arch.registers.control import ACTLR_EL1, MDSCR_EL1
+from emu.arch.registers.control import ACTLR_EL1
+from emu.arch.registers.debug import MDSCR_EL1
 from emu.arch.registers.exceptions import AFSR0_EL1, AFSR1_EL1, ESR_EL1, FAR_EL1
 from emu.arch.registers.identification import (
     CCSIDR_EL1,

@@ -20,6 +20,7 @@ from emu.cpu import interrupts, maintenance, system
 from emu.cpu.callbacks import Callbacks
 from emu.cpu.changedcode import ChangedCode
 from emu.cpu.code import CodePages
+from emu.cpu.debug import DEBUG_REGISTERS, Debug
 from emu.cpu.engine import Engine
 from emu.cpu.execution import Execution
 from emu.cpu.guest import EL2Entry, Guest
@@ -60,7 +61,8 @@ class ProcessingElement:
     ----------
     index
         Its number in the machine.
-    mmu, timer, registers, engine, blocks, code, changed_code, execution, strictness, watch, refill
+    mmu, timer, registers, engine, blocks, code, changed_code, execution, strictness, debug, watch,
+    refill
         Its parts. EL2 software uses :meth:`read`, :meth:`write` and the maintenance
         methods instead.
     el2_vector
@@ -99,6 +101,7 @@ class ProcessingElement:
         self.mmu = Mmu(memory, features)
         self.execution = Execution(self)
         self.strictness = Strictness(self)
+        self.debug = Debug(self)
         self.changed_code = ChangedCode(self)
         callbacks = Callbacks(self)
         self.engine = Engine(
@@ -171,6 +174,8 @@ class ProcessingElement:
             self.blocks.pending = interrupts.pending(hcr)
             if (hcr ^ old_hcr) & system.TDZ:
                 self.changed_code.look_again(None)
+        if not DEBUG_REGISTERS.isdisjoint(registers):
+            self.debug.stale = True
         if not self.timer.registers.isdisjoint(registers):
             self.timer_changed()
         for register, value in zip(registers, values, strict=True):

@@ -37,7 +37,7 @@ from emu.arch.registers.timer import (
 )
 from emu.arch.registers.translation import SCTLR_EL1
 from emu.arch.registers.virtualization import HCR_EL2, VMPIDR_EL2, VPIDR_EL2
-from emu.cpu import maintenance
+from emu.cpu import debug_registers, maintenance
 from emu.cpu.aborts import MAINTENANCE, abort
 from emu.cpu.exception import ArmException
 from emu.cpu.extensions import in_engine, is_implemented
@@ -122,6 +122,8 @@ def intercept(word: int, features: CpuFeatures) -> bool:
         return in_engine(operation, features)
     if instruction.kind not in (SystemKind.MRS, SystemKind.MSR):
         return False
+    if debug_registers.is_debug(instruction):
+        return (instruction.encoding, instruction.is_read) in debug_registers.IN_ENGINE
     return (
         instruction.encoding in _INTERCEPTED_REGISTERS
         or is_id_group_3(instruction.encoding)
@@ -162,6 +164,8 @@ def execute(
         The Exception level: 0 or 1.
     """
     operation = instruction.operation
+    if debug_registers.is_debug(instruction):
+        return debug_registers.execute(pe, instruction, pc, el) or Outcome.DONE
     if operation is not None and not is_implemented(operation, pe.features):
         return undefined(pc)
     refusal = trapped(pe, instruction, pc, el)
@@ -309,6 +313,10 @@ def _cache_maintenance(
         found = pe.mmu.probe(va, need, el)
         if isinstance(found, Fault):
             return abort(found, MAINTENANCE, va, pc, el, external_to_el2=pe.external_aborts_to_el2)
+        if isinstance(operation, DC) and operation.needs_write:
+            watched = pe.debug.invalidation(va, pc, el)
+            if watched is not None:
+                return watched
         maintenance.cache(pe, operation, found, by_guest=True)
     else:
         maintenance.cache(pe, operation, None, by_guest=True)

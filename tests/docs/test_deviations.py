@@ -20,7 +20,8 @@ from emu.arch.esr.classes import ExceptionClass
 from emu.arch.esr.fsc import FaultStatusCode
 from emu.arch.esr.iss import IssDataAbort
 from emu.arch.features import CORTEX_A72
-from emu.arch.registers.control import ACTLR_EL1, CPACR_EL1, MDSCR_EL1
+from emu.arch.registers.control import ACTLR_EL1, CPACR_EL1
+from emu.arch.registers.debug import MDSCR_EL1
 from emu.arch.registers.exceptions import (
     ELR_EL1,
     HPFAR_EL2,
