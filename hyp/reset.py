@@ -10,6 +10,7 @@ from emu.arch.registers.timer import CNTHCTL_EL2
 from emu.arch.registers.translation import SCTLR_EL1
 from emu.arch.registers.virtualization import (
     HCR_EL2,
+    MDCR_EL2,
     VMPIDR_EL2,
     VPIDR_EL2,
     BarrierShareability,
@@ -25,6 +26,9 @@ _SCTLR_RESET: Final = SCTLR_EL1(0x00C5_0078)
 """MMU and caches off, little-endian; the fields that were once RES1 are set."""
 
 _PSTATE_RESET: Final = SPSR_EL2.build(M=Mode.EL1h, D=1, A=1, I=1, F=1)
+
+_MDCR_RESET: Final = MDCR_EL2.build(TDRA=1, TDOSA=1, TDA=1)
+"""Debug registers trap; see :mod:`hyp.debug`."""
 
 MPIDR_AFFINITY: Final = 0xFF_00FF_FFFF
 """Aff3 to Aff0 of MPIDR_EL1."""
@@ -77,5 +81,7 @@ def kvm_reset_vcpu(vcpu: VCPU) -> None:
     ctxt.write(VPIDR_EL2(vcpu.pe.read(MIDR_EL1)))
     ctxt.write(CNTHCTL_EL2.build(EL1PCTEN=1))
     ctxt.write(guest_hcr(vcpu.vm.features))
+    ctxt.write(_MDCR_RESET)
+    vcpu.debug.reset()
     if cpu is not None:
         kvm_arch_vcpu_load(vcpu, cpu)

@@ -10,6 +10,7 @@ from emu.arch.registers.identification import CSSELR_EL1
 from emu.cpu.pe import EL2Entry
 from hyp import one_reg
 from hyp.context import KvmCpuContext
+from hyp.debug import VcpuDebug
 from hyp.errors import Errno, KvmError
 from hyp.events import ExceptionType, KvmEntry, KvmExit, KvmUserspaceExit
 from hyp.exits import (
@@ -34,6 +35,7 @@ from hyp.traps import handle_exit
 if TYPE_CHECKING:
     from emu.arch.fields import SystemRegister
     from emu.cpu.pe import ProcessingElement
+    from hyp.debug import GuestDebug, GuestDebugArch
     from hyp.fault_info import FaultInfo
     from hyp.inject import PendingException
     from hyp.mmio import MmioAccess
@@ -78,8 +80,8 @@ class VCPU:
 
     pe: ProcessingElement
     timer: PhysicalTimer
+    debug: VcpuDebug
     csselr: CSSELR_EL1
-    os_lock: bool
 
     def __init__(self, vm: VM, index: int) -> None:
         self.vm = vm
@@ -95,8 +97,8 @@ class VCPU:
         self.memcache = MemoryCache(vm.host.frames)
         self.dirty_ring = vm.dirty_log.new_ring()
         self.timer = PhysicalTimer(self)
+        self.debug = VcpuDebug(self)
         self.csselr = CSSELR_EL1(0)
-        self.os_lock = False
 
         self.fault: FaultInfo | None = None
         self.mmio: MmioAccess | None = None
@@ -173,7 +175,6 @@ class VCPU:
         self.pending_incr_pc = False
         self.timer = PhysicalTimer(self)
         self.csselr = CSSELR_EL1(0)
-        self.os_lock = False
 
     def get_one_reg(self, reg_id: int) -> int:
         """Read a register (KVM_GET_ONE_REG); ids are made by :mod:`hyp.one_reg`.
@@ -194,6 +195,25 @@ class VCPU:
             ENOENT for an id that names no register; EINVAL for a value it cannot have.
         """
         one_reg.set(self, reg_id, value)
+
+    def set_guest_debug(
+        self, control: GuestDebug | int, arch: GuestDebugArch | None = None
+    ) -> None:
+        """Debug the guest, or no longer (KVM_SET_GUEST_DEBUG); runs end with ``Debug``.
+
+        Parameters
+        ----------
+        control
+            Flags of :class:`hyp.debug.GuestDebug`; without ENABLE, nothing is debugged.
+        arch
+            For USE_HW: the breakpoints and watchpoints.
+
+        Raises
+        ------
+        KvmError
+            EINVAL for other flags, or values that the registers cannot have.
+        """
+        self.debug.set_guest_debug(control, arch)
 
     def set_mmio_data(self, data: bytes) -> None:
         """Answer the MMIO read that the last run ended with; taken up by the next run.
@@ -284,11 +304,13 @@ class VCPU:
         kvm_arch_vcpu_load(self, on)
         on.pe.el2_vector = self._el2_vector
         on.running = self
+        self.debug.enter()
         try:
             exit_ = self._run(budget)
             # User space sees the guest after what was pending.
             kvm_adjust_pc(self)
         finally:
+            self.debug.leave()
             on.running = None
             if caller is not on.pe and kvm.is_running():  # the caller is EL2 on another PE
                 kvm.current.pe = caller

@@ -123,7 +123,7 @@ class Callbacks:
             return instructions.misaligned_pc(pc)
         word = pe.word_at(pc)
         if number == Interrupt.BREAKPOINT:
-            return instructions.breakpoint_instruction(word, pc)
+            return instructions.breakpoint_instruction(word, pc, pe.debug.target)
         if number == Interrupt.DATA_ABORT:
             return pe.watch.misaligned(word, pc, el)
         if number == Interrupt.UNDEFINED:

@@ -121,6 +121,11 @@ class Debug:
         locked = el2(OSLSR_EL1) & OSLSR_EL1.OSLK.in_place or double_lock
         return DebugControls(el2(MDSCR_EL1), bool(locked), bool(to_el2))
 
+    @property
+    def target(self) -> int:
+        """The Exception level that debug exceptions are taken to: 1 or 2."""
+        return self._controls().target
+
     def _context(self) -> Context:
         pe = self._pe
         pe.refresh()
