@@ -117,7 +117,7 @@ def kvm_handle_sys_reg(vcpu: VCPU, esr: int) -> None:
     if emit is not None:
         emit(KvmHandleSysReg(vcpu.index, vcpu.pe.retired, esr))
     iss = IssSystemRegister(esr)
-    desc = SYS_REG_DESCS.get(iss.encoding)
+    desc = _BY_ISS.get(esr & _ISS_ENCODING)
     if desc is None:
         kvm_inject_undefined(vcpu)
         return
@@ -283,3 +283,18 @@ SYS_REG_DESCS: Final[dict[Encoding, SysRegDesc]] = {
     ),
 }
 """What KVM emulates, by encoding."""
+
+_ISS_ENCODING: Final = IssSystemRegister.build(Op0=3, Op1=7, CRn=0b1111, CRm=0b1111, Op2=7)
+_BY_ISS: Final = {
+    int(
+        IssSystemRegister.build(
+            Op0=encoding.op0,
+            Op1=encoding.op1,
+            CRn=encoding.CRn,
+            CRm=encoding.CRm,
+            Op2=encoding.op2,
+        )
+    ): desc
+    for encoding, desc in SYS_REG_DESCS.items()
+}
+"""The same by the fields of the syndrome that name the register."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from emu.arch.a64.stack import SP_ALIGNMENT
-from emu.arch.a64.system import decode_system
 from emu.arch.address import VA
 from emu.arch.registers.control import CPACR_EL1
 from emu.arch.registers.translation import SCTLR_EL1
@@ -19,6 +18,7 @@ from emu.cpu.blocks import INSTRUCTION_BYTES
 from emu.cpu.engine import Interrupt
 from emu.cpu.exception import ArmException
 from emu.cpu.internals import EngineError
+from emu.cpu.system import Outcome
 from emu.mmu.permissions import EXECUTE
 
 if TYPE_CHECKING:
@@ -64,16 +64,22 @@ class Callbacks:
         pe = self._pe
         execution = pe.execution
         try:
-            pc, pstate = pe.engine.state()
-            instruction = pe.code.at(pc, pe.word_at(pc))
-            if instruction is None:
+            engine = pe.engine
+            pc = engine.pc
+            site = pe.code.sites.get(pc)
+            if site is None:
+                pe.code.let_pass(pe.word_at(pc))
                 return 0
-            outcome = system.execute(pe, instruction, pc, pstate >> 2 & 3)
-            if outcome is system.Outcome.NATIVE:
+            outcome = system.execute(pe, site, pc, engine.mode >> 2 & 3)
+            if outcome is Outcome.NATIVE:
                 return 0
-            if outcome is system.Outcome.DONE:
+            if outcome is Outcome.DONE:
                 if pe.changed_code.pages or execution.timer_changed or pe.debug.stale:
                     execution.stop_behind()
+                return 1
+            if outcome.target == 2:
+                if not pe.guest.trapped_in_place(outcome):
+                    execution.stop_before(pc)
                 return 1
             execution.pending = outcome
         except BaseException as failure:  # noqa: BLE001  # raised again by Execution.execute
@@ -130,12 +136,12 @@ class Callbacks:
             refused = instructions.wait_exception(word, pc, el, hcr, pe.read(SCTLR_EL1))
             if refused is not None:
                 return refused
-            trapped = decode_system(word)
-            if trapped is not None:
-                outcome = system.execute(pe, trapped, pc, el)
+            site = pe.code.site(word)
+            if site is not None:
+                outcome = system.execute(pe, site, pc, el)
                 if isinstance(outcome, ArmException):
                     return outcome
-                if outcome is system.Outcome.DONE:
+                if outcome is Outcome.DONE:
                     pe.engine.skip(pc)
                     return None
             return instructions.undefined_word(word, pc, el, hcr, pe.read(CPACR_EL1))

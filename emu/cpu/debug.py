@@ -308,7 +308,7 @@ class Debug:
             self.ss = ss
             access = decode(word) if steps else None
             is_exclusive = access is not None and access.exclusive and access.reads
-            self._stepped = (pc, is_exclusive) if steps else None
+            self._stepped = (pc, is_exclusive) if steps and not execution.leaving else None
         return pc, pstate
 
     def _ss_behind(self, word: int, controls: DebugControls, pstate: int) -> int:

@@ -90,12 +90,11 @@ def execute(
     ):
         return undefined(pc)
     el2 = pe.registers.el2
-    esr = system_register_trap(instruction.encoding, rt=instruction.rt, read=reads)
-    if el == 0 and el2(MDSCR_EL1) & MDSCR_EL1.TDCC.in_place:
-        return ArmException(1, esr, pc)
+    to_el1 = el == 0 and el2(MDSCR_EL1) & MDSCR_EL1.TDCC.in_place
     trap = _TRAPS.get(register, MDCR_EL2.TDA.in_place) | MDCR_EL2.TDE.in_place
-    if el2(MDCR_EL2) & trap:
-        return ArmException(2, esr, pc)
+    if to_el1 or el2(MDCR_EL2) & trap:
+        esr = system_register_trap(instruction.encoding, rt=instruction.rt, read=reads)
+        return ArmException(1 if to_el1 else 2, esr, pc)
     if reads:
         pe.registers.set_x(instruction.rt, shown(register, el2))
     else:

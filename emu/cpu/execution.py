@@ -81,6 +81,9 @@ class Execution:
         code = pe.engine.start(pc)
         if pe.blocks.left < 0 and not pe.blocks.pending & ~pe.engine.state()[1]:
             code = self._finish(code)
+            self.running = False
+            # Else the block would call the hook at its stop for ever. No harm if it stays.
+            pe.engine.forget_code_at(*pe.blocks.block)
         self.running = False
         if self.failure is not None:
             failure, self.failure = self.failure, None
@@ -139,8 +142,11 @@ class Execution:
         noted now.
         """
         exception = self.pending
-        following = self._pe.engine.pc + INSTRUCTION_BYTES
-        self.stop_before(VA(following) if exception is None else exception.pc)
+        following = VA(self._pe.engine.pc + INSTRUCTION_BYTES)
+        self.stopped_at = self._pe.blocks.completed(
+            following if exception is None else exception.pc
+        )
+        self._pe.engine.stop_at(following)
 
     def stop_fetching(self) -> None:
         """Stop before an instruction that is not to be fetched now: refuse the engine its page."""

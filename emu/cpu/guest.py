@@ -11,6 +11,7 @@ from emu.arch.exceptions import ExceptionKind
 from emu.arch.registers.exceptions import ELR_EL2, SPSR_EL2, Mode
 from emu.arch.registers.virtualization import HCR_EL2
 from emu.cpu import interrupts
+from emu.cpu.blocks import INSTRUCTION_BYTES
 
 if TYPE_CHECKING:
     from emu.cpu.exception import ArmException
@@ -133,6 +134,39 @@ class Guest:
         ):
             if pe.stale:
                 pe.refresh()
+            return True
+        execution.answered = again
+        return False
+
+    def trapped_in_place(self, exception: ArmException) -> bool:
+        """Take the trap of a system instruction in its hook; return whether it is done with.
+
+        It is if EL2 returns behind the instruction and left the rest of the guest's block as it
+        was translated. If not, the engine must be left before the instruction.
+        """
+        pe, execution = self._pe, self._execution
+        if self._is_stalled(exception.pc):
+            execution.pending = exception
+            return False
+        pstate = pe.engine.state()[1]
+        pe.registers.reconfigured = False
+        again = self._enter_el2(exception, pstate)
+        if (
+            again
+            and not pe.registers.reconfigured
+            and not pe.changed_code.pages
+            and not execution.timer_changed
+            and not pe.strictness.restart
+            and not pe.stale
+            and not pe.debug.stale
+            and not pe.debug.single
+            and not pe.blocks.pending & ~pstate
+            and pe.registers.el2(ELR_EL2) == exception.pc + INSTRUCTION_BYTES
+            and pe.registers.el2(SPSR_EL2) == pstate
+            and pe.mmu.holds(exception.pc)
+        ):
+            pe.engine.clear_exclusive()
+            pe.blocks.take_back()
             return True
         execution.answered = again
         return False

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from emu.arch.a64.maintenance import AT, DC, IC
     from emu.arch.a64.tlbi import TLBI
     from emu.arch.features import CpuFeatures
-    from emu.cpu.exception import ArmException
     from emu.memory import PhysicalMemory
     from emu.mmu.tlbi import Invalidation
 
@@ -61,10 +60,11 @@ class ProcessingElement:
     ----------
     index
         Its number in the machine.
-    mmu, timer, registers, engine, blocks, code, changed_code, execution, strictness, debug, watch,
-    refill
+    mmu, timer, registers, engine, blocks, code, changed_code
         Its parts. EL2 software uses :meth:`read`, :meth:`write` and the maintenance
         methods instead.
+    execution, guest, strictness, debug, watch, refill
+        What it does while the guest runs.
     el2_vector
         EL2's handler of synchronous exceptions. It returns True to ERET straight back, False
         to leave :meth:`run`. None leaves always.
@@ -116,10 +116,13 @@ class ProcessingElement:
         self.blocks = self.engine.blocks
         self.timer = GenericTimer(lambda: self.time)
         self.registers = RegisterFile(self.engine, features, self.timer, index)
-        self.code = CodePages(memory, self.engine, self._intercept)
+        self._consequential = (
+            TRANSLATION_CONTROLS | self.timer.registers | DEBUG_REGISTERS | _STACK_POINTERS
+        )
+        self.code = CodePages(memory, self.engine, features, self._intercept)
         self.watch = Watch(self)
         self.refill = Refill(self)
-        self._guest = Guest(self)
+        self.guest = Guest(self)
 
     # Time
 
@@ -145,9 +148,11 @@ class ProcessingElement:
             raise TypeError(
                 f"{value!r} does not say which register it is for; write SCTLR_EL1({value!r}) or so"
             )
+        register = type(value)
         old = self.registers.el2(HCR_EL2)
         self.registers.write(value)
-        self._follow((type(value),), (value,), old)
+        if register in self._consequential:
+            self._follow((register,), (value,), old)
 
     def read_list(self, registers: tuple[type[SystemRegister], ...]) -> list[int]:
         """Read system registers, as :meth:`read` does each, but quickly."""
@@ -297,7 +302,7 @@ class ProcessingElement:
         ValueError
             If SPSR_EL2 does not name EL0 or EL1 in AArch64.
         """
-        return self._guest.run(budget)
+        return self.guest.run(budget)
 
     # Services for the rest of the CPU
 
@@ -333,10 +338,6 @@ class ProcessingElement:
                 return 0
             page = found.page
         return self.memory.read_instruction(PA(page | pc & PAGE_MASK))
-
-    def resolved_in_place(self, exception: ArmException, pstate: int) -> bool:
-        """Take an abort met in a refill; return whether the access can simply be tried again."""
-        return self._guest.resolved_in_place(exception, pstate)
 
     def _intercept(self, word: int) -> bool:
         """Whether a system instruction matters to this PE as EL2 has set it up."""

@@ -102,9 +102,9 @@ class Refill:
     def _walk(self, va: VA, need: int, privilege: int, pc: VA) -> TlbEntry | None:
         """Walk until the access is allowed or an exception leaves the engine."""
         pe = self._pe
-        _, pstate = self._engine.state()
         if need == EXECUTE and pc % INSTRUCTION_BYTES:
-            pe.resolved_in_place(misaligned_pc(pc), pstate)  # taken to EL1: never resolved
+            pstate = self._engine.state()[1]
+            pe.guest.resolved_in_place(misaligned_pc(pc), pstate)  # taken to EL1: never resolved
             return None
         if need == READ and self._mmu.regime.updates and self._is_atomic(pc):
             need = READ | WRITE  # the access is refused as a whole before hardware marks a page
@@ -120,9 +120,10 @@ class Refill:
                 kind, far = FETCH, pc
             else:
                 found, kind, far = self._describe(found, va, need, privilege, pc)
+            pstate = self._engine.state()[1]
             to_el2 = found.stage == stage1.STAGE and pe.external_aborts_to_el2
             exception = abort(found, kind, far, pc, pstate >> 2 & 3, external_to_el2=to_el2)
-            if not pe.resolved_in_place(exception, pstate):
+            if not pe.guest.resolved_in_place(exception, pstate):
                 return None
 
     def _is_atomic(self, pc: VA) -> bool:
