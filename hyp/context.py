@@ -13,11 +13,11 @@ from emu.arch.registers.control import (
     CPACR_EL1,
     FPCR,
     FPSR,
-    MDSCR_EL1,
     TPIDR_EL0,
     TPIDR_EL1,
     TPIDRRO_EL0,
 )
+from emu.arch.registers.debug import MDCCINT_EL1, MDSCR_EL1
 from emu.arch.registers.exceptions import (
     AFSR0_EL1,
     AFSR1_EL1,
@@ -53,7 +53,7 @@ from emu.arch.registers.translation import (
     TTBR0_EL1,
     TTBR1_EL1,
 )
-from emu.arch.registers.virtualization import HCR_EL2, VMPIDR_EL2, VPIDR_EL2
+from emu.arch.registers.virtualization import HCR_EL2, MDCR_EL2, VMPIDR_EL2, VPIDR_EL2
 
 if TYPE_CHECKING:
     from emu.cpu.pe import ProcessingElement
@@ -73,6 +73,7 @@ GUEST_REGISTERS: Final[tuple[type[SystemRegister], ...]] = (
     FPCR,
     FPSR,
     MAIR_EL1,
+    MDCCINT_EL1,
     MDSCR_EL1,
     PAR_EL1,
     SCTLR_EL1,
@@ -101,6 +102,7 @@ GUEST_REGISTERS: Final[tuple[type[SystemRegister], ...]] = (
 CONTROLS: Final[tuple[type[SystemRegister], ...]] = (
     HCR_EL2,
     ICH_HCR_EL2,
+    MDCR_EL2,
     VSESR_EL2,
     VMPIDR_EL2,
     VPIDR_EL2,

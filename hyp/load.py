@@ -28,6 +28,7 @@ def kvm_arch_vcpu_load(vcpu: VCPU, cpu: HostCpu) -> None:
             kvm_arch_vcpu_put(vcpu)
         vcpu.ctxt.restore(cpu.pe)
         cpu.loaded, vcpu.loaded_on, vcpu.pe = vcpu, cpu, cpu.pe
+        vcpu.debug.load()
     load_stage2(vcpu.vm, cpu)
     vm, index = vcpu.vm, cpu.pe.index
     if vm.last_vcpu_ran[index] != vcpu.index:
@@ -40,6 +41,7 @@ def kvm_arch_vcpu_put(vcpu: VCPU) -> None:
     """Take the registers of a loaded vCPU from its PE."""
     cpu = vcpu.loaded_on
     assert cpu is not None, "a vCPU that is put has been loaded"
+    vcpu.debug.put()
     vcpu.ctxt.save(cpu.pe)
     vcpu.timer_lines.release()
     cpu.pe.write(CNTV_CTL_EL0(0))

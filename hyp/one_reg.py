@@ -13,11 +13,11 @@ from emu.arch.fields import Encoding
 from emu.arch.registers import REGISTERS
 from emu.arch.registers.control import (
     CPACR_EL1,
-    MDSCR_EL1,
     TPIDR_EL0,
     TPIDR_EL1,
     TPIDRRO_EL0,
 )
+from emu.arch.registers.debug import MDCCINT_EL1, MDSCR_EL1, OSLSR_EL1
 from emu.arch.registers.exceptions import (
     AFSR0_EL1,
     AFSR1_EL1,
@@ -45,6 +45,7 @@ from emu.arch.registers.translation import (
     TTBR1_EL1,
 )
 from emu.arch.registers.virtualization import VPIDR_EL2
+from hyp.debug import COMPARATORS
 from hyp.errors import Errno, KvmError
 from hyp.idregs import ID_SPACE
 from hyp.timer import kvm_arm_timer_get_reg
@@ -102,7 +103,7 @@ _PLAIN: Final[tuple[type[SystemRegister], ...]] = (
     ESR_EL1,
     FAR_EL1,
     MAIR_EL1,
-    MDSCR_EL1,
+    MDCCINT_EL1,
     PAR_EL1,
     SCTLR_EL1,
     TCR_EL1,
@@ -122,6 +123,12 @@ _SYSTEM_REGISTERS: Final[dict[int, type[SystemRegister]]] = {
     system(CNTV_CVAL_EL0.encoding): CNTVCT_EL0,
 }
 
+_DEBUG_REGISTERS: Final[tuple[type[SystemRegister], ...]] = (*COMPARATORS, MDSCR_EL1)
+_DEBUG: Final[dict[int, type[SystemRegister]]] = {
+    system(register.encoding): register for register in _DEBUG_REGISTERS
+}
+_OSLSR: Final = system(OSLSR_EL1.encoding)
+
 _VIRTUAL_TIMER: Final = (CNTV_CTL_EL0, CNTV_CVAL_EL0, CNTVCT_EL0)
 
 _READ_ONLY_ENCODINGS: Final = (
@@ -138,7 +145,7 @@ _MODES: Final = (Mode.EL0t, Mode.EL1t, Mode.EL1h)
 def register_list() -> list[int]:
     """Return every id there is, ascending (KVM_GET_REG_LIST)."""
     general = [core_x(number) for number in range(31)]
-    return sorted([*general, *_CORE_REGISTERS, *_SYSTEM_REGISTERS, *_READ_ONLY])
+    return sorted([*general, *_CORE_REGISTERS, *_SYSTEM_REGISTERS, *_DEBUG, _OSLSR, *_READ_ONLY])
 
 
 def get(vcpu: VCPU, reg_id: int) -> int:
@@ -157,6 +164,10 @@ def get(vcpu: VCPU, reg_id: int) -> int:
         return kvm_arm_timer_get_reg(vcpu, register)
     if register is not None:
         return int(vcpu.read(register))
+    if reg_id in _DEBUG:
+        return vcpu.debug.read(_DEBUG[reg_id])
+    if reg_id == _OSLSR:
+        return int(vcpu.debug.oslsr)
     if reg_id in _READ_ONLY:
         return _read_only(vcpu, _READ_ONLY[reg_id])
     raise _unknown(reg_id)
@@ -182,6 +193,10 @@ def set(vcpu: VCPU, reg_id: int, value: int) -> None:  # noqa: A001  # one_reg.g
         if register is SPSR_EL2:
             _check_mode(value)
         vcpu.write(register(value))
+    elif reg_id in _DEBUG:
+        vcpu.debug.write(_DEBUG[reg_id](value))
+    elif reg_id == _OSLSR:
+        _set_oslsr(vcpu, value)
     elif reg_id in _READ_ONLY:
         _check_same(vcpu, reg_id, value)
     else:
@@ -212,6 +227,18 @@ def _check_mode(value: int) -> None:
             f"PSTATE {value:#x} is of mode {value & 0x1F:#x}; a vCPU runs in AArch64 at EL0t, "
             "EL1t or EL1h (0x0, 0x4 or 0x5)",
         )
+
+
+def _set_oslsr(vcpu: VCPU, value: int) -> None:
+    """Set or clear the OS lock; no other bit of OSLSR_EL1 changes (``set_oslsr_el1``)."""
+    locked = OSLSR_EL1(value).OSLK
+    if value != vcpu.debug.oslsr.replace(OSLK=locked):
+        raise KvmError(
+            Errno.EINVAL,
+            f"of OSLSR_EL1 only OSLK can be written: {int(vcpu.debug.oslsr):#x} with or without "
+            f"0x2, not {value:#x}",
+        )
+    vcpu.debug.os_lock = bool(locked)
 
 
 def _check_same(vcpu: VCPU, reg_id: int, value: int) -> None:

@@ -11,6 +11,7 @@ from emu.arch.registers.timer import CNTHCTL_EL2
 from emu.arch.registers.translation import SCTLR_EL1
 from emu.arch.registers.virtualization import (
     HCR_EL2,
+    MDCR_EL2,
     VMPIDR_EL2,
     VPIDR_EL2,
     BarrierShareability,
@@ -29,6 +30,8 @@ _PSTATE_RESET: Final = SPSR_EL2.build(M=Mode.EL1h, D=1, A=1, I=1, F=1)
 
 _GIC_TRAPS: Final = ICH_HCR_EL2.build(En=1, TC=1, TALL0=1, TALL1=1)
 """The CPU interface of a virtual GICv3 is emulated, as KVM does for CPUs with broken ones."""
+_MDCR_RESET: Final = MDCR_EL2.build(TDRA=1, TDOSA=1, TDA=1)
+"""Debug registers trap; see :mod:`hyp.debug`."""
 
 MPIDR_AFFINITY: Final = 0xFF_00FF_FFFF
 """Aff3 to Aff0 of MPIDR_EL1."""
@@ -82,5 +85,7 @@ def kvm_reset_vcpu(vcpu: VCPU) -> None:
     ctxt.write(CNTHCTL_EL2.build(EL1PCTEN=1))
     ctxt.write(guest_hcr(vcpu.vm.features))
     ctxt.write(_GIC_TRAPS)
+    ctxt.write(_MDCR_RESET)
+    vcpu.debug.reset()
     if cpu is not None:
         kvm_arch_vcpu_load(vcpu, cpu)

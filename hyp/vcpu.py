@@ -10,6 +10,7 @@ from emu.arch.registers.identification import CSSELR_EL1
 from emu.cpu.pe import EL2Entry
 from hyp import one_reg
 from hyp.context import KvmCpuContext
+from hyp.debug import VcpuDebug
 from hyp.errors import Errno, KvmError
 from hyp.events import ExceptionType, KvmEntry, KvmExit, KvmUserspaceExit
 from hyp.exits import (
@@ -35,6 +36,7 @@ from hyp.traps import handle_exit
 if TYPE_CHECKING:
     from emu.arch.fields import SystemRegister
     from emu.cpu.pe import ProcessingElement
+    from hyp.debug import GuestDebug, GuestDebugArch
     from hyp.fault_info import FaultInfo
     from hyp.inject import PendingException
     from hyp.mmio import MmioAccess
@@ -84,8 +86,8 @@ class VCPU:
     pe: ProcessingElement
     timer: PhysicalTimer
     timer_lines: TimerLines
+    debug: VcpuDebug
     csselr: CSSELR_EL1
-    os_lock: bool
 
     def __init__(self, vm: VM, index: int) -> None:
         self.vm = vm
@@ -103,8 +105,8 @@ class VCPU:
         self.dirty_ring = vm.dirty_log.new_ring()
         self.timer = PhysicalTimer(self)
         self.timer_lines = TimerLines(self)
+        self.debug = VcpuDebug(self)
         self.csselr = CSSELR_EL1(0)
-        self.os_lock = False
 
         self.fault: FaultInfo | None = None
         self.mmio: MmioAccess | None = None
@@ -183,7 +185,6 @@ class VCPU:
         self.timer = PhysicalTimer(self)
         self.timer_lines = TimerLines(self)
         self.csselr = CSSELR_EL1(0)
-        self.os_lock = False
         self.halted = False
         self.vm.update_virtual_interrupts(self)
 
@@ -206,6 +207,25 @@ class VCPU:
             ENOENT for an id that names no register; EINVAL for a value it cannot have.
         """
         one_reg.set(self, reg_id, value)
+
+    def set_guest_debug(
+        self, control: GuestDebug | int, arch: GuestDebugArch | None = None
+    ) -> None:
+        """Debug the guest, or no longer (KVM_SET_GUEST_DEBUG); runs end with ``Debug``.
+
+        Parameters
+        ----------
+        control
+            Flags of :class:`hyp.debug.GuestDebug`; without ENABLE, nothing is debugged.
+        arch
+            For USE_HW: the breakpoints and watchpoints.
+
+        Raises
+        ------
+        KvmError
+            EINVAL for other flags, or values that the registers cannot have.
+        """
+        self.debug.set_guest_debug(control, arch)
 
     def set_mmio_data(self, data: bytes) -> None:
         """Answer the MMIO read that the last run ended with; taken up by the next run.
@@ -306,11 +326,13 @@ class VCPU:
         on.pe.el2_vector = self._el2_vector
         on.running = self
         was_in_guest = None if vgic is None else vgic.load(self)
+        self.debug.enter()
         try:
             exit_ = self._run(budget)
             # User space sees the guest after what was pending.
             kvm_adjust_pc(self)
         finally:
+            self.debug.leave()
             on.running = None
             if vgic is not None:
                 vgic.put(was_in_guest)

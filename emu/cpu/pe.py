@@ -20,6 +20,7 @@ from emu.cpu import interrupts, maintenance, system
 from emu.cpu.callbacks import Callbacks
 from emu.cpu.changedcode import ChangedCode
 from emu.cpu.code import CodePages
+from emu.cpu.debug import DEBUG_REGISTERS, Debug
 from emu.cpu.engine import Engine
 from emu.cpu.execution import Execution
 from emu.cpu.guest import EL2Entry, Guest
@@ -64,7 +65,7 @@ class ProcessingElement:
     mmu, timer, registers, engine, blocks, code, changed_code
         Its parts. EL2 software uses :meth:`read`, :meth:`write` and the maintenance
         methods instead.
-    execution, guest, strictness, watch, refill
+    execution, guest, strictness, debug, watch, refill
         What it does while the guest runs.
     el2_vector
         EL2's handler of synchronous exceptions. It returns True to ERET straight back, False
@@ -104,6 +105,7 @@ class ProcessingElement:
         self.mmu = Mmu(memory, features)
         self.execution = Execution(self)
         self.strictness = Strictness(self)
+        self.debug = Debug(self)
         self.changed_code = ChangedCode(self)
         callbacks = Callbacks(self)
         self.engine = Engine(
@@ -118,7 +120,9 @@ class ProcessingElement:
         self.blocks = self.engine.blocks
         self.timer = GenericTimer(lambda: clock.now)
         self.registers = RegisterFile(self.engine, features, self.timer, index)
-        self._consequential = TRANSLATION_CONTROLS | self.timer.registers | _STACK_POINTERS
+        self._consequential = (
+            TRANSLATION_CONTROLS | self.timer.registers | DEBUG_REGISTERS | _STACK_POINTERS
+        )
         self.code = CodePages(memory, self.engine, features, self._intercept)
         self.watch = Watch(self)
         self.refill = Refill(self)
@@ -180,6 +184,8 @@ class ProcessingElement:
                 self.controls_changed()
             if (hcr ^ old_hcr) & system.TDZ:
                 self.changed_code.look_again(None)
+        if not DEBUG_REGISTERS.isdisjoint(registers):
+            self.debug.stale = True
         if not self.timer.registers.isdisjoint(registers):
             self.timer_changed()
         for register, value in zip(registers, values, strict=True):
