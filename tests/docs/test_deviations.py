@@ -35,7 +35,7 @@ from emu.arch.registers.identification import (
     ID_AA64DFR0_EL1,
     ID_AA64ISAR0_EL1,
 )
-from emu.arch.registers.timer import CNTPCT_EL0, CNTV_CVAL_EL0
+from emu.arch.registers.timer import CNTV_CVAL_EL0
 from emu.arch.registers.translation import TCR_EL1
 from emu.arch.registers.virtualization import VTTBR_EL2
 from emu.cpu.code import ORDERED_LIMIT
@@ -299,13 +299,6 @@ def test_deviation_vcpu_stays_loaded() -> None:
     vcpu.run(1)
     assert vcpu.loaded_on is vcpu.vm.kvm.cpus[0]
     assert vcpu.pe.read(VTTBR_EL2) == vcpu.vm.pgt.tlb.vttbr
-
-
-def test_deviation_cpus_have_counters_of_their_own() -> None:
-    machine = Machine(4 << 20, pe_count=2)
-    vcpu = guest(*[a64.NOP] * 800, machine=machine)
-    vcpu.run(800)
-    assert [pe.read(CNTPCT_EL0) for pe in machine.pes] == [50, 0]
 
 
 def test_deviation_vgic_without_list_registers() -> None:
