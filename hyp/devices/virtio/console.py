@@ -53,7 +53,10 @@ class VirtioConsole(VirtioDevice):
         self._input = bytearray()
 
     def receive(self, data: bytes) -> None:
-        """Send ``data`` to the guest, now or as soon as it gives buffers for it."""
+        """Send ``data`` to the guest, now or as soon as it gives buffers for it.
+
+        What waits outlives a reset: a driver begins with one.
+        """
         self._input += data
         self._kick(RECEIVE)
 
@@ -77,11 +80,6 @@ class VirtioConsole(VirtioDevice):
         """Send the low byte of what is written to ``emerg_wr``."""
         if offset == _EMERG_WR:
             self._output(data[:1])
-
-    def reset(self) -> None:
-        """Forget the input that no buffer was there for, too."""
-        super().reset()
-        self._input.clear()
 
     def _transmit(self) -> None:
         queue = self.queues[TRANSMIT]
