@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from emu.arch.address import IPA, VA
+from emu.arch.address import IPA, PAGE_SHIFT, VA
 from emu.arch.registers.debug import (
     DBGBCR_EL1,
     DBGBVR_EL1,
@@ -402,3 +402,41 @@ def test_exit_is_shown_in_hexadecimal() -> None:
 )
 def test_capabilities_of_guest_debug(cap: Cap, value: int) -> None:
     assert guest().vm.check_extension(cap) == value
+
+
+# --- migration --------------------------------------------------------------------------------
+
+
+def migrated(vcpu: VCPU) -> VCPU:
+    """Return a vCPU of another machine with all that user space can read of this one."""
+    box = guest()
+    data = vcpu.vm.read_guest(IPA(RAM), 2 * SIZE_4K)
+    slot = box.vm.memslots.find(RAM >> PAGE_SHIFT)
+    assert data is not None
+    assert slot is not None
+    box.vm.host.write(slot.hva_of(RAM >> PAGE_SHIFT), data)
+    for reg_id in one_reg.register_list():
+        box.set_one_reg(reg_id, vcpu.get_one_reg(reg_id))
+    return box
+
+
+def test_breakpoints_and_watchpoints_survive_a_migration() -> None:
+    program = (a64.NOP, a64.NOP, a64.ldr(1, 2), 0xD503_48FF)
+    vcpu = guest(*program)
+    set_x(vcpu, x2=DATA)
+    vcpu.set_one_reg(one_reg.PSTATE, 0x1C5)
+    write(vcpu, DBGBVR_EL1[5](RAM + 4))
+    write(vcpu, DBGBCR_EL1[5](BCR))
+    write(vcpu, DBGWVR_EL1[3](DATA))
+    write(vcpu, DBGWCR_EL1[3](WCR))
+    write(vcpu, MDSCR_EL1.build(MDE=1, KDE=1))
+    assert vcpu.run(1) == BUDGET
+    there = migrated(vcpu)
+    assert there.run(1) == BUDGET
+    assert (there.read(ELR_EL1), there.read(ESR_EL1)) == (RAM + 4, 0xC600_0022)
+    write(there, DBGBCR_EL1[5](0))
+    there.set_one_reg(one_reg.PC, RAM + 4)
+    there.set_one_reg(one_reg.PSTATE, 0x1C5)
+    back = migrated(there)
+    assert back.run(2) == BUDGET
+    assert (back.read(ELR_EL1), back.read(ESR_EL1)) == (RAM + 8, 0xD600_0022)
