@@ -185,6 +185,12 @@ class CpuFeatures:
         return self.read(ID_AA64PFR1_EL1).BT != 0
 
     @cached_property
+    def pmu_version(self) -> int:
+        """ID_AA64DFR0_EL1.PMUVer: 1 for PMUv3; 0 without one, or with one of another kind."""
+        version = self.read(ID_AA64DFR0_EL1).PMUVer
+        return 0 if version == ID_AA64DFR0_EL1.PMUVer.mask else version
+
+    @cached_property
     def hcr_res0(self) -> int:
         """The bits of HCR_EL2 that are RES0 for want of their feature."""
         evt = self.read(ID_AA64MMFR2_EL1).EVT

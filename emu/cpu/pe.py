@@ -21,7 +21,7 @@ from emu.arch.registers.control import CPACR_EL1
 from emu.arch.registers.exceptions import ELR_EL2, PSTATE, SP_EL0, SP_EL1, SPSR_EL2, Mode
 from emu.arch.registers.identification import CTR_EL0
 from emu.arch.registers.translation import SCTLR_EL1
-from emu.arch.registers.virtualization import HCR_EL2
+from emu.arch.registers.virtualization import HCR_EL2, MDCR_EL2
 from emu.cpu import instructions, interrupts, system
 from emu.cpu.blocks import INSTRUCTION_BYTES
 from emu.cpu.code import CodePages
@@ -36,6 +36,7 @@ from emu.mmu.fault import Fault
 from emu.mmu.mmu import Mmu
 from emu.mmu.permissions import EL1, EXECUTE
 from emu.mmu.tlbi import Invalidation
+from emu.units.pmu import PerformanceMonitors, Progress
 from emu.units.timer import GenericTimer, TimerLine
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class EL2Entry(Enum):
 
     TRAP = "a synchronous exception"
     """Described by ESR_EL2, FAR_EL2, HPFAR_EL2, ELR_EL2 and SPSR_EL2."""
-    IRQ = "the budget of instructions is spent, or a timer of the PE fires"
+    IRQ = "the budget of instructions is spent, a timer of the PE fires, or a counter overflows"
     LIVELOCK = "exceptions without progress"
     """The guest takes exception after exception and retires nothing."""
 
@@ -80,7 +81,7 @@ class ProcessingElement:
     ----------
     index
         Its number in the machine.
-    mmu, timer, registers, engine, code
+    mmu, timer, pmu, registers, engine, code
         Its parts. EL2 software uses :meth:`read`, :meth:`write` and the maintenance
         methods instead.
     el2_vector
@@ -117,6 +118,8 @@ class ProcessingElement:
         self.stale = True
         self.fetching = False
         self._retired = 0
+        self._retired_user = 0
+        self._exceptions = [0, 0]
         self._running = False
         self._pending: ArmException | None = None
         self._answered: bool | None = None
@@ -144,7 +147,10 @@ class ProcessingElement:
         )
         self.blocks = self.engine.blocks
         self.timer = GenericTimer(lambda: self.time)
-        self.registers = RegisterFile(self.engine, features, self.timer, index)
+        self.pmu = PerformanceMonitors(
+            features, self._progress_made, lambda: self.registers.el2(MDCR_EL2)
+        )
+        self.registers = RegisterFile(self.engine, features, self.timer, self.pmu, index)
         self.code = CodePages(memory, self.engine, self._intercept)
         self.watch = Watch(self)
         self._refill = Refill(self)
@@ -162,6 +168,18 @@ class ProcessingElement:
     def time(self) -> int:
         """The machine's time: retired instructions and idle time."""
         return self.retired + self.idle
+
+    def _progress_made(self) -> Progress:
+        """Return what has been executed at EL0 and EL1.
+
+        The two are told apart only while some counter does.
+        """
+        retired, user = self.retired, self._retired_user
+        if self._running:
+            user += self.blocks.of_user(retired - self._retired)
+        taken = self._exceptions
+        kernel = retired - user
+        return Progress((user, kernel), (user + taken[0], kernel + taken[1]))
 
     # What EL2 software does
 
@@ -206,6 +224,8 @@ class ProcessingElement:
                 self.look_again_at_code(None)
         if not self.timer.registers.isdisjoint(registers):
             self.timer_changed()
+        if not self.pmu.registers.isdisjoint(registers):
+            self.monitors_changed()
         for register, value in zip(registers, values, strict=True):
             if value % SP_ALIGNMENT and register in _STACK_POINTERS:
                 self._stack_misaligned()
@@ -365,13 +385,18 @@ class ProcessingElement:
             due = self.timer.next_interrupt()
             if due is not None:
                 left = min(left, due - self.time)
+            user = None
+            if self.pmu.active:
+                limit, user = self.pmu.limits(self.engine.mode >> 2 & 3)
+                left = min(left, limit)
             if left <= 0:
                 return self._leave(EL2Entry.IRQ, pc)
-            pc, pstate = self._execute(pc, left)
+            pc, pstate = self._execute(pc, left, user)
             if self._answered is None:
                 if self._pending is None:
                     continue
                 exception, self._pending = self._pending, None
+                self._exceptions[pstate >> 2 & 1] += 1
                 if self._is_stalled(exception.pc):
                     return self._leave(EL2Entry.LIVELOCK, exception.pc)
                 if exception.target == 1:
@@ -383,13 +408,13 @@ class ProcessingElement:
                 return EL2Entry.TRAP
             pc = self._return_to_guest()
 
-    def _execute(self, pc: VA, count: int) -> tuple[VA, int]:
-        """Run the engine for at most ``count`` instructions; return PC and PSTATE.
+    def _execute(self, pc: VA, count: int, user: int | None = None) -> tuple[VA, int]:
+        """Run the engine for at most ``count`` instructions, and at most ``user`` of EL0.
 
-        The engine counts by the block and stops before the block that would exceed the count;
-        then it is stopped within that block.
+        Return PC and PSTATE. The engine counts by the block and stops before the block that would
+        exceed a count; then it is stopped within that block.
         """
-        self.blocks.grant(count)
+        self.blocks.grant(count, user)
         self._running = True
         code = self.engine.start(pc)
         if self.blocks.left < 0 and not self._interrupt_due(self.engine.state()[1]):
@@ -415,6 +440,7 @@ class ProcessingElement:
                 self._pending = self._wait(VA(pc - INSTRUCTION_BYTES), pstate)
                 completed -= self._pending is not None
         self._retired += completed
+        self._retired_user += self.blocks.of_user(completed)
         if self._changed_code:
             self._forget_code()
         if self.restart:
@@ -477,9 +503,11 @@ class ProcessingElement:
             self._pending = exception
             return False
         self.registers.written = False
+        self._exceptions[pstate >> 2 & 1] += 1
         again = self._enter_el2(exception, pstate)
         if (
             again
+            and not self.pmu.active
             and not self.registers.written
             and not self._changed_code
             and not self._timer_changed
@@ -506,6 +534,7 @@ class ProcessingElement:
         interrupt = interrupts.to_take(self.blocks.pending, pstate)
         if interrupt is None:
             return pc
+        self._exceptions[pstate >> 2 & 1] += 1
         vector = self.registers.take_interrupt(interrupt, pc, pstate)
         if interrupt.kind is ExceptionKind.SERROR:
             self.write(HCR_EL2(self.registers.el2(HCR_EL2)).replace(VSE=0))
@@ -538,6 +567,11 @@ class ProcessingElement:
     def timer_changed(self) -> None:
         """Note that a timer may interrupt at another time: the run under way is planned again."""
         if self._running and self.timer.interrupting:
+            self._timer_changed = True
+
+    def monitors_changed(self) -> None:
+        """Note that a counter may overflow at another time: likewise."""
+        if self._running:
             self._timer_changed = True
 
     def refresh(self) -> None:

@@ -37,10 +37,12 @@ from emu.arch.registers.timer import (
 )
 from emu.arch.registers.translation import SCTLR_EL1
 from emu.arch.registers.virtualization import HCR_EL2, VMPIDR_EL2, VPIDR_EL2
+from emu.cpu import monitors
 from emu.cpu.aborts import MAINTENANCE, abort
 from emu.cpu.exception import ArmException
 from emu.cpu.extensions import in_engine, is_implemented
 from emu.cpu.instructions import undefined
+from emu.cpu.monitors import Refusal, is_performance_monitor
 from emu.cpu.registers import TRANSLATION_CONTROLS
 from emu.cpu.traps import is_id_group_3, is_trapped
 from emu.mmu.at import address_translate, fault_report
@@ -129,15 +131,6 @@ def intercept(word: int, features: CpuFeatures) -> bool:
     )
 
 
-def is_performance_monitor(encoding: Encoding) -> bool:
-    """Whether a register is one of the PMU, which the machine lacks.
-
-    The engine has one, whose cycle counter runs by the host's clock.
-    """
-    op0, op1, crn, crm, _ = encoding
-    return op0 == 3 and op1 in (0, 3) and ((crn == 9 and crm >= 12) or (crn == 14 and crm >= 8))
-
-
 def traps_zeroing(word: int, hcr: int) -> bool:
     """Whether ``word`` is DC ZVA and HCR_EL2 traps it; otherwise it runs natively, as a store."""
     instruction = decode_system(word) if hcr & TDZ else None
@@ -180,7 +173,7 @@ def execute(
             return _address_translate(pe, operation, VA(argument), pc, el)
         return _cache_maintenance(pe, operation, VA(argument), pc, el)
     if is_performance_monitor(instruction.encoding):
-        return undefined(pc)
+        return _performance_monitor(pe, instruction, pc, el)
     register = REGISTERS.get(instruction.encoding)
     if register is not None and register in TIMER_EL0_ENABLE:
         return _timer(pe, instruction, register, pc, el)
@@ -276,6 +269,16 @@ def _timer(
         pe.timer.write(register, pe.registers.x(instruction.rt))
         pe.timer_changed()
     return Outcome.DONE
+
+
+def _performance_monitor(
+    pe: ProcessingElement, instruction: SystemInstruction, pc: VA, el: int
+) -> Outcome | ArmException:
+    """Execute an MRS or MSR of the performance monitors."""
+    refusal = monitors.access(pe, instruction, el)
+    if refusal is None:
+        return Outcome.DONE
+    return undefined(pc) if refusal is Refusal.UNDEFINED else _trap(refusal.value, instruction, pc)
 
 
 def _address_translate(

@@ -31,10 +31,8 @@ from emu.arch.registers.exceptions import (
     SPSR_EL1,
     VBAR_EL1,
 )
-from emu.arch.registers.identification import (
-    ID_AA64DFR0_EL1,
-    ID_AA64ISAR0_EL1,
-)
+from emu.arch.registers.identification import ID_AA64ISAR0_EL1
+from emu.arch.registers.performance import PMCCNTR_EL0, PMCNTENSET_EL0, PMCR_EL0
 from emu.arch.registers.timer import CNTPCT_EL0, CNTV_CVAL_EL0
 from emu.arch.registers.translation import TCR_EL1
 from emu.arch.registers.virtualization import VTTBR_EL2
@@ -63,7 +61,6 @@ PREFIX: Final = "test_deviation_"
 
 HVC_1: Final = ExceptionClass.HVC64 << 26 | 1 << 25 | 1
 CFINV: Final = 0xD500_401F
-PMCCNTR_EL0: Final = 0xD53B_9D01
 TLBI_VMALLE1: Final = 0xD508_871F
 UNMASK: Final = 0xD503_4FFF
 """MSR DAIFClr, #15."""
@@ -182,10 +179,14 @@ def test_deviation_no_debug_traps() -> None:
     assert bare.trap().esr == HVC_1
 
 
-def test_deviation_no_pmu() -> None:
-    bare = with_stage1(PMCCNTR_EL0)
-    assert IssDataAbort(bare.taken_to_el1().esr) == 1 << 25
-    assert ID_AA64DFR0_EL1(VM(Machine(1 << 20)).id_registers[ID_AA64DFR0_EL1.encoding]).PMUVer == 0
+def test_deviation_pmu_cycles() -> None:
+    bare = with_stage1(a64.NOP, a64.NOP, a64.WFI)
+    bare.pe.write(PMCNTENSET_EL0.build(C=1))
+    bare.pe.write(PMCR_EL0.build(E=1, LC=1))
+    bare.change_hcr(TWI=1)
+    bare.trap()
+    bare.pe.idle += 1000
+    assert bare.pe.read(PMCCNTR_EL0) == bare.pe.retired + 1
 
 
 def test_deviation_contiguous_hint() -> None:

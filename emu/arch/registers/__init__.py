@@ -13,6 +13,7 @@ from emu.arch.registers import (
     control,
     exceptions,
     identification,
+    performance,
     timer,
     translation,
     virtualization,
@@ -23,15 +24,26 @@ if TYPE_CHECKING:
 
 __all__ = ["BY_NAME", "REGISTERS"]
 
+_MODULES = (
+    translation,
+    exceptions,
+    virtualization,
+    identification,
+    timer,
+    control,
+    performance,
+)
+
 
 def _declared() -> Iterator[type[SystemRegister]]:
     """Yield every register class, in the order of declaration."""
-    for module in (translation, exceptions, virtualization, identification, timer, control):
+    for module in _MODULES:
         for item in vars(module).values():
-            if not isinstance(item, type) or item.__module__ != module.__name__:
-                continue  # imported into the module, not declared there
-            if issubclass(item, SystemRegister):
-                yield item
+            for register in item if isinstance(item, tuple) else (item,):
+                if not isinstance(register, type) or register.__module__ != module.__name__:
+                    continue  # imported into the module, not declared there
+                if issubclass(register, SystemRegister):
+                    yield register
 
 
 REGISTERS: dict[Encoding, type[SystemRegister]] = {r.encoding: r for r in _declared()}

@@ -89,6 +89,29 @@ class HCR_EL2(SystemRegister, encoding=(3, 4, 1, 1, 0)):
     VM = bit(0)
 
 
+class MDCR_EL2(SystemRegister, encoding=(3, 4, 1, 1, 1)):
+    """Monitor Debug Configuration Register: traps of debug and performance monitors."""
+
+    HPMFZS = bit(36)
+    MTPME = bit(28)
+    TDCC = bit(27)
+    HLP = bit(26)
+    HCCD = bit(23)
+    TTRF = bit(19)
+    HPMD = bit(17)
+    TPMS = bit(14)
+    E2PB = bits(13, 12)
+    TDRA = bit(11)
+    TDOSA = bit(10)
+    TDA = bit(9)
+    TDE = bit(8)
+    HPME = bit(7)
+    TPM = bit(6)
+    TPMCR = bit(5)
+    HPMN = bits(4, 0)
+    """The event counters that EL1 and EL0 have; EL2 has the rest."""
+
+
 class VTCR_EL2(SystemRegister, encoding=(3, 4, 2, 1, 2)):
     """Virtualization Translation Control Register: the shape of stage 2.
 
