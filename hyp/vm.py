@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from emu.arch.address import IPA, PAGE_MASK, PAGE_SHIFT
 from hyp.capabilities import Cap, check_extension, enable_cap
 from hyp.cpufeature import HostFeatures
 from hyp.dirty_log import DirtyLog
 from hyp.errors import Errno, KvmError
 from hyp.events import Events
 from hyp.gmem import GuestMemfd, require_guest_memfd
-from hyp.host import HVA, HostMemory
+from hyp.guest_memory import kvm_read_guest, kvm_write_guest
 from hyp.icache import CacheMaintenance
 from hyp.idregs import guest_id_registers
 from hyp.iobus import IoBus
@@ -33,8 +32,10 @@ from hyp.vtcr import Stage2Geometry, ipa_bits_of_type, vttbr
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from emu.arch.address import IPA
     from emu.machine import Machine
     from hyp.devices.device import Device
+    from hyp.host import HostMemory
     from hyp.memslots import MemoryRegion
 
 __all__ = ["VM", "Cap"]
@@ -296,19 +297,19 @@ class VM:
         return self.dirty_log.reset_rings()
 
     def read_guest(self, ipa: IPA, size: int) -> bytes | None:
-        """Read guest physical memory within one page; ``None`` where no slot backs it."""
-        slot = self.memslots.find(ipa >> PAGE_SHIFT)
-        if slot is None:
-            return None
-        if slot.gmem is not None:
-            if not slot.gmem.is_accessible:
-                return None
-            offset = (ipa - slot.base_ipa) + (slot.gmem_pgoff << PAGE_SHIFT)
-            return slot.gmem.read(offset, size)
-        hva = slot.hva_of(ipa >> PAGE_SHIFT) + (ipa & PAGE_MASK)
-        if self.host.vma_lookup(hva) is None:
-            return None
-        return self.host.read(HVA(hva), size)
+        """Read guest physical memory; ``None`` if any of it cannot be read."""
+        data = kvm_read_guest(self, ipa, size)
+        return None if isinstance(data, Errno) else data
+
+    def write_guest(self, ipa: IPA, data: bytes) -> Errno:
+        """Write guest physical memory as a device does, and mark the pages dirty.
+
+        Returns
+        -------
+        Errno
+            As of :func:`~hyp.guest_memory.kvm_write_guest`.
+        """
+        return kvm_write_guest(self, ipa, data)
 
     def stage2_flush(self) -> None:
         """Clean all of the guest's memory from the caches (``stage2_flush_vm``)."""
