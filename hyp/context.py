@@ -52,7 +52,7 @@ from emu.arch.registers.translation import (
     TTBR0_EL1,
     TTBR1_EL1,
 )
-from emu.arch.registers.virtualization import HCR_EL2, VMPIDR_EL2, VPIDR_EL2
+from emu.arch.registers.virtualization import HCR_EL2, MDCR_EL2, VMPIDR_EL2, VPIDR_EL2
 
 if TYPE_CHECKING:
     from emu.cpu.pe import ProcessingElement
@@ -99,6 +99,7 @@ GUEST_REGISTERS: Final[tuple[type[SystemRegister], ...]] = (
 
 CONTROLS: Final[tuple[type[SystemRegister], ...]] = (
     HCR_EL2,
+    MDCR_EL2,
     VSESR_EL2,
     VMPIDR_EL2,
     VPIDR_EL2,

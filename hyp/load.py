@@ -14,6 +14,7 @@ from emu.arch.registers.timer import (
     CNTPCT_EL0,
     CNTV_CTL_EL0,
 )
+from hyp.pmu import kvm_pmu_load
 from hyp.vtcr import vttbr
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def kvm_arch_vcpu_load(vcpu: VCPU, cpu: HostCpu) -> None:
         _wait_for_count(cpu.pe, vcpu.last_count)
         vcpu.ctxt.restore(cpu.pe)
         cpu.loaded, vcpu.loaded_on, vcpu.pe = vcpu, cpu, cpu.pe
+        kvm_pmu_load(vcpu)
     load_stage2(vcpu.vm, cpu)
     vm, index = vcpu.vm, cpu.pe.index
     if vm.last_vcpu_ran[index] != vcpu.index:
@@ -48,6 +50,8 @@ def kvm_arch_vcpu_put(vcpu: VCPU) -> None:
     cpu = vcpu.loaded_on
     assert cpu is not None, "a vCPU that is put has been loaded"
     vcpu.ctxt.save(cpu.pe)
+    if vcpu.pmu is not None:
+        vcpu.pmu.put()
     vcpu.last_count = cpu.pe.read(CNTPCT_EL0)
     cpu.pe.write(CNTV_CTL_EL0(0))
     vcpu.vm.kvm.vmids.clear_active(cpu.pe.index)

@@ -10,6 +10,7 @@ from emu.arch.registers.timer import CNTHCTL_EL2
 from emu.arch.registers.translation import SCTLR_EL1
 from emu.arch.registers.virtualization import (
     HCR_EL2,
+    MDCR_EL2,
     VMPIDR_EL2,
     VPIDR_EL2,
     BarrierShareability,
@@ -77,5 +78,6 @@ def kvm_reset_vcpu(vcpu: VCPU) -> None:
     ctxt.write(VPIDR_EL2(vcpu.pe.read(MIDR_EL1)))
     ctxt.write(CNTHCTL_EL2.build(EL1PCTEN=1))
     ctxt.write(guest_hcr(vcpu.vm.features))
+    ctxt.write(MDCR_EL2.build(TPM=1, TPMCR=1, HPMN=vcpu.vm.features.pmu_counters))
     if cpu is not None:
         kvm_arch_vcpu_load(vcpu, cpu)

@@ -6,6 +6,7 @@ What is not in the table is undefined for the guest.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from emu.arch.a64.maintenance import DC
@@ -20,6 +21,7 @@ from emu.arch.registers.identification import (
     CTR_EL0,
     REVIDR_EL1,
 )
+from emu.arch.registers.performance import PMMIR_EL1
 from emu.arch.registers.timer import CNTP_CTL_EL0, CNTP_CVAL_EL0, CNTP_TVAL_EL0, CNTPCT_EL0
 from emu.arch.registers.translation import (
     AMAIR_EL1,
@@ -31,14 +33,17 @@ from emu.arch.registers.translation import (
     TTBR1_EL1,
 )
 from emu.arch.registers.virtualization import HCR_EL2
+from hyp import pmu_regs
 from hyp.events import KvmHandleSysReg, KvmSetWayFlush, KvmSysAccess, KvmToggleCache
 from hyp.idregs import ID_SPACE, id_register_name
 from hyp.inject import kvm_incr_pc, kvm_inject_undefined
+from hyp.pmu_regs import PMU_REGISTERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from emu.arch.fields import SystemRegister
+    from hyp.pmu_regs import PmuRegister
     from hyp.vcpu import VCPU
 
 
@@ -50,12 +55,13 @@ class SysRegDesc(NamedTuple):
     name
         As the trace prints it.
     read, write
-        The access; ``None`` where it is undefined.
+        The access; ``None`` where it is undefined. A function returns ``None`` or ``False``
+        if it is undefined for this vCPU.
     """
 
     name: str
-    read: Callable[[VCPU], int] | None = None
-    write: Callable[[VCPU, int], None] | None = None
+    read: Callable[[VCPU], int | None] | None = None
+    write: Callable[[VCPU, int], bool | None] | None = None
 
 
 OSLSR_OSLM: Final = 0b1000
@@ -95,14 +101,21 @@ def kvm_handle_sys_reg(vcpu: VCPU, esr: int) -> None:
         is_write = not iss.Direction
         time = vcpu.pe.retired
         emit(KvmSysAccess(vcpu.index, time, vcpu.pc, desc.name, iss.encoding, is_write))
-    if iss.Direction and desc.read is not None:
-        vcpu.pe.write_x(iss.Rt, desc.read(vcpu))
-    elif not iss.Direction and desc.write is not None:
-        desc.write(vcpu, vcpu.pe.read_x(iss.Rt))
+    if _access(vcpu, desc, iss):
+        kvm_incr_pc(vcpu)
     else:
         kvm_inject_undefined(vcpu)
-        return
-    kvm_incr_pc(vcpu)
+
+
+def _access(vcpu: VCPU, desc: SysRegDesc, iss: IssSystemRegister) -> bool:
+    """Do an access; return whether it is defined."""
+    if iss.Direction:
+        value = None if desc.read is None else desc.read(vcpu)
+        if value is None:
+            return False
+        vcpu.pe.write_x(iss.Rt, value)
+        return True
+    return desc.write is not None and desc.write(vcpu, vcpu.pe.read_x(iss.Rt)) is not False
 
 
 # --- caches: set/way operations and the registers that switch them ---------------------------
@@ -210,6 +223,12 @@ def _set_cntp_tval(vcpu: VCPU, value: int) -> None:
     vcpu.timer.tval = value
 
 
+def _pmu_register(row: PmuRegister) -> SysRegDesc:
+    return SysRegDesc(
+        row.name, partial(pmu_regs.read, register=row), partial(pmu_regs.write, register=row)
+    )
+
+
 SYS_REG_DESCS: Final[dict[Encoding, SysRegDesc]] = {
     **{
         Encoding(1, *op.encoding): SysRegDesc(f"DC {op.name}", None, _access_dcsw)
@@ -229,6 +248,8 @@ SYS_REG_DESCS: Final[dict[Encoding, SysRegDesc]] = {
     Encoding(3, 1, 0, 0, 7): SysRegDesc("AIDR_EL1", _zero),
     **{encoding: _id_register(encoding) for encoding in ID_SPACE},
     ACTLR_EL1.encoding: _raz_wi("ACTLR_EL1"),
+    PMMIR_EL1.encoding: _raz_wi("PMMIR_EL1"),
+    **{encoding: _pmu_register(row) for encoding, row in PMU_REGISTERS.items()},
     **{register.encoding: _access_vm_reg(register) for register in _TVM_REGISTERS},
     CCSIDR_EL1.encoding: SysRegDesc("CCSIDR_EL1", _ccsidr),
     CLIDR_EL1.encoding: SysRegDesc("CLIDR_EL1", lambda vcpu: vcpu.pe.read(CLIDR_EL1)),
