@@ -213,13 +213,20 @@ def trapped(
     """
     if el == 0:
         if instruction.encoding.op1 != _EL0_OP1:
-            return undefined(pc)
+            reported = pe.features.idst and _reads_id_space(instruction)
+            return _trap(1, instruction, pc) if reported else undefined(pc)
         enable = _el0_enable(instruction)
         if enable and not pe.registers.read(SCTLR_EL1) & enable:
             return _trap(1, instruction, pc)
     if is_trapped(instruction, pe.registers.el2(HCR_EL2)):
         return _trap(2, instruction, pc)
     return None
+
+
+def _reads_id_space(instruction: SystemInstruction) -> bool:
+    """Whether EL1 would read an ID register (FEAT_IDST): op1 is 0 or 1, CRn 0, CRm 0 to 7."""
+    op0, op1, crn, crm, _ = instruction.encoding
+    return instruction.kind is SystemKind.MRS and (op0, crn) == (3, 0) and op1 < 2 and crm < 8
 
 
 def _trap(target: int, instruction: SystemInstruction, pc: VA) -> ArmException:
