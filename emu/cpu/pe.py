@@ -10,6 +10,8 @@ from collections import Counter
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from emu.arch.a64.access import AccessKind
+from emu.arch.a64.loadstore import decode
 from emu.arch.a64.maintenance import AT, DC, IC
 from emu.arch.a64.operations import Shareability
 from emu.arch.a64.stack import SP_ALIGNMENT
@@ -120,6 +122,9 @@ class ProcessingElement:
         self._retired = 0
         self._retired_user = 0
         self._exceptions = [0, 0]
+        self._accesses = [0, 0]
+        self._accessed: tuple[VA, int] | None = None
+        self._accesses_left = 0
         self._running = False
         self._pending: ArmException | None = None
         self._answered: bool | None = None
@@ -179,7 +184,8 @@ class ProcessingElement:
             user += self.blocks.of_user(retired - self._retired)
         taken = self._exceptions
         kernel = retired - user
-        return Progress((user, kernel), (user + taken[0], kernel + taken[1]))
+        cycles = (user + taken[0], kernel + taken[1])
+        return Progress((user, kernel), cycles, (self._accesses[0], self._accesses[1]))
 
     # What EL2 software does
 
@@ -387,7 +393,7 @@ class ProcessingElement:
                 left = min(left, due - self.time)
             user = None
             if self.pmu.active:
-                limit, user = self.pmu.limits(self.engine.mode >> 2 & 3)
+                limit, user, self._accesses_left = self.pmu.limits(self.engine.mode >> 2 & 3)
                 left = min(left, limit)
             if left <= 0:
                 return self._leave(EL2Entry.IRQ, pc)
@@ -396,7 +402,7 @@ class ProcessingElement:
                 if self._pending is None:
                     continue
                 exception, self._pending = self._pending, None
-                self._exceptions[pstate >> 2 & 1] += 1
+                self._count_exception(exception, pstate)
                 if self._is_stalled(exception.pc):
                     return self._leave(EL2Entry.LIVELOCK, exception.pc)
                 if exception.target == 1:
@@ -415,6 +421,7 @@ class ProcessingElement:
         exceed a count; then it is stopped within that block.
         """
         self.blocks.grant(count, user)
+        self._accessed = None
         self._running = True
         code = self.engine.start(pc)
         if self.blocks.left < 0 and not self._interrupt_due(self.engine.state()[1]):
@@ -503,7 +510,7 @@ class ProcessingElement:
             self._pending = exception
             return False
         self.registers.written = False
-        self._exceptions[pstate >> 2 & 1] += 1
+        self._count_exception(exception, pstate)
         again = self._enter_el2(exception, pstate)
         if (
             again
@@ -523,6 +530,33 @@ class ProcessingElement:
             return True
         self._answered = again
         return False
+
+    def _count_exception(self, exception: ArmException, pstate: int) -> None:
+        """Count an exception, and take back the access that it kept from completing."""
+        level = pstate >> 2 & 1
+        self._exceptions[level] += 1
+        if self._accessed is not None and self._accessed[0] == exception.pc:
+            self._accesses[level] -= 1
+        self._accessed = None
+
+    def _count_access(self, word: int, va: VA, pstate: int) -> None:
+        """Count the access of the instruction at ``va``, which is about to execute.
+
+        More than one hook may call for it.
+        """
+        here = (va, self.blocks.completed(va))
+        access = decode(word)
+        if here == self._accessed or (access is not None and access.kind is AccessKind.PREFETCH):
+            return
+        self._accessed = here
+        self._accesses[pstate >> 2 & 1] += 1
+        self._accesses_left -= 1
+
+    def _is_behind_last_access(self, va: VA) -> bool:
+        """Whether a counter of accesses may have overflowed before the instruction at ``va``."""
+        if self._accessed is None or self._accesses_left > 0:
+            return False
+        return self._accessed != (va, self.blocks.completed(va))
 
     def _interrupt_due(self, pstate: int) -> int:
         """Return the virtual interrupts that are pending and not masked."""
@@ -573,6 +607,7 @@ class ProcessingElement:
         """Note that a counter may overflow at another time: likewise."""
         if self._running:
             self._timer_changed = True
+        self._choose_strictness()
 
     def refresh(self) -> None:
         """Decode the translation regime again if a control register has changed."""
@@ -592,12 +627,12 @@ class ProcessingElement:
         self._choose_strictness()
 
     def _choose_strictness(self) -> None:
-        """Have all loads and stores watched while unaligned ones may fault.
+        """Have all loads and stores watched while unaligned ones may fault, or are counted.
 
         The engine must be left for a change; what it was about to do is done again.
         """
         sticky = self._device_memory or self._misaligned_stack
-        strict = sticky or self.mmu.regime.stage1.is_strict
+        strict = sticky or self.mmu.regime.stage1.is_strict or self.pmu.counts_accesses
         if strict is self.code.strict:
             return
         if self._running:
@@ -701,13 +736,19 @@ class ProcessingElement:
         va = VA(address)
         word = self.code.watched.get(va)
         behind = va in self.code.behind_stack_writes
+        if self._stopped_at is None and self._is_behind_last_access(va):
+            self._stopped_at = self.blocks.completed(va)
+            self.engine.stop()
         if (word is None and not behind) or self._stopped_at is not None:
             return
         try:
             if behind and self.registers.sp() % SP_ALIGNMENT:
                 self._stack_misaligned()
             if word is not None and not self.restart:
-                self._pending = self.watch.before(word, va, self.engine.state()[1])
+                pstate = self.engine.state()[1]
+                self._pending = self.watch.before(word, va, pstate)
+                if self._pending is None and self.pmu.counts_accesses:
+                    self._count_access(word, va, pstate)
             if self._pending is None and not self.restart:
                 return
         except BaseException as failure:  # noqa: BLE001  # raised again by _execute

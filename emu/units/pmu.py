@@ -74,11 +74,22 @@ PMUV3P1, PMUV3P4, PMUV3P5 = 4, 5, 6
 class Progress(NamedTuple):
     """What a PE has executed since it was made, by Exception level: EL0, EL1.
 
-    A cycle is one instruction that retires, or one exception that is taken.
+    A cycle is one instruction that retires, or one exception that is taken; an access is a load or
+    store that completes.
     """
 
     instructions: tuple[int, int]
     cycles: tuple[int, int]
+    accesses: tuple[int, int]
+
+
+class Limits(NamedTuple):
+    """How far a PE may run until a counter may overflow."""
+
+    instructions: int
+    user: int | None
+    """Instructions of EL0; None if no counter tells EL0 from EL1."""
+    accesses: int
 
 
 class _Counting(NamedTuple):
@@ -91,7 +102,12 @@ class _Counting(NamedTuple):
     """At which Exception levels."""
 
 
-_SOURCES: Final[dict[int, int]] = {PmuEvent.INST_RETIRED: 0, PmuEvent.CPU_CYCLES: 1}
+_ACCESSES: Final = 2
+_SOURCES: Final[dict[int, int]] = {
+    PmuEvent.INST_RETIRED: 0,
+    PmuEvent.CPU_CYCLES: 1,
+    PmuEvent.MEM_ACCESS: _ACCESSES,
+}
 
 
 def supported_events(pmuver: int) -> frozenset[PmuEvent]:
@@ -125,6 +141,8 @@ class PerformanceMonitors:
         Those that live here.
     active
         Whether :meth:`limits` has to be asked before the PE runs.
+    counts_accesses
+        Whether loads and stores must be counted.
     interrupting
         Whether the interrupt controller passes the overflow interrupt on to the PE.
     """
@@ -138,7 +156,7 @@ class PerformanceMonitors:
         self.version = features.pmu_version
         self.counters = EVENT_COUNTERS if self.version else 0
         self._progress = progress
-        self._last = Progress((0, 0), (0, 0))
+        self._last = Progress((0, 0), (0, 0), (0, 0))
         self._counting: tuple[_Counting, ...] = ()
         self._mdcr = mdcr
         self._control = 0
@@ -151,7 +169,7 @@ class PerformanceMonitors:
         self._counts = [0] * (CYCLE_COUNTER + 1)
         self._types = [0] * (CYCLE_COUNTER + 1)
         self._event_mask = 0xFFFF if self.version >= PMUV3P1 else 0x3FF
-        self.active = False
+        self.active = self.counts_accesses = False
         self.interrupting = False
         identification = sum(1 << event for event in supported_events(self.version))
         self._readers: dict[type[SystemRegister], Callable[[], int]] = {
@@ -316,6 +334,7 @@ class PerformanceMonitors:
             if source is not None and levels and self._is_on(number):
                 counting.append(_Counting(number, source, levels))
         self._counting = tuple(counting)
+        self.counts_accesses = any(source == _ACCESSES for _, source, _ in counting)
         self.active = bool(counting) or self.interrupt
 
     def sync(self) -> None:
@@ -372,10 +391,8 @@ class PerformanceMonitors:
             asserted &= ~own
         return bool(asserted)
 
-    def limits(self, level: int) -> tuple[int, int | None]:
-        """Return how many instructions may retire until the next overflow, and how many of EL0.
-
-        The second is None if no counter tells EL0 from EL1.
+    def limits(self, level: int) -> Limits:
+        """Return how far the PE may run until the next overflow.
 
         Where cycles are counted, an exception may bring the overflow nearer: ask again.
 
@@ -387,22 +404,24 @@ class PerformanceMonitors:
 
         Returns
         -------
-        tuple[int, int or None]
-            (0, None) if the overflow interrupt is to be taken now.
+        Limits
+            No instruction if the overflow interrupt is to be taken now.
         """
         self.sync()
         self.active = bool(self._counting) or self.interrupt
         if self.interrupting and self.interrupt:
-            return 0, None
-        all_ = UNLIMITED
+            return Limits(0, None, 0)
+        all_ = accesses = UNLIMITED
         user = UNLIMITED if any(len(levels) == 1 for *_, levels in self._counting) else None
-        for number, _, levels in self._counting:
+        for number, source, levels in self._counting:
             bits = self._overflow_bits(number)
             left = (1 << bits) - (self._counts[number] & (1 << bits) - 1)
             if number == CYCLE_COUNTER:
                 left = left * self._step - self._prescaler
-            if user is not None and levels == (0,):
+            if source == _ACCESSES:
+                accesses = min(accesses, left)
+            elif user is not None and levels == (0,):
                 user = min(user, left)
             elif 0 in levels or level == 1:
                 all_ = min(all_, left)
-        return all_, user
+        return Limits(all_, user, accesses)

@@ -19,6 +19,8 @@ class PmuEvent(IntEnum):
     """The software wrote to PMSWINC_EL0."""
     INST_RETIRED = 0x08
     CPU_CYCLES = 0x11
+    MEM_ACCESS = 0x13
+    """An access to data memory."""
     CHAIN = 0x1E
     """The even counter below has overflowed."""
     STALL_FRONTEND = 0x23

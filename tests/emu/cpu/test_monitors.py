@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pytest
 
+from emu.arch.a64.maintenance import DC
 from emu.arch.address import PA
 from emu.arch.esr.classes import ExceptionClass
 from emu.arch.features import CORTEX_A72
 from emu.arch.registers import BY_NAME
-from emu.arch.registers.exceptions import ELR_EL2, SPSR_EL1, SPSR_EL2
+from emu.arch.registers.exceptions import ELR_EL2, ESR_EL2, SPSR_EL1, SPSR_EL2
 from emu.arch.registers.identification import ID_AA64DFR0_EL1
 from emu.arch.registers.performance import (
     PMCCFILTR_EL0,
@@ -288,9 +289,78 @@ def test_counters_reset_by_control_keep_their_overflow_status() -> None:
 def test_events_that_are_announced() -> None:
     bare = Bare()
     ids = int(bare.pe.read(PMCEID0_EL0)) | int(bare.pe.read(PMCEID1_EL0)) << 32
-    assert [n for n in range(64) if ids >> n & 1] == [0x00, 0x08, 0x11, 0x1E]
+    assert [n for n in range(64) if ids >> n & 1] == [0x00, 0x08, 0x11, 0x13, 0x1E]
     newer = Bare(PMUV3P5).pe
     assert newer.read(PMCEID1_EL0) == 1 << 3 | 1 << 4
+
+
+# --- accesses to memory --------------------------------------------------------------------
+
+ACCESSES: Final = (a64.ldr(1, 2), a64.str_(1, 2, 8), a64.ldp(1, 3, 2), a64.ldar(1, 2),
+                   DC.ZVA.word(rt=2))  # fmt: skip
+OTHERS: Final = (a64.NOP, a64.prfm(2), a64.add(4, 4, 1))
+
+
+def accessing(*words: int) -> Bare:
+    """Return a machine with stage 1 on, x2 = DATA, at the start of a program."""
+    bare = Bare()
+    bare.map_ipa(DATA)
+    bare.set_x(x2=DATA)
+    bare.code(*words)
+    bare.stage1_on()
+    bare.map_va(DATA, DATA)
+    bare.start()
+    return bare
+
+
+def test_each_load_and_store_is_one_access() -> None:
+    program = [word for access in ACCESSES for word in (access, *OTHERS)] * 3
+    bare = accessing(*program, a64.hvc(1))
+    count(bare, Counter(0, PmuEvent.MEM_ACCESS), Counter(1, PmuEvent.MEM_ACCESS | USER_ONLY))
+    assert bare.trap().esr & 0xFF == 1
+    assert (value(bare, 0), value(bare, 1)) == (3 * len(ACCESSES), 0)
+
+
+@pytest.mark.parametrize("left", range(1, 7))
+def test_overflow_of_accesses_enters_el2_behind_the_access(left: int) -> None:
+    step = (a64.NOP, a64.ldr(1, 2), a64.NOP, a64.NOP)
+    bare = accessing(*step * 3, a64.ldr(1, 2), a64.ldr(1, 2), a64.ldr(1, 2), *step)
+    count(bare, Counter(0, PmuEvent.MEM_ACCESS, FULL - left, interrupt=True))
+    assert bare.pe.run(100) is EL2Entry.IRQ
+    assert bare.pe.retired == (2, 6, 10, 13, 14, 15)[left - 1]
+    assert value(bare, 0) == 0
+
+
+def test_access_that_aborts_counts_when_it_is_done() -> None:
+    bare = accessing(a64.ldr(1, 2), a64.ldr(1, 2), a64.hvc(1))
+    bare.s2.unmap(DATA)
+    frame = bare.frame()
+    seen: list[int] = []
+
+    def map_page() -> bool:
+        if bare.pe.read(ESR_EL2).EC == ExceptionClass.HVC64:
+            return False
+        seen.append(value(bare, 0))
+        bare.s2.map(DATA, PA(frame), 0x7FC)
+        return True
+
+    bare.pe.el2_vector = map_page
+    count(bare, Counter(0, PmuEvent.MEM_ACCESS))
+    bare.trap()
+    assert seen == [0]
+    assert value(bare, 0) == 2
+
+
+def test_accesses_are_watched_only_while_they_are_counted() -> None:
+    bare = accessing(a64.ldr(1, 2), a64.b(-4))
+    for budget in (4, 4):
+        assert not bare.pe.code.strict
+        count(bare, Counter(0, PmuEvent.MEM_ACCESS))
+        bare.pe.run(budget)
+        assert bare.pe.code.strict
+        bare.pe.write(PMCR_EL0(0))
+        bare.pe.run(2)
+    assert value(bare, 0) == 2
 
 
 # --- access --------------------------------------------------------------------------------
