@@ -68,6 +68,8 @@ class HostFeatures:
         The smallest line of any instruction cache, in bytes.
     icache_policy
         How the instruction cache finds its lines (CTR_EL0.L1Ip).
+    gic_sysregs
+        The CPU interface of a GICv3 has system registers (ID_AA64PFR0_EL1.GIC).
     pstate
         The optional bits of PSTATE.
     aarch32_el0
@@ -87,6 +89,7 @@ class HostFeatures:
     dic: bool
     icache_line: int
     icache_policy: IcachePolicy
+    gic_sysregs: bool
     pstate: PstateFeatures
     aarch32_el0: bool
     pmu_version: int
@@ -110,6 +113,7 @@ class HostFeatures:
             dic=bool(ctr.DIC),
             icache_line=4 << ctr.IminLine,
             icache_policy=ctr.L1Ip,
+            gic_sysregs=cpu.read(ID_AA64PFR0_EL1).GIC >= 1,
             pstate=cpu.pstate,
             aarch32_el0=cpu.read(ID_AA64PFR0_EL1).EL0 == _AARCH64_AND_AARCH32,
             pmu_version=cpu.pmu_version,

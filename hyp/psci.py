@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from emu.arch.address import VA
 from emu.arch.registers.translation import SCTLR_EL1
-from hyp.exits import Exit, SystemEvent, SystemEventType
+from hyp.exits import Exit, Intr, IntrCause, SystemEvent, SystemEventType
+from hyp.halt import kvm_vcpu_halt
 from hyp.profiles import PSCI_1_0, PSCI_1_1, PSCI_1_3
 from hyp.reset import MPIDR_AFFINITY
 from hyp.smccc import SmcccFunction, smccc_set_retval
@@ -76,6 +77,8 @@ def kvm_psci_call(vcpu: VCPU, function: PsciFunction) -> Exit | None:
     result = _handler(vcpu, function)(vcpu, *arguments)
     if isinstance(result, SystemEvent) and result.type is SystemEventType.SUSPEND:
         return result
+    if isinstance(result, Intr):
+        return result
     if isinstance(result, Exit):
         # Should user space run the vCPU again in spite of it, the call has failed.
         smccc_set_retval(vcpu, PsciResult.INTERNAL_FAILURE)
@@ -113,9 +116,10 @@ def _features(vcpu: VCPU, function: int, *_arguments: int) -> int:
     return _HIBERNATE_OFF if function in _OFF2 else PsciResult.SUCCESS
 
 
-def _cpu_suspend(_vcpu: VCPU, *_arguments: int) -> int:
-    """Return at once: as with WFI, nothing else can run meanwhile."""
-    return PsciResult.SUCCESS
+def _cpu_suspend(vcpu: VCPU, *_arguments: int) -> Exit | int:
+    """Wait as with WFI; no power state is deeper (``kvm_psci_vcpu_suspend``)."""
+    smccc_set_retval(vcpu, PsciResult.SUCCESS)
+    return PsciResult.SUCCESS if kvm_vcpu_halt(vcpu) else Intr(IntrCause.WAITING)
 
 
 def _cpu_off(vcpu: VCPU, *_arguments: int) -> int:

@@ -1,6 +1,6 @@
 """Stolen time, told to the guest in its memory (arch/arm64/kvm/pvtime.c).
 
-Time is stolen from a vCPU that could run while its PE runs others. The structure has 64 bytes:
+Time is stolen from a vCPU that could run while others do. The structure has 64 bytes:
 revision and attributes, both zero, and at offset 8 the stolen time in nanoseconds.
 """
 
@@ -40,20 +40,20 @@ class StolenTime:
 
     def __init__(self) -> None:
         self.base: IPA | None = None
-        self._left: tuple[int, int] | None = None
+        self._left: int | None = None
 
     def leave(self, vcpu: VCPU, exit_: Exit | None) -> None:
         """Note that a run has ended. A vCPU that waits or is off loses nothing."""
         idle = isinstance(exit_, Intr) and exit_.cause in (IntrCause.WAITING, IntrCause.STOPPED)
-        self._left = None if idle else (vcpu.pe.index, int(vcpu.pe.read(CNTPCT_EL0)))
+        self._left = None if idle else int(vcpu.pe.read(CNTPCT_EL0))
 
     def record(self, vcpu: VCPU) -> None:
-        """Add what the PE did for others since the last run there (``kvm_update_stolen_time``)."""
+        """Add the time since the last run (``kvm_update_stolen_time``)."""
         left, self._left = self._left, None
-        if self.base is None or left is None or left[0] != vcpu.pe.index:
+        if self.base is None or left is None:
             return
         pe, where = vcpu.pe, IPA(self.base + _STOLEN)
-        ticks = int(pe.read(CNTPCT_EL0)) - left[1]
+        ticks = int(pe.read(CNTPCT_EL0)) - left
         before = vcpu.vm.read_guest(where, 8) if ticks else None
         if before is not None:
             stolen = int.from_bytes(before, "little")

@@ -38,6 +38,7 @@ from hyp.events import KvmHandleSysReg, KvmSetWayFlush, KvmSysAccess, KvmToggleC
 from hyp.idregs import ID_SPACE, id_register_name
 from hyp.inject import kvm_incr_pc, kvm_inject_undefined
 from hyp.pmu_regs import PMU_REGISTERS
+from hyp.vgic.v3_sysregs import ICC_REGISTERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,7 +94,7 @@ def kvm_handle_sys_reg(vcpu: VCPU, esr: int) -> None:
     if emit is not None:
         emit(KvmHandleSysReg(vcpu.index, vcpu.pe.retired, esr))
     iss = IssSystemRegister(esr)
-    desc = SYS_REG_DESCS.get(iss.encoding)
+    desc = _BY_ISS.get(esr & _ISS_ENCODING)
     if desc is None:
         kvm_inject_undefined(vcpu)
         return
@@ -216,7 +217,7 @@ def _set_cntp_ctl(vcpu: VCPU, value: int) -> None:
 
 
 def _set_cntp_cval(vcpu: VCPU, value: int) -> None:
-    vcpu.timer.cval = value
+    vcpu.timer.set_cval(value)
 
 
 def _set_cntp_tval(vcpu: VCPU, value: int) -> None:
@@ -227,6 +228,20 @@ def _pmu_register(row: PmuRegister) -> SysRegDesc:
     return SysRegDesc(
         row.name, partial(pmu_regs.read, register=row), partial(pmu_regs.write, register=row)
     )
+
+
+def _gic_register(encoding: Encoding, name: str) -> SysRegDesc:
+    """Describe a register of the GICv3's CPU interface, which only VMs with one have."""
+
+    def read(vcpu: VCPU) -> int | None:
+        vgic = vcpu.vm.vgic
+        return None if vgic is None else vgic.read_sysreg(vcpu, encoding)
+
+    def write(vcpu: VCPU, value: int) -> bool:
+        vgic = vcpu.vm.vgic
+        return vgic is not None and vgic.write_sysreg(vcpu, encoding, value)
+
+    return SysRegDesc(name, read, write)
 
 
 SYS_REG_DESCS: Final[dict[Encoding, SysRegDesc]] = {
@@ -250,6 +265,10 @@ SYS_REG_DESCS: Final[dict[Encoding, SysRegDesc]] = {
     ACTLR_EL1.encoding: _raz_wi("ACTLR_EL1"),
     PMMIR_EL1.encoding: _raz_wi("PMMIR_EL1"),
     **{encoding: _pmu_register(row) for encoding, row in PMU_REGISTERS.items()},
+    **{
+        encoding: _gic_register(encoding, register.name)
+        for encoding, register in ICC_REGISTERS.items()
+    },
     **{register.encoding: _access_vm_reg(register) for register in _TVM_REGISTERS},
     CCSIDR_EL1.encoding: SysRegDesc("CCSIDR_EL1", _ccsidr),
     CLIDR_EL1.encoding: SysRegDesc("CLIDR_EL1", lambda vcpu: vcpu.pe.read(CLIDR_EL1)),
@@ -267,3 +286,18 @@ SYS_REG_DESCS: Final[dict[Encoding, SysRegDesc]] = {
     ),
 }
 """What KVM emulates, by encoding."""
+
+_ISS_ENCODING: Final = IssSystemRegister.build(Op0=3, Op1=7, CRn=0b1111, CRm=0b1111, Op2=7)
+_BY_ISS: Final = {
+    int(
+        IssSystemRegister.build(
+            Op0=encoding.op0,
+            Op1=encoding.op1,
+            CRn=encoding.CRn,
+            CRm=encoding.CRm,
+            Op2=encoding.op2,
+        )
+    ): desc
+    for encoding, desc in SYS_REG_DESCS.items()
+}
+"""The same by the fields of the syndrome that name the register."""

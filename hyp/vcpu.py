@@ -24,6 +24,7 @@ from hyp.exits import (
     IntrCause,
     MemoryFault,
 )
+from hyp.halt import kvm_vcpu_block
 from hyp.inject import kvm_adjust_pc, kvm_inject_sea, kvm_inject_serror
 from hyp.load import kvm_arch_vcpu_load
 from hyp.memcache import MemoryCache
@@ -31,7 +32,7 @@ from hyp.mmio import kvm_handle_mmio_return
 from hyp.pmu_attributes import kvm_arm_pmu_v3_enable
 from hyp.pvtime import StolenTime
 from hyp.reset import kvm_reset_vcpu, vcpu_mpidr
-from hyp.timer import PhysicalTimer
+from hyp.timer import PhysicalTimer, TimerLines
 from hyp.traps import handle_exit
 from hyp.vcpu_features import VcpuFeature, kvm_vcpu_set_features
 
@@ -69,8 +70,12 @@ class VCPU:
         The CPU that holds its registers; None if ``ctxt`` does.
     ctxt
         Its registers while it is not loaded.
-    last_count
-        What the counter of its last PE showed when it was taken from there.
+    timer, timer_lines
+        Its physical timer, and the outputs of both of its timers.
+    halted
+        Whether it waits for an interrupt.
+    shares_machine
+        Whether other vCPUs are to run while it waits: see :meth:`run`.
     immediate_exit
         If set, a run completes the pending MMIO access and returns at once.
     powered_off
@@ -87,6 +92,7 @@ class VCPU:
 
     pe: ProcessingElement
     timer: PhysicalTimer
+    timer_lines: TimerLines
     csselr: CSSELR_EL1
     os_lock: bool
 
@@ -96,7 +102,8 @@ class VCPU:
         self.pe = self._cpu(None).pe
         self.loaded_on: HostCpu | None = None
         self.ctxt = KvmCpuContext()
-        self.last_count = 0
+        self.halted = False
+        self.shares_machine = False
         self.mpidr = vcpu_mpidr(index)
         self.immediate_exit = False
         self.powered_off = False
@@ -104,6 +111,7 @@ class VCPU:
         self.memcache = MemoryCache(vm.host.frames)
         self.dirty_ring = vm.dirty_log.new_ring()
         self.timer = PhysicalTimer(self)
+        self.timer_lines = TimerLines(self)
         self.csselr = CSSELR_EL1(0)
         self.os_lock = False
         self.pmu: Pmu | None = None
@@ -192,6 +200,7 @@ class VCPU:
         self.write(ELR_EL2(entry))
         self.write_x(0, context_id)
         self.powered_off = False
+        self.vm.woken = True
 
     def _reset(self) -> None:
         kvm_reset_vcpu(self)
@@ -199,10 +208,13 @@ class VCPU:
         self.pending_exception = None
         self.pending_incr_pc = False
         self.timer = PhysicalTimer(self)
+        self.timer_lines = TimerLines(self)
         self.csselr = CSSELR_EL1(0)
         self.os_lock = False
         if self.pmu is not None:
             self.pmu.reset()
+        self.halted = False
+        self.vm.update_virtual_interrupts(self)
 
     def set_device_attr(self, group: int, attr: int, value: int = 0) -> None:
         """Set an attribute (KVM_SET_DEVICE_ATTR).
@@ -300,7 +312,9 @@ class VCPU:
 
     # --- running -------------------------------------------------------------------------
 
-    def run(self, budget: int = FOREVER, *, cpu: int | None = None) -> Exit:
+    def run(
+        self, budget: int = FOREVER, *, cpu: int | None = None, shares_machine: bool = False
+    ) -> Exit:
         """Run the guest until user space is needed (KVM_RUN).
 
         Parameters
@@ -310,6 +324,9 @@ class VCPU:
         cpu
             The PE to run on; unless it is given, the one of the vCPU's index if there is
             one, else PE 0.
+        shares_machine
+            Whether to return when the guest waits or spins, so that other vCPUs can run.
+            Otherwise time passes until its next interrupt.
 
         Raises
         ------
@@ -332,7 +349,11 @@ class VCPU:
                     f"running vCPU {busy.running.index}; use another PE, or wait until it returns",
                 )
         kvm_arm_pmu_v3_enable(self)
+        vgic = self.vm.vgic
+        if vgic is not None:
+            vgic.map_resources()
         self.has_run_once = True
+        self.shares_machine = shares_machine
         kvm = self.vm.kvm
         caller = kvm.current.pe
         kvm.current.pe = on.pe
@@ -341,6 +362,7 @@ class VCPU:
         on.running = self
         self.stolen_time.record(self)
         exit_: Exit | None = None
+        was_in_guest = None if vgic is None else vgic.load(self)
         try:
             exit_ = self._run(budget)
             # User space sees the guest after what was pending.
@@ -348,6 +370,8 @@ class VCPU:
         finally:
             on.running = None
             self.stolen_time.leave(self, exit_)
+            if vgic is not None:
+                vgic.put(was_in_guest)
             if caller is not on.pe and kvm.is_running():  # the caller is EL2 on another PE
                 kvm.current.pe = caller
         self._note_exit(exit_)
@@ -381,6 +405,9 @@ class VCPU:
             self._check_requests()
             if self._exit is not None:
                 break
+            if self.halted and not kvm_vcpu_block(self):
+                return Intr(IntrCause.WAITING)
+            self.timer_lines.sync()
             self._trace_entry()
             entry = pe.run(left)
             if entry is EL2Entry.LIVELOCK:
@@ -409,6 +436,8 @@ class VCPU:
 
     def _check_requests(self) -> None:
         """Find what keeps the vCPU from entering the guest (``check_vcpu_requests``)."""
+        if self.vm.woken and self.shares_machine:
+            self._exit = Intr(IntrCause.YIELD)
         ring = self.dirty_ring
         if ring is not None and ring.soft_full_requested and ring.check_request():
             self._exit = DirtyRingFull()

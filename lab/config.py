@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from emu.arch.address import IPA
 from lab.backing import SMALL_PAGES, Backing
@@ -12,8 +12,11 @@ from lab.errors import UserError
 from lab.loader.image import Region
 from lab.sizes import format_size
 from lab.slots import Slot, check_layout
+from lab.virtmap import FLASH, MAX_CPUS, RAM_BASE
 
-RAM_BASE = IPA(0x4000_0000)
+if TYPE_CHECKING:
+    from pathlib import Path
+
 DEFAULT_MEMORY = 64 << 20
 DEFAULT_IPA_BITS = 40
 MIN_IPA_BITS, MAX_IPA_BITS = 32, 52
@@ -32,6 +35,12 @@ MIN_RING_ENTRIES, MAX_RING_ENTRIES = 256, 65536
 CHUNK_SIZES = {"0": 0, "4K": 1 << 12, "2M": 1 << 21, "1G": 1 << 30}
 """What KVM_CAP_ARM_EAGER_SPLIT_CHUNK_SIZE can be; 0 leaves blocks to faults."""
 DEFAULT_MAX_INSNS = 2_000_000_000
+GICS = {"none": 0, "2": 2, "3": 3}
+"""The interrupt controllers that there are, by version; 0 for none."""
+DEFAULT_GIC = 3
+DEFAULT_QUANTUM = 10_000
+DEFAULT_RTC_BASE = 1_704_067_200
+"""2024-01-01 00:00:00 UTC."""
 
 
 class DirtyProtect(Enum):
@@ -46,6 +55,7 @@ class DirtyProtect(Enum):
 
 
 FIRST_SLOT_OF_RAM = 1000
+FIRST_SLOT_OF_FLASH = 2000
 """RAM is slot 0; should it be several, the second is slot 1001."""
 
 
@@ -105,6 +115,24 @@ class RunConfig:
         How KVM handles aborts: the name of one of :data:`hyp.profiles.PROFILES`.
     ram_slots : tuple[RamSlot, ...]
         RAM is not one slot but these, one after the other; what they leave is the last one.
+    gic : int
+        The version of the interrupt controller, 2 or 3. 0 for none: then there is no other
+        device than UART and test device, either.
+    smp : int
+        vCPUs. The first starts, the others wait for PSCI CPU_ON.
+    bios : bool
+        The guest is firmware: it lies in flash, which is two read-only slots from address 0,
+        and starts there. RAM begins with the device tree.
+    initrd : Path or None
+        A file that goes into memory beside the kernel, and into the device tree.
+    seed : int
+        From it follows what the guest gets as randomness: ``rng-seed`` in the device tree.
+    kaslr : bool
+        The device tree has a ``kaslr-seed``, too: the kernel runs at another virtual address.
+    quantum : int
+        Instructions after which the next vCPU has its turn.
+    rtc_base : int
+        What the real-time clock shows at first, in seconds since 1970.
     """
 
     memory_size: int = DEFAULT_MEMORY
@@ -126,6 +154,14 @@ class RunConfig:
     cache_rules: str = ""
     kvm_profile: str = DEFAULT_PROFILE
     ram_slots: tuple[RamSlot, ...] = ()
+    gic: int = DEFAULT_GIC
+    smp: int = 1
+    bios: bool = False
+    initrd: Path | None = None
+    seed: int = 0
+    kaslr: bool = False
+    quantum: int = DEFAULT_QUANTUM
+    rtc_base: int = DEFAULT_RTC_BASE
 
     @property
     def ram(self) -> Region:
@@ -135,12 +171,27 @@ class RunConfig:
     @property
     def memory(self) -> tuple[Region, ...]:
         """RAM, then the other slots that a guest can be loaded into."""
-        return (self.ram, *(slot.region for slot in self.slots))
+        return (self.ram, *(slot.region for slot in (*self._slots_of_flash(), *self.slots)))
+
+    @property
+    def flash(self) -> Region | None:
+        """Where firmware goes, if the guest is that."""
+        return Region(FLASH[0].base, FLASH[0].size) if self.bios else None
 
     @property
     def all_slots(self) -> tuple[Slot, ...]:
         """RAM as slot 0, or from there on, then the others."""
-        return (*self._slots_of_ram(), *self.slots)
+        return (*self._slots_of_ram(), *self._slots_of_flash(), *self.slots)
+
+    def _slots_of_flash(self) -> tuple[Slot, ...]:
+        return tuple(
+            Slot(
+                id=FIRST_SLOT_OF_FLASH + number,
+                region=Region(place.base, place.size),
+                read_only=True,
+            )
+            for number, place in enumerate(FLASH if self.bios else ())
+        )
 
     def _slots_of_ram(self) -> tuple[Slot, ...]:
         rest = RamSlot(self.memory_size - sum(part.size for part in self.ram_slots))
@@ -179,12 +230,26 @@ class RunConfig:
                 f"{format_size(cut)}; give more with --mem"
             )
         check_layout(self.all_slots, self.ipa_bits)
+        self._check_cpus()
         self._check_dirty_log()
         if self.kvm_profile == EAGER_EXEC and self.cache_rules not in {"", EAGER_EXEC}:
             raise UserError(
                 f"--cache-rules {self.cache_rules} make a page executable by a fault that "
                 f"--kvm-profile {EAGER_EXEC} refuses; use another profile, or leave them out"
             )
+
+    def _check_cpus(self) -> None:
+        if self.gic not in MAX_CPUS:
+            raise UserError(f"--gic is one of {', '.join(GICS)}, not {self.gic}")
+        most = MAX_CPUS[self.gic]
+        if not 1 <= self.smp <= most:
+            machine = f"a GICv{self.gic}" if self.gic else "no GIC"
+            way_out = "; --gic 3 has more" if self.gic == 2 and self.smp > most else ""
+            raise UserError(
+                f"--smp is 1 to {most} on a machine with {machine}, not {self.smp}{way_out}"
+            )
+        if self.quantum < 1:
+            raise UserError("--quantum 0 leaves no vCPU a turn; give at least 1")
 
     def _check_dirty_log(self) -> None:
         given = {

@@ -25,7 +25,7 @@ from hyp.exits import (
 from lab.testdevice import TestDevice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from lab.interrupts import Interrupt
 
@@ -43,11 +43,12 @@ class EndReason(Enum):
     IDLE = "waits for ever"
     BUDGET = "never ended"
     INTERRUPTED = "interrupted"
+    LEFT = "was left"
 
     @property
     def is_normal(self) -> bool:
-        """Whether the guest itself ended the run."""
-        return self in {EndReason.POWER_OFF, EndReason.RESET}
+        """Whether the guest itself ended the run, or who works with it."""
+        return self in {EndReason.POWER_OFF, EndReason.RESET, EndReason.LEFT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +72,19 @@ class Vcpu(Protocol):
         """Answer an MMIO read."""
 
 
-class Tracker(Protocol):
-    """What the monitor uses of :class:`lab.dirtylog.DirtyTracker`."""
+class Attendant(Protocol):
+    """Somebody who has something to do between two slices of the run."""
 
-    due: int | None
+    @property
+    def due(self) -> int | None:
+        """The next turn, in instructions retired."""
 
     def act(self) -> None:
         """Do what is due once that many instructions have retired."""
+
+
+class Tracker(Attendant, Protocol):
+    """What the monitor uses of :class:`lab.dirtylog.DirtyTracker`."""
 
     def collect(self) -> None:
         """Empty the dirty ring."""
@@ -98,6 +105,11 @@ class Monitor:
         Ctrl-C.
     tracker : Tracker or None
         Collects the dirty log, if there is one.
+    attendants : Sequence[Attendant]
+        Others who have their turns.
+    wait : Callable[[], bool]
+        Called when the guest waits and no timer is set; returns whether something came that
+        may end that.
 
     Attributes
     ----------
@@ -117,10 +129,14 @@ class Monitor:
         inject_abort: Callable[[], None],
         interrupt: Interrupt,
         tracker: Tracker | None = None,
+        attendants: Sequence[Attendant] = (),
+        wait: Callable[[], bool] = lambda: False,
     ) -> None:
         self._vcpu, self._retired, self._inject_abort = vcpu, retired, inject_abort
         self._interrupt = interrupt
         self._tracker = tracker
+        self._attendants = attendants if tracker is None else (tracker, *attendants)
+        self._wait = wait
         self.device = TestDevice()
         self.unclaimed: Counter[tuple[IPA, str]] = Counter()
         self.nisv = 0
@@ -133,19 +149,23 @@ class Monitor:
                 return End(
                     EndReason.BUDGET, f"the guest did not end within {max_insns:,} instructions"
                 )
-            end = self._serve(self._vcpu.run(min(left, SLICE, self._until_due())))
+            budget = min(left, self._until_due())
+            if self._interrupt.requested:
+                break
+            end = self._serve(self._vcpu.run(budget))
             if end is not None:
                 return end
         return INTERRUPTED
 
     def _until_due(self) -> int:
-        """Have the tracker do what is due, and return the instructions before its next turn."""
-        tracker = self._tracker
-        if tracker is None:
-            return SLICE
-        if tracker.due is not None and self._retired() >= tracker.due:
-            tracker.act()
-        return SLICE if tracker.due is None else tracker.due - self._retired()
+        """Give those a turn for whom it is time; return the instructions before the next one."""
+        until = SLICE
+        for attendant in self._attendants:
+            while attendant.due is not None and self._retired() >= attendant.due:
+                attendant.act()
+            if attendant.due is not None:
+                until = min(until, attendant.due - self._retired())
+        return until
 
     def _serve(self, exit_: Exit) -> End | None:
         match exit_:
@@ -160,6 +180,8 @@ class Monitor:
             case Intr(cause=IntrCause.STOPPED):
                 return End(EndReason.CRASHED, "every CPU has turned itself off (PSCI CPU_OFF)")
             case Intr(cause=IntrCause.WAITING):
+                if self._wait():
+                    return None
                 return End(
                     EndReason.IDLE,
                     "the guest waits (WFI) and no timer is set: no interrupt can ever come",

@@ -12,11 +12,14 @@ from emu.arch.address import IPA, PAGE_SIZE
 from emu.arch.esr.classes import ExceptionClass
 from emu.arch.esr.fsc import FaultStatusCode
 from hyp.dirty import dirty_pages
+from lab.config import DEFAULT_GIC, DEFAULT_MEMORY, DEFAULT_QUANTUM
 from lab.monitor import EndReason
 from lab.sizes import format_size
 
 if TYPE_CHECKING:
     from hyp.stats import Stats
+    from lab.boot import Boot
+    from lab.config import RunConfig
     from lab.crash import CrashReport
     from lab.dirtylog import Harvest
     from lab.monitor import End
@@ -69,6 +72,34 @@ class TlbCounts(NamedTuple):
     """Those that found nothing to remove."""
 
 
+class MachineFacts(NamedTuple):
+    """What the guest ran on, as far as ``stage2 run`` has options for it that it sees."""
+
+    memory: int = DEFAULT_MEMORY
+    """RAM in bytes."""
+    cpus: int = 1
+    gic: int = DEFAULT_GIC
+    """The version; 0 for none."""
+    initrd: int = 0
+    """Bytes of the initial file system."""
+    seed: int = 0
+    kaslr: bool = False
+    quantum: int = DEFAULT_QUANTUM
+
+    @classmethod
+    def of(cls, config: RunConfig, boot: Boot) -> MachineFacts:
+        """Return what a run has of a configuration."""
+        return cls(
+            memory=config.memory_size,
+            cpus=config.smp,
+            gic=config.gic,
+            initrd=0 if boot.initrd is None else boot.initrd.size,
+            seed=config.seed,
+            kaslr=config.kaslr,
+            quantum=config.quantum,
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
     """The outcome of one run.
@@ -97,6 +128,10 @@ class RunResult:
         MMIO without a device: page, ``read`` or ``write``, how often.
     nisv : int
         Accesses without valid syndrome that got an external abort from user space.
+    machine : MachineFacts
+        What it ran on.
+    unmet : str
+        What a script waited for in vain; empty if nothing.
     crash : CrashReport or None
         What is known of an abnormal end.
     host_seconds : float
@@ -114,6 +149,8 @@ class RunResult:
     harvest: Harvest | None = None
     unclaimed: tuple[tuple[IPA, str, int], ...] = ()
     nisv: int = 0
+    machine: MachineFacts = field(default_factory=MachineFacts)
+    unmet: str = ""
     crash: CrashReport | None = None
     host_seconds: float = field(default=0.0, compare=False)
 
@@ -122,7 +159,8 @@ class RunResult:
         """The status with which ``stage2 run`` ends."""
         if self.end.reason is EndReason.INTERRUPTED:
             return EXIT_INTERRUPTED
-        if not self.end.reason.is_normal or (self.harvest is not None and self.harvest.lost):
+        lost = self.harvest is not None and self.harvest.lost
+        if not self.end.reason.is_normal or lost or self.unmet:
             return EXIT_ABNORMAL
         return min(self.guest_code, LARGEST_EXIT_CODE)
 
@@ -153,6 +191,7 @@ class RunResult:
             "detail": self.end.detail,
             "exit_code": self.exit_code,
             "guest_code": self.guest_code,
+            "machine": self.machine._asdict(),
             "console": self.console,
             "instructions": self.instructions,
             "aborts": [row._asdict() for row in self.aborts()],
@@ -185,6 +224,7 @@ class RunResult:
                     for page, access, count in self.unclaimed
                 ],
             },
+            "unmet": self.unmet,
             "crash": None if self.crash is None else self.crash.as_dict(),
             "host": {"seconds": round(self.host_seconds, 6), "mips": round(self.mips, 3)},
         }

@@ -13,7 +13,7 @@ from rich.text import Text
 from emu.arch.address import PAGE_SIZE
 from hyp.dirty import dirty_pages
 from lab.monitor import EndReason
-from lab.result import trap_name
+from lab.result import MachineFacts, trap_name
 from lab.sizes import format_address, format_size
 
 if TYPE_CHECKING:
@@ -92,6 +92,8 @@ def _facts(result: RunResult) -> Table:
 
 def _fact_lines(result: RunResult) -> Iterator[tuple[str, str]]:
     stats, tlb = result.stats, result.tlb
+    if result.machine != MachineFacts(memory=result.machine.memory):
+        yield "machine", _machine(result.machine)
     yield (
         "instructions",
         f"{result.instructions:,} in {result.host_seconds:.3f} s ({result.mips:.1f} MIPS)",
@@ -130,8 +132,27 @@ def _fact_lines(result: RunResult) -> Iterator[tuple[str, str]]:
         yield from _harvest(result.harvest)
     if result.nisv:
         yield "no syndrome", f"{result.nisv:,} answered with an external abort"
+    if result.unmet:
+        yield "script", result.unmet
     for page, access, count in result.unclaimed:
         yield "unclaimed", f"{count:,} x {access} at {format_address(page)}"
+
+
+def _machine(machine: MachineFacts) -> str:
+    """Return what the guest ran on; shown only if something is not as usual."""
+    parts = [
+        f"{machine.cpus} CPU{'s' if machine.cpus > 1 else ''}",
+        f"GICv{machine.gic}" if machine.gic else "no GIC",
+        format_size(machine.memory),
+    ]
+    if machine.initrd:
+        parts.append(f"initrd of {format_size(machine.initrd)}")
+    usual = MachineFacts()
+    if (machine.seed, machine.kaslr) != (usual.seed, usual.kaslr):
+        parts.append(f"seed {machine.seed}{' with KASLR' if machine.kaslr else ''}")
+    if machine.quantum != usual.quantum:
+        parts.append(f"quantum {machine.quantum:,}")
+    return ", ".join(parts)
 
 
 def _harvest(harvest: Harvest) -> Iterator[tuple[str, str]]:

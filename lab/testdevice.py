@@ -10,10 +10,12 @@ offset   bytes  function
 
 from __future__ import annotations
 
-from emu.arch.address import IPA
+from typing import TYPE_CHECKING
 
-TEST_DEVICE_BASE = IPA(0x0B00_0000)
-TEST_DEVICE_SIZE = 0x1000
+from lab.virtmap import TEST_DEVICE
+
+if TYPE_CHECKING:
+    from emu.arch.address import IPA
 
 EXIT = 0x000
 SCRATCH = 0x100
@@ -37,7 +39,7 @@ class TestDevice:
 
     def read(self, address: IPA, length: int) -> bytes | None:
         """Return what a load of ``length`` bytes gives, or None if nothing is there."""
-        offset = address - TEST_DEVICE_BASE
+        offset = address - TEST_DEVICE.base
         if _in_scratch(offset, length):
             start = offset - SCRATCH
             return bytes(self._scratch[start : start + length])
@@ -45,7 +47,7 @@ class TestDevice:
 
     def write(self, address: IPA, data: bytes) -> bool:
         """Take a store; return whether something is there."""
-        offset = address - TEST_DEVICE_BASE
+        offset = address - TEST_DEVICE.base
         if _in_scratch(offset, len(data)):
             start = offset - SCRATCH
             self._scratch[start : start + len(data)] = data

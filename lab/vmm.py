@@ -13,6 +13,7 @@ from emu.arch.registers.identification import CTR_EL0, IcachePolicy
 from emu.machine import Machine
 from hyp import one_reg
 from hyp.devices.pl011 import PL011
+from hyp.devices.pl031 import PL031
 from hyp.dirty_log import ManualProtect
 from hyp.dirty_ring import ENTRY_SIZE
 from hyp.gmem import GuestMemfdFlags
@@ -20,25 +21,32 @@ from hyp.host import HVA
 from hyp.icache import RULES
 from hyp.memslots import MemoryRegion, MemoryRegion2, MemoryRegionFlags
 from hyp.vm import VM, Cap
-from lab import tlbtrace
+from lab import tlbtrace, virtmap
+from lab.alarm import Alarm
 from lab.backing import Kind
+from lab.boot import check_page_size, plan
 from lab.config import MIN_IPA_BITS, DirtyProtect
 from lab.console import Console
-from lab.devicetree import PL011_BASE, PL011_SIZE, device_tree, place_device_tree
 from lab.dirtylog import DirtyTracker
 from lab.errors import UserError, hypervisor_refusals
+from lab.gic import create_gic, interrupt_line
+from lab.inputs import Inputs, Port
 from lab.interrupts import Interrupt, catch_interrupt
 from lab.monitor import INTERRUPTED, EndReason, Monitor
-from lab.result import DirtyPages, RunResult, TlbCounts
+from lab.result import DirtyPages, MachineFacts, RunResult, TlbCounts
+from lab.schedule import Schedule
 from lab.sizes import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
+    from emu.cpu.pe import ProcessingElement
     from hyp.events import Event, Events
+    from hyp.vcpu import VCPU
     from lab.backing import Backing
     from lab.config import RunConfig
+    from lab.inputs import Input
     from lab.loader import Image
     from lab.loader.image import Region
     from lab.monitor import End
@@ -51,6 +59,9 @@ TABLE_SHARE = 256
 """Physical memory for translation tables: this part of what they map, and some more."""
 
 TABLE_MINIMUM = 8 << 20
+
+_STOPPED = {EndReason.INTERRUPTED, EndReason.LEFT}
+"""Ends that nothing in the guest is to blame for."""
 
 _PROTECT = {
     DirtyProtect.AUTO: 0,
@@ -74,6 +85,8 @@ class Vmm:
         Each is called with every event of the hypervisor.
     caps : Iterable[tuple[Cap, int]]
         Capabilities of the VM to enable before it has slots, with their arguments.
+    inputs : Sequence[Input]
+        Who sends something to the console.
 
     Raises
     ------
@@ -89,6 +102,7 @@ class Vmm:
         output: Callable[[bytes], None] | None = None,
         listeners: Iterable[Callable[[Event], None]] = (),
         caps: Iterable[tuple[Cap, int]] = (),
+        inputs: Sequence[Input] = (),
     ) -> None:
         config.check()
         if config.ipa_bits > CPU.pa_bits:
@@ -96,9 +110,13 @@ class Vmm:
                 f"--ipa-bits is {MIN_IPA_BITS} to {CPU.pa_bits} on a {CPU.name}, "
                 f"not {config.ipa_bits}; choose less"
             )
+        check_page_size("the guest", image, CPU)
         self.config, self.image = config, image
+        self.boot = plan(image, config)
         self.console = Console(output)
         self._interrupt = Interrupt()
+        self._inputs = Inputs(inputs)
+        self._end: End | None = None
         with hypervisor_refusals():
             self.machine = _build_machine(config)
             self.vm = VM(self.machine, config.ipa_bits, profile=config.kvm_profile)
@@ -112,25 +130,52 @@ class Vmm:
             self._areas: dict[Region, HVA] = {}
             for slot in config.all_slots:
                 self._add_slot(slot)
-            self.vm.register_device(PL011_BASE, PL011_SIZE, PL011(self.console.write))
-            self.vcpu = self.vm.create_vcpu(0)
-            self.pe = self.vcpu.pe
+            vcpus = [self.vm.create_vcpu(index) for index in range(config.smp)]
+            create_gic(self.vm, config.gic)
+            self._alarms: list[Alarm] = []
+            self._add_devices()
+            self._schedule = Schedule(self.vm, config.quantum, config.seed)
             self._load()
             self._dirty = DirtyTracker(
-                self.vm, config, self.vcpu.dirty_ring, retired=lambda: self.pe.retired
+                self.vm, config, [v.dirty_ring for v in vcpus], retired=lambda: self.retired
             )
             if not config.dirty_after:
                 self._dirty.start()
         self.monitor = Monitor(
-            self.vcpu,
-            retired=lambda: self.pe.retired,
+            self._schedule if config.smp > 1 else vcpus[0],
+            retired=lambda: self.retired,
             inject_abort=lambda: self.vcpu.set_vcpu_events(ext_dabt_pending=True),
             interrupt=self._interrupt,
             tracker=self._dirty,
+            attendants=(*self._alarms, self._inputs),
+            wait=self._inputs.wait,
         )
         self._heard: list[tuple[Events, Callable[[Event], None]]] = []
         for listener in listeners:
             self._hear(self.vm.events, listener)
+        self._inputs.connect(
+            Port(
+                self.uart,
+                lambda: self.retired,
+                self._end_run,
+                lambda: self._interrupt.requested,
+            )
+        )
+
+    @property
+    def vcpu(self) -> VCPU:
+        """The vCPU that ran last."""
+        return self._schedule.current
+
+    @property
+    def pe(self) -> ProcessingElement:
+        """What it ran on."""
+        return self.vcpu.pe
+
+    @property
+    def retired(self) -> int:
+        """The instructions that all vCPUs have retired."""
+        return self._schedule.retired
 
     def run(self, name: str) -> RunResult:
         """Run the guest until it ends, and return what came of it under the title ``name``.
@@ -152,10 +197,12 @@ class Vmm:
         """
         with catch_interrupt(self._interrupt, self._stop_at_next_event):
             try:
-                end, instructions = self.monitor.run(self.config.max_insns), self.pe.retired
-            except _Stopped as stopped:
-                end, instructions = INTERRUPTED, stopped.time
+                end, instructions = self.monitor.run(self.config.max_insns), self.retired
+            except _Stopped:
+                end, instructions = INTERRUPTED, self.retired
         self._interrupt.requested = False
+        if end.reason is EndReason.INTERRUPTED and self._end is not None:
+            end = self._end
         return end, instructions
 
     def trace_mmu(self, listeners: Iterable[Callable[[Event], None]]) -> None:
@@ -182,12 +229,22 @@ class Vmm:
         for pe in self.machine.pes:
             tlbtrace.listen(pe, tell)
 
+    def _end_run(self, end: End) -> None:
+        """End the run as soon as possible, in this way."""
+        self._end = end
+        self._interrupt.requested = True
+        self._stop_at_next_event()
+
+    def _printed(self, data: bytes) -> None:
+        self.console.write(data)
+        self._inputs.printed(data)
+
     def _stop_at_next_event(self) -> None:
         """End the run where the hypervisor is next entered, however long the slice still is."""
 
-        def stop(event: Event) -> None:
+        def stop(_event: Event) -> None:
             if self._interrupt.requested:
-                raise _Stopped(event.time)
+                raise _Stopped
 
         self.vm.events.subscribe(stop)
 
@@ -219,9 +276,11 @@ class Vmm:
                 for (page, access), count in sorted(self.monitor.unclaimed.items())
             ),
             nisv=self.monitor.nisv,
+            machine=MachineFacts.of(self.config, self.boot),
+            unmet="" if end.reason in _STOPPED else self._inputs.unfinished(),
             host_seconds=seconds,
         )
-        if end.reason.is_normal or end.reason is EndReason.INTERRUPTED:
+        if end.reason.is_normal or end.reason in _STOPPED:
             return result
         from lab.autopsy import diagnose  # noqa: PLC0415  # start-up time
 
@@ -245,11 +304,28 @@ class Vmm:
         for stream, listener in self._heard:
             stream.unsubscribe(listener)
         self.console.sink = None
+        self._inputs.close()
 
     def _again(self) -> Vmm:
-        return Vmm(self.config, self.image)
+        return Vmm(self.config, self.image, inputs=self._inputs.again())
 
     # Building
+
+    def _add_devices(self) -> None:
+        """Put the devices in process on the io bus."""
+        place = virtmap.PL011
+        self.uart = PL011(
+            self._printed,
+            interrupt_line(self.vm, place),
+            self._inputs.looked if self._inputs else None,
+        )
+        self.vm.register_device(place.base, place.size, self.uart)
+        if self.config.gic:
+            place, clock = virtmap.PL031, self.machine.clock
+            line = interrupt_line(self.vm, place)
+            self.rtc = PL031(lambda: clock.now, self.config.rtc_base, line)
+            self.vm.register_device(place.base, place.size, self.rtc)
+            self._alarms.append(Alarm(self.rtc, lambda: clock.now, lambda: self.retired))
 
     def _enable_dirty_log(self) -> None:
         """Choose the form of the dirty log, before there are slots."""
@@ -305,23 +381,20 @@ class Vmm:
         return HVA(area + backing.offset)
 
     def _load(self) -> None:
-        """Put the image and the device tree into memory, and the vCPU at the entry point.
-
-        The boot protocol is Linux's (Documentation/arch/arm64/booting.rst): x0 is the
-        address of the device tree, the other registers are as after reset.
-        """
+        """Put the guest into memory, and the vCPU at its entry point: :mod:`lab.boot`."""
         for segment in self.image.segments:
             self._write(segment.address, segment.data)
             # Memory is zero already, unless a slot was filled from a file.
             if self._slot_of(segment.address).file is not None:
                 rest = segment.memory_size - len(segment.data)
                 self._write(IPA(segment.address + len(segment.data)), bytes(rest))
-        blob = device_tree(self.config.ram, len(self.vm.vcpus), self.config.bootargs)
-        at = place_device_tree(self.image, self.config.ram, len(blob))
-        self._write(at, blob)
-        self.vcpu.init()
+        boot = self.boot
+        for address, data in boot.loads:
+            self._write(address, data)
+        for vcpu in self.vm.vcpus.values():
+            vcpu.init(power_off=vcpu.index > 0)
         self.vcpu.set_one_reg(one_reg.PC, self.image.entry)
-        self.vcpu.set_one_reg(one_reg.core_x(0), at)
+        self.vcpu.set_one_reg(one_reg.core_x(0), boot.device_tree)
 
     def _slot_of(self, address: IPA) -> Slot:
         return next(slot for slot in self.config.all_slots if slot.region.contains(address))
@@ -339,9 +412,6 @@ class Vmm:
 class _Stopped(Exception):  # noqa: N818  # no error: the user asked for it
     """Raised in the hypervisor, between two instructions, to get out of it after Ctrl-C."""
 
-    def __init__(self, retired: int) -> None:
-        self.time = retired
-
 
 def _build_machine(config: RunConfig) -> Machine:
     ctr = CPU.read(CTR_EL0).replace(
@@ -353,7 +423,7 @@ def _build_machine(config: RunConfig) -> Machine:
     size = memory + memory // TABLE_SHARE + TABLE_MINIMUM
     size = -(-size // PAGE_SIZE) * PAGE_SIZE
     try:
-        return Machine(size, features=features)
+        return Machine(size, config.smp, features)
     except (ValueError, OSError, MemoryError, OverflowError) as error:
         raise UserError(
             f"the host has no {format_size(config.memory_size)} of memory for the guest "

@@ -180,6 +180,12 @@ class BlockBudget:
         self._granted_user += instructions
         state.user += instructions
 
+    def take_back(self) -> None:
+        """Allow one instruction more in place of the current one, which does not retire."""
+        if self._counted_for_user:
+            self._state.user += 1
+        self._state.left += 1
+
     @property
     def pending(self) -> int:
         """The interrupts that wait until they are unmasked, at their bits in PSTATE."""

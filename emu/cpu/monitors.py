@@ -37,6 +37,7 @@ from emu.units.pmu import PMUV3P4
 
 if TYPE_CHECKING:
     from emu.arch.a64.system import SystemInstruction
+    from emu.arch.features import CpuFeatures
     from emu.arch.fields import Encoding, SystemRegister
     from emu.cpu.pe import ProcessingElement
 
@@ -69,6 +70,13 @@ _READ_ENABLES: Final[dict[type[SystemRegister], int]] = {
 _WRITE_ENABLES: Final[dict[type[SystemRegister], int]] = {PMSWINC_EL0: _SW, PMSELR_EL0: _ER}
 
 
+_ENGINES_COUNTERS: Final = 4
+_NOT_IN_ENGINE: Final = frozenset(
+    {*PMEVCNTR_EL0[_ENGINES_COUNTERS:], *PMEVTYPER_EL0[_ENGINES_COUNTERS:]}
+)
+"""Nor has its model of Armv8.0 PMMIR_EL1."""
+
+
 class Refusal(Enum):
     """Why an access is not done."""
 
@@ -82,6 +90,17 @@ def is_performance_monitor(encoding: Encoding) -> bool:
     """Whether an encoding belongs to the performance monitors."""
     op0, op1, crn, crm, _ = encoding
     return op0 == 3 and op1 in (0, 3) and ((crn == 9 and crm >= 12) or (crn == 14 and crm >= 8))
+
+
+def is_in_engine(encoding: Encoding, features: CpuFeatures) -> bool:
+    """Whether the engine has a register of that encoding, which must be kept from the guest.
+
+    The others must not be hooked: the engine would execute the hook for ever. They arrive as
+    undefined instructions.
+    """
+    register = REGISTERS.get(encoding)
+    lacking = register in _NOT_IN_ENGINE or (register is PMMIR_EL1 and features.armv8_0)
+    return not lacking and is_performance_monitor(encoding)
 
 
 def access(pe: ProcessingElement, instruction: SystemInstruction, el: int) -> Refusal | None:

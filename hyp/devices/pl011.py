@@ -1,6 +1,7 @@
 """The PL011 UART (Arm DDI 0183), as far as software sees it without DMA or modem lines.
 
-Time does not pass for it: a character is sent when it is written.
+Time does not pass for it: a character is sent when it is written, and when no more arrives the
+receive timeout has passed. It works whether or not CR enables it, as if a firmware had done so.
 """
 
 from __future__ import annotations
@@ -9,14 +10,21 @@ from collections import deque
 from enum import IntEnum, IntFlag
 from typing import TYPE_CHECKING, Final
 
+from hyp.devices.primecell import SIZE, identification
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SIZE: Final = 0x1000
-"""The registers and their reserved space, in bytes."""
+__all__ = ["PL011", "SIZE", "Control", "Error", "Flag", "Interrupt", "LineControl", "Register"]
 
 RX_FIFO_DEPTH: Final = 16
-"""Characters at which the receiver is full. More of them wait outside."""
+"""Characters that the receiver holds with FIFOs enabled, else one. More of them wait outside."""
+
+RX_TRIGGERS: Final = (2, 4, 8, 12, 14, 14, 14, 14)
+"""By IFLS.RXIFLSEL, the characters at which RX is raised: 1/8, 1/4, 1/2, 3/4, 7/8 of the depth.
+
+The last three values are reserved.
+"""
 
 
 class Register(IntEnum):
@@ -48,11 +56,30 @@ class Flag(IntFlag):
     TXFE = 1 << 7
 
 
+class Error(IntFlag):
+    """What DR has above a character, as far as it happens here; RSR has it 8 bits lower."""
+
+    BE = 1 << 10
+    OE = 1 << 11
+
+
+_ERROR_SHIFT: Final = 8
+
+
 class Interrupt(IntFlag):
-    """IMSC, RIS, MIS and ICR: the two interrupts that can happen here."""
+    """IMSC, RIS, MIS and ICR: the interrupts that can happen here."""
 
     RX = 1 << 4
     TX = 1 << 5
+    RT = 1 << 6
+    BE = 1 << 9
+    OE = 1 << 10
+
+
+class LineControl(IntFlag):
+    """LCR_H, as far as it has an effect."""
+
+    FEN = 1 << 4
 
 
 class Control(IntFlag):
@@ -64,9 +91,7 @@ class Control(IntFlag):
     RXE = 1 << 9
 
 
-_ID_BASE: Final = 0xFE0
-_ID: Final = (0x11, 0x10, 0x14, 0x00, 0x0D, 0xF0, 0x05, 0xB1)
-"""PeriphID0-3 and PCellID0-3, one a word from 0xFE0 on."""
+_PERIPHERAL: Final = (0x11, 0x10, 0x14, 0x00)
 
 _PLAIN: Final = {
     Register.ILPR: 0xFF,
@@ -81,6 +106,8 @@ _PLAIN: Final = {
 """The bits that each plain register keeps."""
 
 _RESET: Final = {Register.CR: 0x300, Register.IFLS: 0x12}
+_RXIFLSEL: Final = 3
+"""The lowest bit of the field."""
 
 
 class PL011:
@@ -92,23 +119,40 @@ class PL011:
         Called with each character that the guest sends, as one byte.
     interrupt
         Called with the level of the interrupt line whenever it changes.
+    looked
+        Called when the guest reads FR and nothing has been received, before it gets the answer.
     """
 
     def __init__(
         self,
         output: Callable[[bytes], None],
         interrupt: Callable[[bool], None] | None = None,
+        looked: Callable[[], None] | None = None,
     ) -> None:
         self._output = output
         self._interrupt = interrupt
-        self._input: deque[int] = deque()
+        self._looked = looked
+        self._outside: deque[int] = deque()
+        self._fifo: deque[int] = deque()
+        self._overrun = False
+        self._errors = 0
         self._plain = {register: _RESET.get(register, 0) for register in _PLAIN}
         self._raw = Interrupt(0)
         self._level = False
 
+    @property
+    def waiting(self) -> int:
+        """Characters sent to the guest that it has not read yet."""
+        return len(self._fifo) + len(self._outside)
+
     def receive(self, data: bytes) -> None:
         """Let the guest find ``data`` in its receiver."""
-        self._input.extend(data)
+        self._outside.extend(data)
+        self._update()
+
+    def receive_break(self) -> None:
+        """Let the guest find that its line was held low for longer than a character."""
+        self._outside.append(Error.BE)
         self._update()
 
     def read(self, offset: int, length: int) -> int:
@@ -116,56 +160,98 @@ class PL011:
         del length
         if offset == Register.DR:
             return self._take()
+        if offset == Register.RSR:
+            return self._errors
         if offset == Register.FR:
+            if self._looked is not None and not self._fifo:
+                self._looked()
             return self._flags()
         if offset == Register.RIS:
             return self._raw
         if offset == Register.MIS:
             return self._raw & self._plain[Register.IMSC]
-        if _ID_BASE <= offset < SIZE:
-            return _ID[(offset - _ID_BASE) // 4] if offset % 4 == 0 else 0
-        return self._plain[Register(offset)] if offset in _PLAIN else 0
+        if offset in _PLAIN:
+            return self._plain[Register(offset)]
+        return identification(_PERIPHERAL, offset) or 0
 
     def write(self, offset: int, length: int, value: int) -> None:
         """Write a register; writes to read-only and reserved ones are ignored."""
         del length
         if offset == Register.DR:
             self._send(value & 0xFF)
+        elif offset == Register.RSR:
+            self._errors = 0
         elif offset == Register.ICR:
-            self._raw &= ~Interrupt(value & (Interrupt.RX | Interrupt.TX))
+            self._raw &= ~Interrupt(value & _PLAIN[Register.IMSC])
         elif offset in _PLAIN:
             register = Register(offset)
             self._plain[register] = value & _PLAIN[register]
         self._update()
 
+    # --- the transmitter
+
     def _send(self, character: int) -> None:
-        if self._plain[Register.CR] & Control.LBE:
-            self._input.append(character)
+        if self._loops_back:
+            if len(self._fifo) < self._depth:
+                self._arrive(character)
+            else:
+                self._overrun = True
+                self._raw |= Interrupt.OE
         else:
             self._output(bytes([character]))
         self._raw |= Interrupt.TX
 
+    @property
+    def _loops_back(self) -> bool:
+        return bool(self._plain[Register.CR] & Control.LBE)
+
+    # --- the receiver
+
+    @property
+    def _depth(self) -> int:
+        return RX_FIFO_DEPTH if self._plain[Register.LCR_H] & LineControl.FEN else 1
+
+    @property
+    def _trigger(self) -> int:
+        """How many characters raise RX."""
+        return min(self._depth, RX_TRIGGERS[self._plain[Register.IFLS] >> _RXIFLSEL])
+
+    def _arrive(self, character: int) -> None:
+        """Put a character into the FIFO: the only moment at which it raises an interrupt."""
+        if self._overrun:
+            character |= Error.OE
+            self._overrun = False
+        self._fifo.append(character)
+        self._raw |= Interrupt.RT
+        if len(self._fifo) >= self._trigger:
+            self._raw |= Interrupt.RX
+        if character & Error.BE:
+            self._raw |= Interrupt.BE
+
     def _take(self) -> int:
-        if not self._input:
+        if not self._fifo:
             return 0
-        character = self._input.popleft()
+        character = self._fifo.popleft()
+        self._errors = character >> _ERROR_SHIFT
+        if len(self._fifo) < self._trigger:
+            self._raw &= ~Interrupt.RX
+        if not self._fifo:
+            self._raw &= ~Interrupt.RT
         self._update()
         return character
 
     def _flags(self) -> Flag:
         flags = Flag.TXFE
-        if not self._input:
+        if not self._fifo:
             flags |= Flag.RXFE
-        if len(self._input) >= RX_FIFO_DEPTH:
+        if len(self._fifo) >= self._depth:
             flags |= Flag.RXFF
         return flags
 
     def _update(self) -> None:
-        """Follow the receiver, and move the interrupt line if its level changed."""
-        if self._input:
-            self._raw |= Interrupt.RX
-        else:
-            self._raw &= ~Interrupt.RX
+        """Let in what waits outside, and move the interrupt line if its level changed."""
+        while self._outside and len(self._fifo) < self._depth and not self._loops_back:
+            self._arrive(self._outside.popleft())
         level = bool(self._raw & self._plain[Register.IMSC])
         if level != self._level:
             self._level = level

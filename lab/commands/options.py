@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from lab.backing import parse_backing
+from lab.errors import UserError
 from lab.sizes import parse_count, parse_size
 from lab.slots import parse_slot
 
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
 
     from lab.backing import Backing
     from lab.slots import Slot
+
+LAST_SECOND = 0xFFFF_FFFF
+"""What a real-time clock of 32 bits can show."""
 
 
 def size(_ctx: click.Context, param: click.Parameter, value: str) -> int:
@@ -23,6 +28,28 @@ def size(_ctx: click.Context, param: click.Parameter, value: str) -> int:
 def count(_ctx: click.Context, param: click.Parameter, value: str) -> int:
     """Return a number of instructions."""
     return parse_count(value, param.opts[0])
+
+
+def date(_ctx: click.Context, param: click.Parameter, value: str) -> int:
+    """Return a date, or date and time in UTC, as seconds since 1970.
+
+    Raises
+    ------
+    UserError
+        If it is none, or does not fit the 32 bits of a real-time clock.
+    """
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is not None:
+        raise UserError(
+            f"{param.opts[0]} is a date such as 2024-01-01 or 2024-01-01T12:30:00, not {value!r}"
+        )
+    seconds = int(moment.replace(tzinfo=UTC).timestamp())
+    if not 0 <= seconds <= LAST_SECOND:
+        raise UserError(f"{param.opts[0]} is a date from 1970 to 2106, not {value!r}")
+    return seconds
 
 
 def backing(_ctx: click.Context, _param: click.Parameter, value: str) -> Backing:

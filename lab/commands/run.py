@@ -15,6 +15,8 @@ from click.core import ParameterSource
 
 from lab.backing import SYNTAX as BACKING_SYNTAX
 from lab.commands import options
+from lab.commands.boot_options import boot_options, settings
+from lab.commands.console_options import Talk, console_options, open_inputs, talk_of
 from lab.config import (
     CACHE_RULES,
     CHUNK_SIZES,
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Size of RAM, which starts at 0x40000000.",
 )
-@click.option("--smp", type=int, default=1, metavar="N", help="Number of CPUs; only 1 so far.")
+@boot_options
 @click.option(
     "--ipa-bits",
     type=int,
@@ -116,9 +118,6 @@ if TYPE_CHECKING:
     "whether the copy is equal.",
 )
 @click.option(
-    "--append", default="", metavar="TEXT", help="Kernel command line (/chosen/bootargs)."
-)
-@click.option(
     "--max-insns",
     default="2G",
     metavar="N",
@@ -159,6 +158,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Handle aborts as KVM did in that year: docs/aborts.md.",
 )
+@console_options
 @click.option("--trace", is_flag=True, help="Print KVM's tracepoints on stderr, as ftrace does.")
 @click.option(
     "--trace-file",
@@ -199,7 +199,10 @@ def run(ctx: click.Context, /, guest: str, **given: Any) -> int:  # noqa: ANN401
       stage2 run huge --backing thp+4K
       stage2 run guest.elf --slot id=1,gpa=0x50000000,size=64K,ro,file=rom.bin
       stage2 run self_modify --icache vipt --cache-rules 2018 --mmu-trace
-      stage2 run Image --mem 512M --append "console=ttyAMA0"
+      stage2 run Image --initrd initrd.cpio --append "console=ttyAMA0" --mem 512M
+      stage2 run Image --initrd initrd.cpio --append "console=ttyAMA0" --console
+      stage2 run Image --initrd initrd.cpio --gic 2 --script login.txt
+      stage2 run u-boot.bin --bios --mem 128M --console
       stage2 run test.c --json --trace-file test.jsonl
 
     \b
@@ -214,13 +217,15 @@ def run(ctx: click.Context, /, guest: str, **given: Any) -> int:  # noqa: ANN401
     with open_target(guest) as target:
         values = _merge(ctx, target.options, given)
         outputs = Outputs(**{name: values[name] for name in Outputs.__slots__})
-        result = _run(target.name, target.image, _config(values), outputs)
+        result = _run(target.name, target.image, _config(values), outputs, talk_of(values))
     if outputs.as_json:
         click.echo(json.dumps(result.as_dict(), indent=2))
     elif not outputs.quiet:
         _print_summary(result)
     elif not result.end.reason.is_normal:
         click.echo(f"stage2: {result.guest} {result.end.reason.value}: {result.what}", err=True)
+    if outputs.quiet and result.unmet:
+        click.echo(f"stage2: {result.unmet}", err=True)
     return result.exit_code
 
 
@@ -288,14 +293,12 @@ def after_run(guest: str, options: Sequence[str]) -> Ended:
     with open_target(guest) as target:
         config = configuration(target, options)
         config.check()
-        vmm = Vmm(config, load(target.image, config.memory))
+        vmm = Vmm(config, load(target.image, config.memory, config.flash))
     end, instructions = vmm.run_to_end()
     return Ended(target.name, vmm, end, instructions)
 
 
 def _config(values: dict[str, Any]) -> RunConfig:
-    if values["smp"] != 1:
-        raise UserError(f"--smp {values['smp']}: the machine has one CPU so far; use --smp 1")
     if values["max_insns"] < 1:
         raise UserError("--max-insns 0 leaves nothing to run; give at least 1")
     return RunConfig(
@@ -309,7 +312,6 @@ def _config(values: dict[str, Any]) -> RunConfig:
         harvest_every=values["harvest_every"],
         ipa_bits=values["ipa_bits"],
         slots=values["slots"],
-        bootargs=values["append"],
         max_insns=values["max_insns"],
         nisv_to_user=values["nisv"],
         dic=values["dic"],
@@ -317,10 +319,11 @@ def _config(values: dict[str, Any]) -> RunConfig:
         icache=values["icache"],
         cache_rules=values["cache_rules"] or "",
         kvm_profile=values["kvm_profile"],
+        **settings(values),
     )
 
 
-def _run(name: str, image: Path, config: RunConfig, outputs: Outputs) -> RunResult:
+def _run(name: str, image: Path, config: RunConfig, outputs: Outputs, talk: Talk) -> RunResult:
     """Run the guest with the console on stdout and the traces where they were asked for."""
     from lab.console import LiveConsole  # noqa: PLC0415  # start-up time
     from lab.loader import load  # noqa: PLC0415
@@ -328,7 +331,7 @@ def _run(name: str, image: Path, config: RunConfig, outputs: Outputs) -> RunResu
     from lab.vmm import Vmm  # noqa: PLC0415
 
     config.check()
-    loaded = load(image, config.memory)
+    loaded = load(image, config.memory, config.flash)
     listeners: list[Callable[[Event], None]] = []
     with ExitStack() as files:
         text = TextTrace(sys.stderr, colour=_shows_colour())
@@ -337,8 +340,10 @@ def _run(name: str, image: Path, config: RunConfig, outputs: Outputs) -> RunResu
         if outputs.trace_file is not None:
             listeners.append(JsonTrace(files.enter_context(_create(outputs.trace_file))))
         by_line = outputs.trace or outputs.tlb_trace or outputs.mmu_trace or not sys.stdout.isatty()
+        by_line = by_line and not talk.console
         output = None if outputs.as_json else LiveConsole(by_line=by_line)
-        vmm = Vmm(config, loaded, output=output, listeners=listeners)
+        inputs = files.enter_context(open_inputs(talk))
+        vmm = Vmm(config, loaded, output=output, listeners=listeners, inputs=inputs)
         if outputs.tlb_trace:
             vmm.trace_tlb(listeners or [text])
         if outputs.mmu_trace:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from emu.arch.address import PAGE_SIZE
 from hyp.memslots import MemoryRegionFlags
 from hyp.vm import Cap
 from lab.backing import Kind
+from lab.boot import plan
 from lab.config import RunConfig
-from lab.devicetree import PL011_BASE, device_tree, place_device_tree
 from lab.errors import UserError
 from lab.kvm.initramfs import archive, character_device, file, folder
-from lab.testdevice import TEST_DEVICE_BASE
+from lab.virtmap import PL011, TEST_DEVICE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -46,6 +46,11 @@ _NOT_PASSED_ON: Final = {
     "--dic": "dic",
     "--idc": "idc",
     "--icache": "icache",
+    "--gic": "gic",
+    "--bios": "bios",
+    "--smp": "smp",
+    "--quantum": "quantum",
+    "--rtc-base": "rtc_base",
 }
 """Options of ``stage2 run`` that the machine with KVM, or the VMM in it, does not have."""
 
@@ -59,6 +64,8 @@ def check_is_passed_on(config: RunConfig) -> None:
         For an option that would apply to the run here alone.
     """
     default = RunConfig()
+    if config.gic == 0:  # as it is there
+        default = replace(default, gic=0)
     for option, name in _NOT_PASSED_ON.items():
         if getattr(config, name) != getattr(default, name):
             raise UserError(
@@ -174,8 +181,8 @@ def _preparation(experiments: Sequence[Experiment]) -> Iterable[str]:
     yield f"write {_TRACING}/buffer_size_kb 65536"
     for name in EVENTS:
         yield f"write {_TRACING}/events/kvm/{name}/enable 1"
-    yield f"uart {PL011_BASE:#x}"
-    yield f"device {TEST_DEVICE_BASE:#x}"
+    yield f"uart {PL011.base:#x}"
+    yield f"device {TEST_DEVICE.base:#x}"
 
 
 def _lines(experiment: Experiment, files: dict[str, bytes]) -> Iterable[str]:
@@ -191,12 +198,12 @@ def _lines(experiment: Experiment, files: dict[str, bytes]) -> Iterable[str]:
     yield from _slots(config.all_slots, files)
     for segment in image.segments:
         yield _load(segment.address, bytes(segment.data), files)
-    blob = device_tree(config.ram, 1, config.bootargs)
-    tree_at = place_device_tree(image, config.ram, len(blob))
-    yield _load(tree_at, blob, files)
+    boot = plan(image, config)
+    for address, data in boot.loads:
+        yield _load(address, data, files)
     yield "vcpu"
     yield f"pc {image.entry:#x}"
-    yield f"x 0 {tree_at:#x}"
+    yield f"x 0 {boot.device_tree:#x}"
     what = {(0, 0): "nothing", (0, 1): "collect", (1, 0): "toggle", (1, 1): "both"}
     at_line = what[setup.at_line.toggle, setup.at_line.collect]
     yield f"line {at_line} {int(bool(setup.manual))}"

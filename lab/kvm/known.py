@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from emu.arch.esr.iss import IssDataAbort
-from lab.devicetree import PL011_BASE
+from lab.virtmap import PL011
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,9 +20,9 @@ _NOT_OF_THE_WALK: Final = IssDataAbort.WnR.in_place | _LEVEL
 _CONSOLE_OF_TIME: Final = re.compile(r"^console: '\d+ Hz, (\d+) ticks, \d+ WFI")
 """What the guest wfi_time prints: how fast the counter is, and how often WFI returned."""
 
-_UART_FAULT: Final = f"kvm_guest_fault: ipa {PL011_BASE:#x}, "
+_UART_FAULT: Final = f"kvm_guest_fault: ipa {PL011.base:#x}, "
 _UART_STORE: Final = re.compile(
-    rf"kvm_mmio: mmio write len \d+ gpa {PL011_BASE:#x} val (0x[0-9a-f]+)"
+    rf"kvm_mmio: mmio write len \d+ gpa {PL011.base:#x} val (0x[0-9a-f]+)"
 )
 
 

@@ -6,6 +6,7 @@ Source: Linux Documentation/arch/arm64/booting.rst, "Call the kernel image".
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 from emu.arch.address import IPA
 from lab.errors import UserError
@@ -15,6 +16,9 @@ HEADER_SIZE = 64
 _TEXT_OFFSET, _IMAGE_SIZE, _FLAGS = 8, 16, 24
 
 FLAG_BIG_ENDIAN = 1 << 0
+PAGE_SIZE_SHIFT = 1
+PAGE_SIZES = (0, 4 << 10, 16 << 10, 64 << 10)
+"""What flags[2:1] say of the kernel's pages; 0 for nothing."""
 
 OLD_TEXT_OFFSET = 0x8_0000
 """What an image before Linux 3.17 assumes; it has ``image_size`` 0."""
@@ -53,4 +57,5 @@ def load_arm64_image(name: str, content: bytes, ram_base: IPA) -> Image:
     if text_offset < 0x1000:
         text_offset += BLOCK
     address = IPA(ram_base + text_offset)
-    return make_image(name, [Segment(address, content, image_size)], address, ImageKind.ARM64)
+    image = make_image(name, [Segment(address, content, image_size)], address, ImageKind.ARM64)
+    return replace(image, page_size=PAGE_SIZES[flags >> PAGE_SIZE_SHIFT & 3])

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+FIRST_UPPER_ADDRESS = 1 << 63
+"""From here on an address is virtual: of TTBR1_EL1."""
+
+
 class ImageKind(Enum):
     """The formats that can be started."""
 
@@ -69,11 +73,14 @@ class Image:
         Where the first instruction is fetched, with the MMU off.
     kind : ImageKind
         What the file was.
+    page_size : int
+        The translation granule that the kernel is built for, in bytes; 0 if it does not say.
     """
 
     segments: tuple[Segment, ...]
     entry: IPA
     kind: ImageKind
+    page_size: int = 0
 
     @property
     def size(self) -> int:
@@ -140,6 +147,8 @@ def check_placement(name: str, image: Image, memory: Sequence[Region]) -> None:
         if any(region.contains(segment.address, segment.memory_size) for region in memory):
             continue
         way_out = "give it more with --mem" if ram.contains(segment.address) else "relink the guest"
+        if segment.address >= FIRST_UPPER_ADDRESS:
+            way_out = "it has virtual addresses only: for Linux take arch/arm64/boot/Image"
         raise UserError(
             f"{name}: the segment at {segment.region} lies outside the guest's memory "
             f"({', '.join(map(str, memory))}); {way_out}"

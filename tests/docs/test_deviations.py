@@ -195,7 +195,7 @@ def test_deviation_pmu_cycles() -> None:
     bare.pe.write(PMCR_EL0.build(E=1, LC=1))
     bare.change_hcr(TWI=1)
     bare.trap()
-    bare.pe.idle += 1000
+    bare.pe.clock.wait_until(bare.pe.time + 1000)
     assert bare.pe.read(PMCCNTR_EL0) == bare.pe.retired + 1
 
 

@@ -178,7 +178,7 @@ def stolen(vcpu: VCPU) -> int:
     return int.from_bytes(data, "little")
 
 
-def test_time_that_the_pe_gives_to_others_is_stolen() -> None:
+def test_time_in_which_others_run_is_stolen() -> None:
     first, second = two_on_one_pe(a64.b(0))
     first.run(160)
     assert stolen(first) == 0

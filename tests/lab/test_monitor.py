@@ -212,3 +212,52 @@ def test_a_full_dirty_ring_is_collected_and_the_guest_goes_on() -> None:
     assert monitor(vcpu, tracker=tracker).run(100).reason is EndReason.POWER_OFF
     assert tracker.collections == 2
     assert tracker.acts == []
+
+
+# -- attendants
+
+
+def test_attendants_have_their_turns_to_the_instruction_and_each_its_own() -> None:
+    vcpu = ScriptedVcpu()
+    first, second = ScriptedTracker(vcpu, 100, 300), ScriptedTracker(vcpu, 200, 300)
+    Monitor(
+        vcpu,
+        retired=lambda: vcpu.retired,
+        inject_abort=vcpu.inject,
+        interrupt=Interrupt(),
+        attendants=(first, second),
+    ).run(400)
+    assert (first.acts, second.acts) == ([100, 300], [200, 300])
+    assert vcpu.budgets == [100, 100, 100, 100]
+
+
+def test_an_attendant_may_end_the_run() -> None:
+    vcpu, interrupt = ScriptedVcpu(), Interrupt()
+
+    class Ending(ScriptedTracker):
+        def act(self) -> None:
+            super().act()
+            interrupt.requested = True
+
+    end = Monitor(
+        vcpu,
+        retired=lambda: vcpu.retired,
+        inject_abort=vcpu.inject,
+        interrupt=interrupt,
+        attendants=(Ending(vcpu, 100),),
+    ).run(400)
+    assert (end.reason, vcpu.retired) == (EndReason.INTERRUPTED, 100)
+
+
+def test_a_guest_that_waits_runs_on_once_input_has_come() -> None:
+    waiting = Intr(IntrCause.WAITING)
+    answers = deque([True, False])
+    vcpu = ScriptedVcpu(waiting, waiting)
+    end = Monitor(
+        vcpu,
+        retired=lambda: vcpu.retired,
+        inject_abort=vcpu.inject,
+        interrupt=Interrupt(),
+        wait=answers.popleft,
+    ).run(400)
+    assert (end.reason, len(vcpu.budgets)) == (EndReason.IDLE, 2)

@@ -98,6 +98,22 @@ def test_equal_runs_differ_in_nothing_but_the_hosts_time() -> None:
     assert first == second
 
 
+def test_the_outcome_says_what_machine_was_asked_for(program: Program, tmp_path: Path) -> None:
+    initrd = tmp_path / "initrd"
+    initrd.write_bytes(bytes(5000))
+    options = ("--gic", "2", "--initrd", initrd, "--seed", "3", "--quantum", "2K", "--mem", "32M")
+    outcome = json.loads(stage2("run", program(*SYSTEM_OFF), "--json", *options).stdout)
+    assert outcome["machine"] == {
+        "memory": 32 << 20,
+        "cpus": 1,
+        "gic": 2,
+        "initrd": 5000,
+        "seed": 3,
+        "kaslr": False,
+        "quantum": 2000,
+    }
+
+
 def test_the_trace_shows_the_hypervisors_events_in_order() -> None:
     result = stage2("run", "hello", "--trace", "--quiet")
     lines = result.stderr.splitlines()
@@ -293,7 +309,20 @@ def test_an_entry_point_outside_ram_is_refused(
             ("--backing", "1G"),
             "RAM has 64M, which is not a multiple of its 1G pages; change --mem or the backing",
         ),
-        (("--smp", "2"), "--smp 2: the machine has one CPU so far; use --smp 1"),
+        (("--smp", "0"), "--smp is 1 to 123 on a machine with a GICv3, not 0"),
+        (("--gic", "4"), "Invalid value for '--gic': '4' is not one of 'none', '2', '3'"),
+        (("--quantum", "0"), "--quantum 0 leaves no vCPU a turn; give at least 1"),
+        (
+            ("--rtc-base", "today"),
+            "--rtc-base is a date such as 2024-01-01 or 2024-01-01T12:30:00, not 'today'",
+        ),
+        (
+            ("--rtc-base", "2024-01-01T00:00:00+01:00"),
+            "--rtc-base is a date such as 2024-01-01 or 2024-01-01T12:30:00, not",
+        ),
+        (("--rtc-base", "2200-01-01"), "--rtc-base is a date from 1970 to 2106, not '2200-01-01'"),
+        (("--seed", "x"), "--seed is a number such as 500K, 2G or 1000, not 'x'"),
+        (("--initrd", "/no/file"), "--initrd: cannot read /no/file: No such file or directory"),
         (("--max-insns", "0"), "--max-insns 0 leaves nothing to run; give at least 1"),
         (("--max-insns", "few"), "--max-insns is a number such as 500K, 2G or 1000, not 'few'"),
         (

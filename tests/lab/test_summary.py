@@ -9,7 +9,7 @@ from emu.arch.address import IPA, VA
 from hyp.stats import Resolution, Stats
 from lab.crash import CrashReport, Step
 from lab.monitor import End, EndReason
-from lab.result import AbortRow, DirtyPages, RunResult, TlbCounts
+from lab.result import AbortRow, DirtyPages, MachineFacts, RunResult, TlbCounts
 from lab.summary import print_summary
 
 DABT, IABT = 0x24, 0x20
@@ -155,3 +155,34 @@ def test_an_interrupted_run_says_so() -> None:
     result = replace(RESULT, end=end)
     assert result.exit_code == 130
     assert "demo interrupted, exit code 130" in summary(result)
+
+
+def test_the_usual_machine_is_not_mentioned() -> None:
+    assert "machine" not in summary(RESULT)
+
+
+@pytest.mark.parametrize(
+    ("machine", "text"),
+    [
+        (MachineFacts(cpus=4), "machine 4 CPUs, GICv3, 64M"),
+        (MachineFacts(gic=0), "machine 1 CPU, no GIC, 64M"),
+        (
+            MachineFacts(1 << 30, 2, 2, 1536, 7, kaslr=True, quantum=1000),
+            ("machine 2 CPUs, GICv2, 1G, initrd of 1536 bytes, seed 7 with KASLR, quantum 1,000"),
+        ),
+    ],
+)
+def test_another_machine_is_described(machine: MachineFacts, text: str) -> None:
+    assert text in words(summary(replace(RESULT, machine=machine), 200))
+
+
+def test_json_says_what_the_guest_ran_on() -> None:
+    assert replace(RESULT, machine=MachineFacts(cpus=2)).as_dict()["machine"] == {
+        "memory": 64 << 20,
+        "cpus": 2,
+        "gic": 3,
+        "initrd": 0,
+        "seed": 0,
+        "kaslr": False,
+        "quantum": 10_000,
+    }

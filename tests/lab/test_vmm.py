@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import struct
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -117,3 +118,33 @@ def test_a_run_can_be_stopped_at_any_instruction_and_goes_on_from_there() -> Non
     for instructions in (1, 2, 17, 1000, 10_000, 1_000_000):
         assert vmm.monitor.run(instructions).reason is EndReason.BUDGET
         assert vmm.pe.retired == instructions
+
+
+def test_the_initial_file_system_is_in_memory_and_the_device_tree_behind_it(tmp_path: Path) -> None:
+    path = tmp_path / "initrd"
+    path.write_bytes(b"070701")
+    vmm = Vmm(RunConfig(initrd=path), image(*SYSTEM_OFF))
+    assert vmm.vm.read_guest(IPA(0x4200_0000), 8) == b"070701\0\0"
+    assert vmm.vcpu.read_x(0) == 0x4220_0000
+
+
+def test_a_kernel_with_pages_that_the_cpu_lacks_is_refused() -> None:
+    kernel = replace(image(*SYSTEM_OFF), page_size=0x4000)
+    with pytest.raises(UserError, match="kernel with 16K pages"):
+        Vmm(RunConfig(), kernel)
+
+
+X1_CLOCK = (0xD2A12021, 0xB9400025)  # mov x1, #0x09010000; ldr w5, [x1]
+
+
+def test_the_clock_shows_the_date_of_the_configuration() -> None:
+    vmm = Vmm(RunConfig(rtc_base=1_700_000_000), image(*X1_CLOCK, *SYSTEM_OFF))
+    vmm.run("t")
+    assert vmm.vcpu.read_x(5) == 1_700_000_000
+
+
+def test_the_machine_without_gic_has_no_clock_and_does_not_tell_of_one() -> None:
+    vmm = Vmm(RunConfig(gic=0), image(*X1_CLOCK, *SYSTEM_OFF))
+    result = vmm.run("t")
+    assert [(page, access) for page, access, _ in result.unclaimed] == [(0x0901_0000, "read")]
+    assert all(b"pl031" not in data for _, data in vmm.boot.loads)

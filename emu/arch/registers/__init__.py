@@ -12,6 +12,7 @@ from emu.arch.fields import Encoding, SystemRegister
 from emu.arch.registers import (
     control,
     exceptions,
+    gic,
     identification,
     performance,
     timer,
@@ -32,6 +33,7 @@ _MODULES = (
     timer,
     control,
     performance,
+    gic,
 )
 
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pytest
 
-from emu.arch.a64.maintenance import DC
+from emu.arch.a64.maintenance import DC, IC
 from emu.arch.address import PA
 from emu.arch.esr.classes import ExceptionClass
 from emu.arch.features import CORTEX_A72
 from emu.arch.registers import BY_NAME
 from emu.arch.registers.exceptions import ELR_EL2, ESR_EL2, SPSR_EL1, SPSR_EL2
-from emu.arch.registers.identification import ID_AA64DFR0_EL1
+from emu.arch.registers.identification import ID_AA64DFR0_EL1, ID_AA64ISAR0_EL1
 from emu.arch.registers.performance import (
     PMCCFILTR_EL0,
     PMCCNTR_EL0,
@@ -35,6 +35,7 @@ from emu.arch.registers.performance import (
     PmuEvent,
 )
 from emu.arch.registers.virtualization import HCR_EL2, MDCR_EL2
+from emu.cpu.monitors import is_performance_monitor
 from emu.cpu.pe import EL2Entry
 from tests.emu.cpu import a64
 from tests.emu.cpu.bare import CODE, DATA, EL0T, EL1H, VECTORS, Bare
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from emu.arch.fields import SystemRegister
+    from emu.cpu.pe import ProcessingElement
 
 CYCLES: Final = 31
 FULL: Final = 1 << 32
@@ -427,6 +429,57 @@ def test_software_increment_is_filtered_by_the_level_that_writes() -> None:
     bare.pe.write(PMEVTYPER_EL0[0](event | EventType.build(NSH=1)))
     bare.pe.write(PMSWINC_EL0(1))
     assert value(bare, 0) == 3
+
+
+ENGINES: Final = {
+    "Armv8.0": CORTEX_A72,
+    "newest": CORTEX_A72.replace(ID_AA64ISAR0_EL1.build(Atomic=2)),
+    "newest, PMUv3p5": PMUV3P5.replace(ID_AA64ISAR0_EL1.build(Atomic=2)),
+}
+MONITORS: Final = sorted(
+    (register for register in BY_NAME.values() if is_performance_monitor(register.encoding)),
+    key=lambda register: register.encoding,
+)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("trap", [0, 1])
+def test_every_register_is_reached_or_refused_whether_the_engine_has_it_or_not(
+    name: str, trap: int
+) -> None:
+    bare = Bare(ENGINES[name])
+    for register in MONITORS:
+        for word in (a64.mrs(5, register), a64.msr(register, 6)):
+            bare.set_x(x5=MARK, x6=0)
+            bare.pe.write(MDCR_EL2.build(HPMN=6, TPM=trap))
+            bare.pe.ic(IC.IALLUIS)
+            esr = bare.trap(word, a64.hvc(1)).esr
+            reads = bool(word >> 21 & 1)
+            if is_undefined(bare.pe, register, reads=reads):
+                assert esr == UNDEFINED_AT_EL1
+            elif trap:
+                assert esr >> 26 == ExceptionClass.SYS64
+            else:
+                assert esr == HVC_1
+                assert (bare.x(5) != MARK) is reads
+
+
+MARK: Final = 0xDEAD_BEEF_0000
+HVC_1: Final = 0x5A00_0001
+UNDEFINED_AT_EL1: Final = 0x5A00_0104
+"""The HVC of the vector of synchronous exceptions."""
+
+
+def is_undefined(pe: ProcessingElement, register: type[SystemRegister], *, reads: bool) -> bool:
+    """Whether a register is undefined for EL1."""
+    if register is PMMIR_EL1:
+        return not reads or pe.pmu.version < 5
+    if register is PMSWINC_EL0:
+        return reads
+    if register in (PMCEID0_EL0, PMCEID1_EL0):
+        return not reads
+    there = register not in (*PMEVCNTR_EL0[6:], *PMEVTYPER_EL0[6:])
+    return not there and not pe.read(MDCR_EL2).TPM
 
 
 UNDEFINED: Final = {

@@ -109,6 +109,35 @@ def test_an_arm64_image_goes_where_its_header_asks(
     assert image.size == (image_size or 256)
 
 
+@pytest.mark.parametrize(
+    ("flags", "page_size"), [(0x0, 0), (0xA, 0x1000), (0xC, 0x4000), (0xE, 0x1_0000)]
+)
+def test_an_arm64_image_says_which_pages_its_kernel_has(
+    guest_file: GuestFile, flags: int, page_size: int
+) -> None:
+    assert load(guest_file(arm64_image(flags=flags)), RAM).page_size == page_size
+
+
+def test_a_kernel_larger_in_memory_than_ram_is_refused(guest_file: GuestFile) -> None:
+    assert refusal(guest_file(arm64_image(image_size=80 << 20))) == (
+        "GUEST needs 80M of memory, the guest has 64M; give it more with --mem"
+    )
+
+
+def test_a_kernel_that_ends_behind_ram_is_refused(guest_file: GuestFile) -> None:
+    assert refusal(guest_file(arm64_image(image_size=63 << 20))) == (
+        "GUEST: the segment at 0x4020_0000 to 0x440f_ffff lies outside the guest's memory "
+        "(0x4000_0000 to 0x43ff_ffff); give it more with --mem"
+    )
+
+
+def test_a_vmlinux_with_virtual_addresses_alone_is_refused(
+    make_elf: MakeElf, guest_file: GuestFile
+) -> None:
+    elf = make_elf(segments=[(0xFFFF_8000_0800_0000, CODE, 16)], entry=0xFFFF_8000_0800_0000)
+    assert "for Linux take arch/arm64/boot/Image" in refusal(guest_file(elf))
+
+
 def test_any_other_binary_is_flat_and_starts_at_its_first_byte(guest_file: GuestFile) -> None:
     image = load(guest_file(CODE), RAM)
     assert image.kind is ImageKind.FLAT
@@ -117,6 +146,19 @@ def test_any_other_binary_is_flat_and_starts_at_its_first_byte(guest_file: Guest
 
 
 # -- what does not ------------------------------------------------------------------------------
+
+
+def test_firmware_goes_to_flash_whatever_its_bytes_are(guest_file: GuestFile) -> None:
+    flash = Region(IPA(0), 1 << 20)
+    for content in (b"\x14\0\0\x14" * 4, arm64_image()):
+        loaded = load(guest_file(content), [*RAM, flash], flash)
+        assert (loaded.kind, loaded.entry) == (ImageKind.FLAT, 0)
+
+
+def test_firmware_larger_than_flash_is_refused(guest_file: GuestFile) -> None:
+    flash = Region(IPA(0), 4096)
+    with pytest.raises(UserError, match="4097 bytes, the flash has 4K; build smaller firmware"):
+        load(guest_file(bytes(4096) + b"\x14"), [*RAM, flash], flash)
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
@@ -258,6 +300,25 @@ def test_a_flat_binary_that_would_reach_beyond_ram_is_refused(guest_file: GuestF
         (
             b"MZ\0\0zimg" + bytes(99),
             "GUEST is a compressed EFI kernel (zboot); take arch/arm64/boot/Image instead",
+        ),
+        (
+            b"MZ\0\0zimg" + struct.pack("<II8x32s", 0x1_0000, 500, b"zstd22"),
+            (
+                "GUEST is a compressed EFI kernel (zboot); take arch/arm64/boot/Image instead, or "
+                "unpack it: tail -c +65537 FILE | head -c 500 | unzstd > Image"
+            ),
+        ),
+        (
+            b"MZ" + bytes(0x200) + b"HdrS",
+            "GUEST is an x86 kernel (bzImage); the machine runs AArch64: give an arm64 Image",
+        ),
+        (
+            bytes(0x24) + b"\x18\x28\x6f\x01" + bytes(99),
+            "GUEST is a 32-bit Arm kernel (zImage); the machine runs AArch64: give an arm64 Image",
+        ),
+        (
+            b"MZ" + bytes(54) + b"RSC\x05" + bytes(99),
+            "GUEST is a RISC-V kernel; the machine runs AArch64: give an arm64 Image",
         ),
         (b"\x28\xb5\x2f\xfd" + bytes(99), "GUEST is zstd-compressed; run unzstd on it first"),
         (

@@ -1,0 +1,95 @@
+"""Options of ``stage2 run`` that say what kind of machine boots, and with what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from lab.commands import options
+from lab.config import DEFAULT_GIC, DEFAULT_QUANTUM, GICS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Wrapped = TypeVar("Wrapped", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option(
+        "--smp",
+        type=int,
+        default=1,
+        metavar="N",
+        show_default=True,
+        help="Number of CPUs. All but the first wait for PSCI CPU_ON.",
+    ),
+    click.option(
+        "--gic",
+        type=click.Choice(list(GICS)),
+        default=next(name for name, version in GICS.items() if version == DEFAULT_GIC),
+        show_default=True,
+        help="Version of the interrupt controller.",
+    ),
+    click.option(
+        "--bios",
+        is_flag=True,
+        help="GUEST is firmware: it lies in read-only flash at 0 and starts there, and the device "
+        "tree is where RAM begins.",
+    ),
+    click.option(
+        "--initrd",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Initial file system, such as a cpio archive; the device tree says where it is.",
+    ),
+    click.option(
+        "--append", default="", metavar="TEXT", help="Kernel command line (/chosen/bootargs)."
+    ),
+    click.option(
+        "--seed",
+        default="0",
+        metavar="N",
+        callback=options.count,
+        show_default=True,
+        help="What the guest gets as randomness follows from this number.",
+    ),
+    click.option(
+        "--kaslr",
+        is_flag=True,
+        help="Give the kernel a seed for address space randomisation, from --seed.",
+    ),
+    click.option(
+        "--rtc-base",
+        default="2024-01-01",
+        metavar="DATE",
+        callback=options.date,
+        show_default=True,
+        help="Date, or date and time (2024-01-01T12:30:00), that the clock shows at first, in UTC.",
+    ),
+    click.option(
+        "--quantum",
+        default=str(DEFAULT_QUANTUM),
+        metavar="N",
+        callback=options.count,
+        show_default=True,
+        help="With several CPUs: instructions after which the next has its turn.",
+    ),
+)
+
+
+def boot_options(command: Wrapped) -> Wrapped:
+    """Give a command these options."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def settings(values: dict[str, Any]) -> dict[str, Any]:
+    """Return what the options are in a :class:`lab.config.RunConfig`."""
+    names = ("smp", "bios", "initrd", "seed", "kaslr", "quantum", "rtc_base")
+    return {
+        "bootargs": values["append"],
+        "gic": GICS[values["gic"]],
+        **{name: values[name] for name in names},
+    }
