@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
+from emu.arch.registers.identification import ID_AA64DFR0_EL1
 from hyp.dirty_ring import ENTRY_SIZE, MAX_ENTRIES
 from hyp.eager_split import SUPPORTED_BLOCK_SIZES
 from hyp.errors import Errno, KvmError
@@ -23,7 +24,10 @@ class Cap(IntEnum):
     """The KVM_CAP_* numbers that are known here."""
 
     NR_MEMSLOTS = 10
+    SET_GUEST_DEBUG = 23
     READONLY_MEM = 81
+    GUEST_DEBUG_HW_BPS = 119
+    GUEST_DEBUG_HW_WPS = 120
     ARM_PMU_V3 = 126
     ARM_VM_IPA_SIZE = 165
     MANUAL_DIRTY_LOG_PROTECT2 = 168
@@ -78,6 +82,14 @@ def _sea_to_user(vm: VM, _value: int) -> None:
     vm.sea_to_user = True
 
 
+def _breakpoints(vm: VM) -> int:
+    return vm.kvm.cpus[0].pe.read(ID_AA64DFR0_EL1).BRPs + 1
+
+
+def _watchpoints(vm: VM) -> int:
+    return vm.kvm.cpus[0].pe.read(ID_AA64DFR0_EL1).WRPs + 1
+
+
 _HAS: Final[dict[int, Callable[[KvmProfile], bool]]] = {
     Cap.READONLY_MEM: lambda profile: profile.readonly_slots,
     Cap.ARM_NISV_TO_USER: lambda profile: profile.nisv_to_user,
@@ -107,7 +119,10 @@ _ENABLE: Final[dict[int, Callable[[VM, int], None]]] = {
 
 _CHECK: Final[dict[int, int | Callable[[VM], int]]] = {
     Cap.NR_MEMSLOTS: KVM_MEM_SLOTS_NUM,
+    Cap.SET_GUEST_DEBUG: 1,
     Cap.READONLY_MEM: 1,
+    Cap.GUEST_DEBUG_HW_BPS: _breakpoints,
+    Cap.GUEST_DEBUG_HW_WPS: _watchpoints,
     Cap.ARM_VM_IPA_SIZE: lambda vm: vm.features.ipa_limit,
     Cap.MANUAL_DIRTY_LOG_PROTECT2: 3,
     Cap.ARM_NISV_TO_USER: 1,

@@ -13,11 +13,11 @@ from emu.arch.registers.control import (
     CPACR_EL1,
     FPCR,
     FPSR,
-    MDSCR_EL1,
     TPIDR_EL0,
     TPIDR_EL1,
     TPIDRRO_EL0,
 )
+from emu.arch.registers.debug import MDCCINT_EL1, MDSCR_EL1
 from emu.arch.registers.exceptions import (
     AFSR0_EL1,
     AFSR1_EL1,
@@ -73,6 +73,7 @@ GUEST_REGISTERS: Final[tuple[type[SystemRegister], ...]] = (
     FPCR,
     FPSR,
     MAIR_EL1,
+    MDCCINT_EL1,
     MDSCR_EL1,
     PAR_EL1,
     SCTLR_EL1,

@@ -73,7 +73,7 @@ class IntrCause(Enum):
 
 
 _HEXADECIMAL: Final = frozenset(
-    {"phys_addr", "fault_ipa", "gva", "gpa", "esr", "esr_iss", "si_addr"}
+    {"phys_addr", "fault_ipa", "gva", "gpa", "esr", "esr_iss", "si_addr", "hsr", "hsr_high", "far"}
 )
 
 
@@ -166,6 +166,25 @@ class Sigbus(Intr):
     cause: IntrCause = IntrCause.SIGNAL
     si_addr: HVA
     si_addr_lsb: int
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Debug(Exit):
+    """A debug exception that user space asked for with KVM_SET_GUEST_DEBUG.
+
+    Parameters
+    ----------
+    hsr, hsr_high
+        ``ESR_EL2``: its low and high words.
+    far
+        The address, for a watchpoint.
+    """
+
+    reason: ClassVar[ExitReason] = ExitReason.DEBUG
+
+    hsr: int
+    hsr_high: int
+    far: int
 
 
 @dataclass(frozen=True, slots=True, repr=False)

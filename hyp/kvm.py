@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from emu.arch.registers.debug import OSLAR_EL1
 from hyp.host import HostMemory
 from hyp.percpu import CurrentCpu, HostCpu
 from hyp.vmid import VmidAllocator
@@ -45,6 +46,8 @@ class Kvm:
         self.host = HostMemory(machine.memory) if host is None else host
         self.cpus = [HostCpu(pe) for pe in machine.pes]
         self.current = CurrentCpu(machine.pes[0])
+        for pe in machine.pes:
+            pe.write(OSLAR_EL1(0))  # clear_os_lock
         self.vmids = VmidAllocator(features.vmid_bits, len(self.cpus))
 
     @classmethod

@@ -30,6 +30,7 @@ def kvm_arch_vcpu_load(vcpu: VCPU, cpu: HostCpu) -> None:
         vcpu.ctxt.restore(cpu.pe)
         cpu.loaded, vcpu.loaded_on, vcpu.pe = vcpu, cpu, cpu.pe
         kvm_pmu_load(vcpu)
+        vcpu.debug.load()
     load_stage2(vcpu.vm, cpu)
     vm, index = vcpu.vm, cpu.pe.index
     if vm.last_vcpu_ran[index] != vcpu.index:
@@ -42,6 +43,7 @@ def kvm_arch_vcpu_put(vcpu: VCPU) -> None:
     """Take the registers of a loaded vCPU from its PE."""
     cpu = vcpu.loaded_on
     assert cpu is not None, "a vCPU that is put has been loaded"
+    vcpu.debug.put()
     vcpu.ctxt.save(cpu.pe)
     if vcpu.pmu is not None:
         vcpu.pmu.put()

@@ -13,11 +13,11 @@ from emu.arch.fields import Encoding
 from emu.arch.registers import REGISTERS
 from emu.arch.registers.control import (
     CPACR_EL1,
-    MDSCR_EL1,
     TPIDR_EL0,
     TPIDR_EL1,
     TPIDRRO_EL0,
 )
+from emu.arch.registers.debug import MDCCINT_EL1, MDSCR_EL1, OSLSR_EL1
 from emu.arch.registers.exceptions import (
     AFSR0_EL1,
     AFSR1_EL1,
@@ -46,6 +46,7 @@ from emu.arch.registers.translation import (
 )
 from emu.arch.registers.virtualization import VPIDR_EL2
 from hyp import firmware
+from hyp.debug import COMPARATORS
 from hyp.errors import Errno, KvmError
 from hyp.idregs import ID_SPACE
 from hyp.pmu_regs import PMU_USER_REGISTERS
@@ -104,7 +105,7 @@ _PLAIN: Final[tuple[type[SystemRegister], ...]] = (
     ESR_EL1,
     FAR_EL1,
     MAIR_EL1,
-    MDSCR_EL1,
+    MDCCINT_EL1,
     PAR_EL1,
     SCTLR_EL1,
     TCR_EL1,
@@ -123,6 +124,12 @@ _SYSTEM_REGISTERS: Final[dict[int, type[SystemRegister]]] = {
     system(CNTVCT_EL0.encoding): CNTV_CVAL_EL0,
     system(CNTV_CVAL_EL0.encoding): CNTVCT_EL0,
 }
+
+_DEBUG_REGISTERS: Final[tuple[type[SystemRegister], ...]] = (*COMPARATORS, MDSCR_EL1)
+_DEBUG: Final[dict[int, type[SystemRegister]]] = {
+    system(register.encoding): register for register in _DEBUG_REGISTERS
+}
+_OSLSR: Final = system(OSLSR_EL1.encoding)
 
 _VIRTUAL_TIMER: Final = (CNTV_CTL_EL0, CNTV_CVAL_EL0, CNTVCT_EL0)
 
@@ -149,6 +156,8 @@ def register_list(vcpu: VCPU) -> list[int]:
             *general,
             *_CORE_REGISTERS,
             *_SYSTEM_REGISTERS,
+            *_DEBUG,
+            _OSLSR,
             *_READ_ONLY,
             *pmu,
             *firmware.registers(vcpu.vm),
@@ -172,6 +181,10 @@ def get(vcpu: VCPU, reg_id: int) -> int:
         return kvm_arm_timer_get_reg(vcpu, register)
     if register is not None:
         return int(vcpu.read(register))
+    if reg_id in _DEBUG:
+        return vcpu.debug.read(_DEBUG[reg_id])
+    if reg_id == _OSLSR:
+        return int(vcpu.debug.oslsr)
     if reg_id in _READ_ONLY:
         return _read_only(vcpu, _READ_ONLY[reg_id])
     if reg_id in _PMU and vcpu.pmu is not None:
@@ -202,6 +215,10 @@ def set(vcpu: VCPU, reg_id: int, value: int) -> None:  # noqa: A001  # one_reg.g
         if register is SPSR_EL2:
             _check_mode(value)
         vcpu.write(register(value))
+    elif reg_id in _DEBUG:
+        vcpu.debug.write(_DEBUG[reg_id](value))
+    elif reg_id == _OSLSR:
+        _set_oslsr(vcpu, value)
     elif reg_id in _READ_ONLY:
         _check_same(vcpu, reg_id, value)
     elif reg_id in _PMU and vcpu.pmu is not None:
@@ -236,6 +253,18 @@ def _check_mode(value: int) -> None:
             f"PSTATE {value:#x} is of mode {value & 0x1F:#x}; a vCPU runs in AArch64 at EL0t, "
             "EL1t or EL1h (0x0, 0x4 or 0x5)",
         )
+
+
+def _set_oslsr(vcpu: VCPU, value: int) -> None:
+    """Set or clear the OS lock; no other bit of OSLSR_EL1 changes (``set_oslsr_el1``)."""
+    locked = OSLSR_EL1(value).OSLK
+    if value != vcpu.debug.oslsr.replace(OSLK=locked):
+        raise KvmError(
+            Errno.EINVAL,
+            f"of OSLSR_EL1 only OSLK can be written: {int(vcpu.debug.oslsr):#x} with or without "
+            f"0x2, not {value:#x}",
+        )
+    vcpu.debug.os_lock = bool(locked)
 
 
 def _check_same(vcpu: VCPU, reg_id: int, value: int) -> None:

@@ -12,7 +12,22 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from emu.arch.a64.maintenance import DC
 from emu.arch.esr.iss import IssSystemRegister
 from emu.arch.fields import Encoding
-from emu.arch.registers.control import ACTLR_EL1, MDSCR_EL1
+from emu.arch.registers.control import ACTLR_EL1
+from emu.arch.registers.debug import (
+    DBGAUTHSTATUS_EL1,
+    DBGCLAIMCLR_EL1,
+    DBGCLAIMSET_EL1,
+    DBGDTR_EL0,
+    DBGDTRRX_EL0,
+    DBGPRCR_EL1,
+    MDCCINT_EL1,
+    MDCCSR_EL0,
+    MDRAR_EL1,
+    MDSCR_EL1,
+    OSDLR_EL1,
+    OSLAR_EL1,
+    OSLSR_EL1,
+)
 from emu.arch.registers.exceptions import AFSR0_EL1, AFSR1_EL1, ESR_EL1, FAR_EL1
 from emu.arch.registers.identification import (
     CCSIDR_EL1,
@@ -34,6 +49,7 @@ from emu.arch.registers.translation import (
 )
 from emu.arch.registers.virtualization import HCR_EL2
 from hyp import pmu_regs
+from hyp.debug import COMPARATORS
 from hyp.events import KvmHandleSysReg, KvmSetWayFlush, KvmSysAccess, KvmToggleCache
 from hyp.idregs import ID_SPACE, id_register_name
 from hyp.inject import kvm_incr_pc, kvm_inject_undefined
@@ -65,10 +81,24 @@ class SysRegDesc(NamedTuple):
     write: Callable[[VCPU, int], bool | None] | None = None
 
 
-OSLSR_OSLM: Final = 0b1000
-"""OSLSR_EL1.OSLM: the OS lock is implemented."""
+_DEBUG_REGISTERS: Final[tuple[type[SystemRegister], ...]] = (
+    *COMPARATORS,
+    MDCCINT_EL1,
+    MDSCR_EL1,
+)
+"""Debug registers that a guest has once it has used one of them."""
 
-_OSLSR_OSLK_SHIFT: Final = 1
+_DEBUG_RAZ_WI: Final[tuple[type[SystemRegister], ...]] = (
+    MDRAR_EL1,
+    OSDLR_EL1,
+    DBGPRCR_EL1,
+    DBGCLAIMSET_EL1,
+    DBGCLAIMCLR_EL1,
+    MDCCSR_EL0,
+    DBGDTR_EL0,
+    DBGDTRRX_EL0,
+)
+"""Debug registers that read as zero, whatever is written."""
 
 _TVM_REGISTERS: Final[tuple[type[SystemRegister], ...]] = (
     SCTLR_EL1,
@@ -204,12 +234,22 @@ def _set_csselr(vcpu: VCPU, value: int) -> None:
     vcpu.csselr = CSSELR_EL1(value)
 
 
+def _trap_debug_reg(register: type[SystemRegister]) -> SysRegDesc:
+    """Access a debug register for the guest; from then on the registers are its own."""
+
+    def read(vcpu: VCPU) -> int:
+        vcpu.debug.access()
+        return vcpu.debug.read(register)
+
+    def write(vcpu: VCPU, value: int) -> None:
+        vcpu.debug.access()
+        vcpu.debug.write(register(value))
+
+    return SysRegDesc(register.__name__, read, write)
+
+
 def _set_os_lock(vcpu: VCPU, value: int) -> None:
-    vcpu.os_lock = bool(value & 1)
-
-
-def _os_lock_status(vcpu: VCPU) -> int:
-    return OSLSR_OSLM | vcpu.os_lock << _OSLSR_OSLK_SHIFT
+    vcpu.debug.set_os_lock(bool(value & OSLAR_EL1.OSLK.in_place))
 
 
 def _set_cntp_ctl(vcpu: VCPU, value: int) -> None:
@@ -249,16 +289,13 @@ SYS_REG_DESCS: Final[dict[Encoding, SysRegDesc]] = {
         Encoding(1, *op.encoding): SysRegDesc(f"DC {op.name}", None, _access_dcsw)
         for op in _SET_WAY_OPERATIONS
     },
-    Encoding(2, 0, 1, 0, 4): SysRegDesc("OSLAR_EL1", None, _set_os_lock),
-    Encoding(2, 0, 1, 1, 4): SysRegDesc("OSLSR_EL1", _os_lock_status),
-    Encoding(2, 0, 1, 3, 4): _raz_wi("OSDLR_EL1"),
-    Encoding(2, 0, 1, 4, 4): _raz_wi("DBGPRCR_EL1"),
-    Encoding(2, 0, 7, 14, 6): SysRegDesc("DBGAUTHSTATUS_EL1", _zero),
-    MDSCR_EL1.encoding: SysRegDesc(
-        "MDSCR_EL1",
-        lambda vcpu: vcpu.pe.read(MDSCR_EL1),
-        lambda vcpu, value: vcpu.pe.write(MDSCR_EL1(value)),
+    **{register.encoding: _trap_debug_reg(register) for register in _DEBUG_REGISTERS},
+    OSLAR_EL1.encoding: SysRegDesc("OSLAR_EL1", None, _set_os_lock),
+    OSLSR_EL1.encoding: SysRegDesc("OSLSR_EL1", lambda vcpu: vcpu.debug.oslsr),
+    DBGAUTHSTATUS_EL1.encoding: SysRegDesc(
+        "DBGAUTHSTATUS_EL1", lambda vcpu: vcpu.pe.read(DBGAUTHSTATUS_EL1)
     ),
+    **{register.encoding: _raz_wi(register.__name__) for register in _DEBUG_RAZ_WI},
     REVIDR_EL1.encoding: SysRegDesc("REVIDR_EL1", _zero),
     Encoding(3, 1, 0, 0, 7): SysRegDesc("AIDR_EL1", _zero),
     **{encoding: _id_register(encoding) for encoding in ID_SPACE},

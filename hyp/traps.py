@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from emu.arch.esr.classes import ExceptionClass
 from emu.arch.esr.iss import IssHvc, IssSmc, IssWFx, TrappedWait
 from hyp.aborts import handle_abort
+from hyp.debug import kvm_handle_guest_debug
 from hyp.events import KvmHvcArm64, KvmWfxArm64
 from hyp.exits import Intr, IntrCause
 from hyp.halt import kvm_vcpu_halt
@@ -86,6 +87,10 @@ _EXIT_HANDLERS: Final[dict[int, ExitHandler]] = {
     ExceptionClass.HVC64: _handle_hvc,
     ExceptionClass.SMC64: _handle_smc,
     ExceptionClass.SYS64: kvm_handle_sys_reg,
+    ExceptionClass.SOFTSTP_LOW: kvm_handle_guest_debug,
+    ExceptionClass.WATCHPT_LOW: kvm_handle_guest_debug,
+    ExceptionClass.BREAKPT_LOW: kvm_handle_guest_debug,
+    ExceptionClass.BRK64: kvm_handle_guest_debug,
     ExceptionClass.IABT_LOW: handle_abort,
     ExceptionClass.DABT_LOW: handle_abort,
 }

@@ -11,6 +11,7 @@ from emu.arch.registers.translation import SCTLR_EL1
 from emu.cpu.pe import EL2Entry
 from hyp import one_reg, vcpu_attributes
 from hyp.context import KvmCpuContext
+from hyp.debug import VcpuDebug
 from hyp.errors import Errno, KvmError
 from hyp.events import ExceptionType, KvmEntry, KvmExit, KvmUserspaceExit
 from hyp.exits import (
@@ -39,6 +40,7 @@ from hyp.vcpu_features import VcpuFeature, kvm_vcpu_set_features
 if TYPE_CHECKING:
     from emu.arch.fields import SystemRegister
     from emu.cpu.pe import ProcessingElement
+    from hyp.debug import GuestDebug, GuestDebugArch
     from hyp.fault_info import FaultInfo
     from hyp.inject import PendingException
     from hyp.mmio import MmioAccess
@@ -93,8 +95,8 @@ class VCPU:
     pe: ProcessingElement
     timer: PhysicalTimer
     timer_lines: TimerLines
+    debug: VcpuDebug
     csselr: CSSELR_EL1
-    os_lock: bool
 
     def __init__(self, vm: VM, index: int) -> None:
         self.vm = vm
@@ -112,8 +114,8 @@ class VCPU:
         self.dirty_ring = vm.dirty_log.new_ring()
         self.timer = PhysicalTimer(self)
         self.timer_lines = TimerLines(self)
+        self.debug = VcpuDebug(self)
         self.csselr = CSSELR_EL1(0)
-        self.os_lock = False
         self.pmu: Pmu | None = None
         self.stolen_time = StolenTime()
 
@@ -210,7 +212,6 @@ class VCPU:
         self.timer = PhysicalTimer(self)
         self.timer_lines = TimerLines(self)
         self.csselr = CSSELR_EL1(0)
-        self.os_lock = False
         if self.pmu is not None:
             self.pmu.reset()
         self.halted = False
@@ -260,6 +261,25 @@ class VCPU:
             ENOENT for an id that names no register; EINVAL for a value it cannot have.
         """
         one_reg.set(self, reg_id, value)
+
+    def set_guest_debug(
+        self, control: GuestDebug | int, arch: GuestDebugArch | None = None
+    ) -> None:
+        """Debug the guest, or no longer (KVM_SET_GUEST_DEBUG); runs end with ``Debug``.
+
+        Parameters
+        ----------
+        control
+            Flags of :class:`hyp.debug.GuestDebug`; without ENABLE, nothing is debugged.
+        arch
+            For USE_HW: the breakpoints and watchpoints.
+
+        Raises
+        ------
+        KvmError
+            EINVAL for other flags, or values that the registers cannot have.
+        """
+        self.debug.set_guest_debug(control, arch)
 
     def set_mmio_data(self, data: bytes) -> None:
         """Answer the MMIO read that the last run ended with; taken up by the next run.
@@ -363,11 +383,13 @@ class VCPU:
         self.stolen_time.record(self)
         exit_: Exit | None = None
         was_in_guest = None if vgic is None else vgic.load(self)
+        self.debug.enter()
         try:
             exit_ = self._run(budget)
             # User space sees the guest after what was pending.
             kvm_adjust_pc(self)
         finally:
+            self.debug.leave()
             on.running = None
             self.stolen_time.leave(self, exit_)
             if vgic is not None:

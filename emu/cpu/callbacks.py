@@ -52,6 +52,8 @@ class Callbacks:
         try:
             execution.pending = self._instruction_exception(number)
             if execution.pending is None:
+                if self._pe.debug.stale:
+                    execution.stop_before(self._pe.engine.pc)
                 return
         except BaseException as failure:  # noqa: BLE001  # raised again by Execution.execute
             execution.failure = failure
@@ -72,7 +74,7 @@ class Callbacks:
             if outcome is Outcome.NATIVE:
                 return 0
             if outcome is Outcome.DONE:
-                if pe.changed_code.pages or execution.timer_changed:
+                if pe.changed_code.pages or execution.timer_changed or pe.debug.stale:
                     execution.stop_behind()
                 return 1
             if outcome.target == 2:
@@ -92,14 +94,17 @@ class Callbacks:
         va = VA(address)
         word = pe.code.watched.get(va)
         behind = va in pe.code.behind_stack_writes
+        stops = va in pe.debug.addresses
         if execution.stopped_at is None and pe.progress.is_behind_last_access(va):
             execution.stop_before(va)
-        if (word is None and not behind) or execution.stopped_at is not None:
+        if (word is None and not behind and not stops) or execution.stopped_at is not None:
             return
         try:
+            if stops:
+                execution.pending = pe.debug.breakpoint(va, pe.engine.state()[1])
             if behind and pe.registers.sp() % SP_ALIGNMENT:
                 strictness.stack_misaligned()
-            if word is not None and not strictness.restart:
+            if word is not None and execution.pending is None and not strictness.restart:
                 pstate = pe.engine.state()[1]
                 execution.pending = pe.watch.before(word, va, pstate)
                 if execution.pending is None and pe.pmu.counts_accesses:
@@ -129,7 +134,7 @@ class Callbacks:
             return instructions.misaligned_pc(pc)
         word = pe.word_at(pc)
         if number == Interrupt.BREAKPOINT:
-            return instructions.breakpoint_instruction(word, pc)
+            return instructions.breakpoint_instruction(word, pc, pe.debug.target)
         if number == Interrupt.DATA_ABORT:
             return pe.watch.misaligned(word, pc, el)
         if number == Interrupt.UNDEFINED:

@@ -35,7 +35,7 @@ from emu.cpu.internals import (
 from emu.cpu.sysfilter import SystemFilter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from emu.memory import PhysicalMemory
 
@@ -208,6 +208,7 @@ class Engine:
         self._watch = self._ranged(self._on_code)
         self._stop_at = self._ranged(_stop)
         self._stops: set[VA] = set()
+        self._breaks: dict[VA, _RangedHook] = {}
         self._filters = {
             kind: SystemFilter(self._on_system, _leave, native=native) for kind in SystemHook
         }
@@ -364,6 +365,21 @@ class Engine:
         if va not in self._watched:
             self._watched.add(va)
             self._hook(const.UC_HOOK_CODE, self._on_code, va, va)
+
+    def break_at(self, addresses: Collection[VA]) -> None:
+        """Have ``on_code`` called before the instructions at ``addresses``, perhaps at others too.
+
+        The engine must not be running. Hooks are moved only when there are not enough.
+        """
+        missing = [va for va in addresses if va not in self._breaks]
+        if not missing:
+            return
+        unused = [va for va in self._breaks if va not in addresses]
+        for va in missing:
+            hook = self._breaks.pop(unused.pop()) if unused else self._ranged(self._on_code)
+            hook.cover(va, va)
+            self._breaks[va] = hook
+        self.forget_code()
 
     def watch_everything(self, on: bool) -> None:
         """Have ``on_code`` called before every instruction, or no longer."""

@@ -38,6 +38,8 @@ class Execution:
         What Python raised in a callback of the engine.
     stopped_at
         Instructions completed when a stop was asked for.
+    refused
+        Whether the engine was refused a page that it may ask for again.
     timer_changed
         Whether a timer may now interrupt at another time than was planned.
     """
@@ -51,6 +53,7 @@ class Execution:
         self.answered: bool | None = None
         self.failure: BaseException | None = None
         self.stopped_at: int | None = None
+        self.refused = False
         self.timer_changed = False
 
     @property
@@ -95,6 +98,7 @@ class Execution:
         completed, self.stopped_at = self.stopped_at, None
         if completed is None:
             completed = pe.blocks.completed(pc, fetching=self.fetching)
+        refused, self.refused = self.refused, False
         self.fetching = False
         self.timer_changed = False
         if completed > count:
@@ -102,7 +106,7 @@ class Execution:
                 f"the engine ran {completed} instructions, not {count}, to PC {pc:#x}"
             )
         if not self.leaving:
-            if code and not pe.strictness.restart:
+            if code and not (pe.strictness.restart or refused):
                 raise EngineError(f"the engine stopped at PC {pc:#x} with error {code}")
             if pe.blocks.block[1] == pc:
                 self.pending = self._wait(VA(pc - INSTRUCTION_BYTES), pstate)
@@ -151,6 +155,12 @@ class Execution:
             following if exception is None else exception.pc
         )
         self._pe.engine.stop_at(following)
+
+    def stop_fetching(self) -> None:
+        """Stop before an instruction that is not to be fetched now: refuse the engine its page."""
+        self.fetching = self.refused = True
+        self.stopped_at = self._pe.blocks.completed(self._pe.engine.pc, fetching=True)
+        self._pe.engine.stop()
 
     def stop_before(self, pc: VA) -> None:
         """Stop before the instruction at ``pc``."""

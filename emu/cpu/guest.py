@@ -6,6 +6,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from emu.arch.address import VA
+from emu.arch.debug.enabled import SS
 from emu.arch.exceptions import ExceptionKind
 from emu.arch.registers.exceptions import ELR_EL2, SPSR_EL2, Mode
 from emu.arch.registers.virtualization import HCR_EL2
@@ -44,11 +45,14 @@ class Guest:
     def run(self, budget: int) -> EL2Entry:
         """Do what :meth:`emu.cpu.pe.ProcessingElement.run` says."""
         pe, execution = self._pe, self._execution
+        debug = pe.debug
         self._stalls = 0
         pe.mmu.forget_walk()  # whoever was EL2's guest may have changed the tables
         deadline = execution.before + budget
         pc = self._return_to_guest()
         while True:
+            if debug.stale:
+                debug.arm()
             if pe.blocks.pending:
                 pc = self._take_virtual_interrupts(pc)
             left = deadline - execution.before
@@ -61,7 +65,10 @@ class Guest:
                 left = min(left, limit)
             if left <= 0:
                 return self._leave(EL2Entry.IRQ, pc)
-            pc, pstate = execution.execute(pc, left, user)
+            if debug.single:
+                pc, pstate = debug.step(pc, user)
+            else:
+                pc, pstate = execution.execute(pc, left, user)
             if execution.answered is None:
                 if execution.pending is None:
                     continue
@@ -70,7 +77,8 @@ class Guest:
                 if self._is_stalled(exception.pc):
                     return self._leave(EL2Entry.LIVELOCK, exception.pc)
                 if exception.target == 1:
-                    pc = pe.registers.enter_el1(exception, pstate)
+                    pc = pe.registers.enter_el1(exception, pstate | debug.ss)
+                    debug.ss = 0
                     continue
                 execution.answered = self._enter_el2(exception, pstate)
             again, execution.answered = execution.answered, None
@@ -83,6 +91,9 @@ class Guest:
         pe = self._pe
         spsr = SPSR_EL2(pe.registers.el2(SPSR_EL2))
         pstate = pe.engine.state()[1]
+        if spsr & SS or pe.debug.single:
+            pe.debug.returned(spsr)
+            spsr = spsr.replace(SS=0)
         if int(spsr) != pstate:
             if spsr.nRW or spsr.M not in _GUEST_MODES:
                 raise ValueError(
@@ -95,12 +106,12 @@ class Guest:
 
     def _leave(self, why: EL2Entry, pc: VA) -> EL2Entry:
         self._pe.registers.write(ELR_EL2(pc))
-        self._pe.registers.write(SPSR_EL2(self._pe.engine.state()[1]))
+        self._pe.registers.write(SPSR_EL2(self._pe.engine.state()[1] | self._pe.debug.ss))
         return why
 
     def _enter_el2(self, exception: ArmException, pstate: int) -> bool:
         """Take an exception to EL2 and call its vector; return whether it ERETs."""
-        self._pe.registers.enter_el2(exception, pstate)
+        self._pe.registers.enter_el2(exception, pstate | self._pe.debug.ss)
         return self._pe.el2_vector is not None and self._pe.el2_vector()
 
     def resolved_in_place(self, exception: ArmException, pstate: int) -> bool:
@@ -124,6 +135,7 @@ class Guest:
             and not pe.changed_code.pages
             and not execution.timer_changed
             and not pe.strictness.restart
+            and not pe.debug.stale
             and not pe.engine.exclusive
             and not pe.blocks.pending & ~pstate
             and pe.registers.el2(ELR_EL2) == exception.pc
@@ -158,6 +170,8 @@ class Guest:
             and not execution.timer_changed
             and not pe.strictness.restart
             and not pe.stale
+            and not pe.debug.stale
+            and not pe.debug.single
             and not pe.blocks.pending & ~pstate
             and pe.registers.el2(ELR_EL2) == exception.pc + INSTRUCTION_BYTES
             and pe.registers.el2(SPSR_EL2) == pstate
@@ -177,7 +191,8 @@ class Guest:
         if interrupt is None:
             return pc
         pe.progress.exception(pstate)
-        vector = pe.registers.take_interrupt(interrupt, pc, pstate)
+        vector = pe.registers.take_interrupt(interrupt, pc, pstate | pe.debug.ss)
+        pe.debug.ss = 0
         if interrupt.kind is ExceptionKind.SERROR:
             pe.write(HCR_EL2(pe.registers.el2(HCR_EL2)).replace(VSE=0))
         return vector

@@ -23,9 +23,9 @@ def supervisor_call(word: int, after: VA) -> ArmException:
     return ArmException(1, _with_immediate(ExceptionClass.SVC64, word), after, retired=True)
 
 
-def breakpoint_instruction(word: int, pc: VA) -> ArmException:
-    """BRK: taken to EL1, returning to the instruction itself."""
-    return ArmException(1, _with_immediate(ExceptionClass.BRK64, word), pc)
+def breakpoint_instruction(word: int, pc: VA, target: int) -> ArmException:
+    """BRK: taken to where debug exceptions are, returning to the instruction itself."""
+    return ArmException(target, _with_immediate(ExceptionClass.BRK64, word), pc)
 
 
 def secure_monitor_call(word: int, pc: VA, el: int, hcr: HCR_EL2) -> ArmException:

@@ -20,6 +20,7 @@ from emu.cpu import interrupts, maintenance, system
 from emu.cpu.callbacks import Callbacks
 from emu.cpu.changedcode import ChangedCode
 from emu.cpu.code import CodePages
+from emu.cpu.debug import DEBUG_REGISTERS, Debug
 from emu.cpu.engine import Engine
 from emu.cpu.execution import Execution
 from emu.cpu.guest import EL2Entry, Guest
@@ -66,7 +67,7 @@ class ProcessingElement:
     mmu, timer, pmu, registers, engine, blocks, code, changed_code
         Its parts. EL2 software uses :meth:`read`, :meth:`write` and the maintenance
         methods instead.
-    execution, guest, progress, strictness, watch, refill
+    execution, guest, progress, strictness, debug, watch, refill
         What it does while the guest runs.
     el2_vector
         EL2's handler of synchronous exceptions. It returns True to ERET straight back, False
@@ -106,6 +107,7 @@ class ProcessingElement:
         self.mmu = Mmu(memory, features)
         self.execution = Execution(self)
         self.strictness = Strictness(self)
+        self.debug = Debug(self)
         self.changed_code = ChangedCode(self)
         callbacks = Callbacks(self)
         self.engine = Engine(
@@ -125,7 +127,7 @@ class ProcessingElement:
         )
         self.registers = RegisterFile(self.engine, features, self.timer, self.pmu, index)
         units = self.timer.registers | self.pmu.registers
-        self._consequential = TRANSLATION_CONTROLS | units | _STACK_POINTERS
+        self._consequential = TRANSLATION_CONTROLS | units | DEBUG_REGISTERS | _STACK_POINTERS
         self.code = CodePages(memory, self.engine, features, self._intercept)
         self.watch = Watch(self)
         self.refill = Refill(self)
@@ -187,6 +189,8 @@ class ProcessingElement:
                 self.controls_changed()
             if (hcr ^ old_hcr) & system.TDZ:
                 self.changed_code.look_again(None)
+        if not DEBUG_REGISTERS.isdisjoint(registers):
+            self.debug.stale = True
         if not self.timer.registers.isdisjoint(registers):
             self.timer_changed()
         if not self.pmu.registers.isdisjoint(registers):

@@ -47,6 +47,7 @@ class Refill:
     def __init__(self, pe: ProcessingElement) -> None:
         self._pe = pe
         self._mmu = pe.mmu
+        self._debug = pe.debug
         self._code = pe.code
         self._engine = pe.engine
         self._execution = pe.execution
@@ -58,6 +59,9 @@ class Refill:
         pc, mode = self._engine.pc, self._engine.mode
         privilege = privilege_of(mode)
         need = NEEDS[access]
+        if self._debug.single and need == EXECUTE and not self._pe.blocks.left:
+            self._pe.execution.stop_fetching()
+            return False
         code = self._code
         if need != EXECUTE and pc in code.unprivileged and not mode & UAO:
             privilege = EL0
@@ -80,6 +84,12 @@ class Refill:
             self._execution.fetching = False
             entry = walked
         permissions = entry.allowed[privilege]
+        debug = self._debug
+        if debug.pages and debug.withholds(page):
+            if need == EXECUTE:
+                permissions &= EXECUTE
+            elif not debug.lets_pass(pc, privilege):
+                return False
         if code.scanned.get(page) != entry.page:
             if need == EXECUTE:
                 code.prepare(va, entry.page)

@@ -1,8 +1,9 @@
 """The registers of one PE, wherever they are kept.
 
 EL1 registers that guest code reaches natively live in the engine. EL2 registers live here,
-since the engine has no EL2. Identification registers are constants of the CPU; the registers of
-the timer and of the performance monitors are those units'.
+since the engine has no EL2, and so do debug registers, whose effects are not the engine's.
+Identification registers are constants of the CPU; the registers of the timer and of the performance
+monitors are those units'.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 from unicorn import arm64_const as uc_reg
 
 from emu.arch.address import VA
+from emu.arch.debug.registers import OP0, OSLSR_RESET, stored
 from emu.arch.exceptions import ExceptionKind, entry_to_el1
 from emu.arch.fields import SystemRegister
 from emu.arch.registers.exceptions import (
@@ -111,7 +113,10 @@ class RegisterFile:
         self._features = features
         self._timer = timer
         self._pmu = pmu
-        self._el2: dict[type[SystemRegister], int] = {MDCR_EL2: pmu.counters}
+        self._el2: dict[type[SystemRegister], int] = {
+            type(OSLSR_RESET): int(OSLSR_RESET),
+            MDCR_EL2: pmu.counters,
+        }
         self._constants = {type(value): value for value in features.id_registers}
         self._constants[MPIDR_EL1] = MPIDR_EL1.build(RES1=1, Aff0=index)
         self._vectors = engine.batch(*Q_IDS)
@@ -176,7 +181,7 @@ class RegisterFile:
             return register(self._timer.read(register))
         if self._pmu.handles(register):
             return register(self._pmu.read(register))
-        if register.encoding.op1 == _EL2_OP1:
+        if _is_here(register):
             return register(self._el2.get(register, 0))
         return register(self._engine.read_system(register.encoding))
 
@@ -197,7 +202,10 @@ class RegisterFile:
             self._pmu.plan()
         elif register is HCR_EL2:
             self._el2[register] = value & ~self._features.hcr_res0
-        elif register.encoding.op1 == _EL2_OP1:
+        elif register.encoding.op0 == OP0:
+            changed, new = stored(register, value, self.el2)
+            self._el2[changed] = new
+        elif _is_here(register):
             self._el2[register] = int(value)
         else:
             self._engine.write_system(register.encoding, value)
@@ -240,6 +248,7 @@ class RegisterFile:
         return not (
             register is HCR_EL2
             or register is MDCR_EL2
+            or register.encoding.op0 == OP0
             or register in _STACK_BANKS
             or register in self._constants
             or self._timer.handles(register)
@@ -247,13 +256,13 @@ class RegisterFile:
         )
 
     def _is_native(self, register: type[SystemRegister]) -> bool:
-        return register.encoding.op1 != _EL2_OP1 and self._is_plain(register)
+        return not _is_here(register) and self._is_plain(register)
 
     def _is_plain_el2(self, register: type[SystemRegister]) -> bool:
-        return register.encoding.op1 == _EL2_OP1 and self._is_plain(register)
+        return _is_here(register) and self._is_plain(register)
 
     def el2(self, register: type[SystemRegister]) -> int:
-        """Return an EL2 register's plain value, quickly."""
+        """Return what a register of EL2, or of debug, holds, quickly."""
         return self._el2.get(register, 0)
 
     def _bank(self, register: type[SystemRegister]) -> int:
@@ -339,6 +348,11 @@ class RegisterFile:
             engine.write(uc_reg.UC_ARM64_REG_SP, engine.read(_STACK_BANKS[banks[new & _SPSEL]]))
         else:
             engine.write(uc_reg.UC_ARM64_REG_PSTATE, new)
+
+
+def _is_here(register: type[SystemRegister]) -> bool:
+    """Whether a register is kept here: the engine lacks it, or must not know its value."""
+    return register.encoding.op1 == _EL2_OP1 or register.encoding.op0 == OP0
 
 
 _STACK_BANKS: Final[dict[type[SystemRegister], int]] = {

@@ -38,7 +38,7 @@ from emu.arch.registers.timer import (
 )
 from emu.arch.registers.translation import SCTLR_EL1
 from emu.arch.registers.virtualization import HCR_EL2, VMPIDR_EL2, VPIDR_EL2
-from emu.cpu import maintenance, monitors
+from emu.cpu import debug_registers, maintenance, monitors
 from emu.cpu.aborts import MAINTENANCE, abort
 from emu.cpu.exception import ArmException
 from emu.cpu.extensions import in_engine, is_implemented
@@ -125,6 +125,8 @@ def intercept(word: int, features: CpuFeatures) -> bool:
         return in_engine(operation, features)
     if instruction.kind not in (SystemKind.MRS, SystemKind.MSR):
         return False
+    if debug_registers.is_debug(instruction):
+        return (instruction.encoding, instruction.is_read) in debug_registers.IN_ENGINE
     return (
         instruction.encoding in _INTERCEPTED_REGISTERS
         or is_id_group_3(instruction.encoding)
@@ -146,6 +148,8 @@ class Site(NamedTuple):
     operation: Operation | None
     implemented: bool
     """Whether the CPU has it, or it is no operation."""
+    debug: bool
+    """Whether it accesses a debug register, for which :mod:`emu.cpu.debug_registers` cares."""
     el0: bool
     """Whether EL0 may execute it, if ``el0_enable`` allows."""
     el0_enable: int
@@ -168,6 +172,7 @@ def site(instruction: SystemInstruction, features: CpuFeatures) -> Site:
         instruction,
         operation,
         operation is None or is_implemented(operation, features),
+        debug_registers.is_debug(instruction),
         instruction.encoding.op1 == _EL0_OP1,
         _el0_enable(instruction),
         trap_bits(instruction) | by_hcr,
@@ -203,6 +208,8 @@ def execute(pe: ProcessingElement, site: Site, pc: VA, el: int) -> Outcome | Arm
     el
         The Exception level: 0 or 1.
     """
+    if site.debug:
+        return debug_registers.execute(pe, site.instruction, pc, el) or Outcome.DONE
     if not site.implemented:
         return undefined(pc)
     refusal = trapped(pe, site, pc, el)
@@ -362,6 +369,10 @@ def _cache_maintenance(
         found = pe.mmu.probe(va, need, el) if entry is None else PA(entry.page | va & PAGE_MASK)
         if isinstance(found, Fault):
             return abort(found, MAINTENANCE, va, pc, el, external_to_el2=pe.external_aborts_to_el2)
+        if isinstance(operation, DC) and operation.needs_write:
+            watched = pe.debug.invalidation(va, pc, el)
+            if watched is not None:
+                return watched
         maintenance.cache(pe, operation, found, by_guest=True)
     else:
         maintenance.cache(pe, operation, None, by_guest=True)

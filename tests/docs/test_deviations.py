@@ -20,7 +20,7 @@ from emu.arch.esr.classes import ExceptionClass
 from emu.arch.esr.fsc import FaultStatusCode
 from emu.arch.esr.iss import IssDataAbort
 from emu.arch.features import CORTEX_A72
-from emu.arch.registers.control import ACTLR_EL1, CPACR_EL1, MDSCR_EL1
+from emu.arch.registers.control import ACTLR_EL1, CPACR_EL1
 from emu.arch.registers.exceptions import (
     ELR_EL1,
     HPFAR_EL2,
@@ -180,13 +180,6 @@ def test_deviation_ordered_alignment() -> None:
     watched.map_ipa(DATA)
     watched.set_x(x2=DATA, x3=DATA + 1)
     watched.taken_to_el1(*[a64.ldar(1, 2)] * (ORDERED_LIMIT - 1), a64.ldar(1, 3), a64.hvc(0))
-
-
-def test_deviation_no_debug_traps() -> None:
-    bare = with_stage1(a64.mrs(1, MDSCR_EL1), a64.NOP)
-    bare.pe.write(MDSCR_EL1.build(SS=1))
-    bare.start(CODE, PSTATE(EL1H).replace(SS=1, D=0))
-    assert bare.trap().esr == HVC_1
 
 
 def test_deviation_pmu_cycles() -> None:
@@ -359,17 +352,6 @@ def test_deviation_vcpu_stays_loaded() -> None:
     vcpu.run(1)
     assert vcpu.loaded_on is vcpu.vm.kvm.cpus[0]
     assert vcpu.pe.read(VTTBR_EL2) == vcpu.vm.pgt.tlb.vttbr
-
-
-def test_deviation_debug_registers_stay() -> None:
-    first = guest(0xD510_0081, 0xD530_0082)  # MSR DBGBVR0_EL1, x1; MRS x2, DBGBVR0_EL1
-    first.set_one_reg(one_reg.core_x(1), 0x1234_5678)
-    first.run(1)
-    second = first.vm.create_vcpu(1)
-    second.init()
-    second.set_one_reg(one_reg.PC, RAM + 4)
-    second.run(1)
-    assert second.read_x(2) == 0x1234_5678
 
 
 def test_deviation_cpus_have_counters_of_their_own() -> None:

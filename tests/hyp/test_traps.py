@@ -11,7 +11,8 @@ from emu.arch.esr.build import system_register_trap, wait_trap
 from emu.arch.esr.classes import ExceptionClass
 from emu.arch.esr.iss import TrappedWait
 from emu.arch.fields import Encoding
-from emu.arch.registers.control import ACTLR_EL1, MDSCR_EL1
+from emu.arch.registers.control import ACTLR_EL1
+from emu.arch.registers.debug import MDSCR_EL1
 from emu.arch.registers.exceptions import ELR_EL1, ELR_EL2, ESR_EL1
 from emu.arch.registers.identification import (
     CCSIDR_EL1,

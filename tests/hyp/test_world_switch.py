@@ -207,6 +207,7 @@ def test_a_world_switch_preserves_every_register(
     pe = machine.pes[0]
     for register, value in zip(GUEST_REGISTERS, system, strict=True):
         pe.write(register(value))
+    ours.debug.load()  # MDSCR_EL1 decides whose the breakpoints are
     pe.write(SPSR_EL2.build(M=mode))
     pe.write(pe.read(HCR_EL2).replace(VSE=vse))
     for number, value in enumerate(x):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from emu.arch.fields import Encoding, SystemRegister
 from emu.arch.registers import (
     control,
+    debug,
     exceptions,
     gic,
     identification,
@@ -32,6 +33,7 @@ _MODULES = (
     identification,
     timer,
     control,
+    debug,
     performance,
     gic,
 )

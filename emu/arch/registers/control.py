@@ -31,30 +31,6 @@ class ACTLR_EL1(SystemRegister, encoding=(3, 0, 1, 0, 1)):
     """Auxiliary Control Register: implementation defined, no fields."""
 
 
-class MDSCR_EL1(SystemRegister, encoding=(2, 0, 0, 2, 2)):
-    """Monitor Debug System Control Register: software step and breakpoints."""
-
-    EnSTEPOP = bit(50)
-    EHBWE = bit(35)
-    EnSPM = bit(34)
-    TTA = bit(33)
-    EMBWE = bit(32)
-    TFO = bit(31)
-    RXfull = bit(30)
-    TXfull = bit(29)
-    RXO = bit(27)
-    TXU = bit(26)
-    INTdis = bits(23, 22)
-    TDA = bit(21)
-    SC2 = bit(19)
-    MDE = bit(15)
-    HDE = bit(14)
-    KDE = bit(13)
-    TDCC = bit(12)
-    ERR = bit(6)
-    SS = bit(0)
-
-
 class TPIDR_EL0(SystemRegister, encoding=(3, 3, 13, 0, 2)):
     """Thread pointer that EL0 reads and writes."""
 
