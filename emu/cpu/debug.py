@@ -288,11 +288,20 @@ class Debug:
         Returns
         -------
         tuple[VA, int]
-            PC and PSTATE, as :meth:`emu.cpu.execution.Execution.execute` does.
+            PC and PSTATE, as :meth:`emu.cpu.execution.Execution.execute` does. For an exception
+            that is pending, it has the SS bit to be saved.
         """
+        pc, pstate = self._step(pc, self._pe.engine.state()[1], user)
+        exception = self._pe.execution.pending
+        if exception is not None:
+            pstate |= self.ss
+            if exception.target == 1:
+                self.ss = 0
+        return pc, pstate
+
+    def _step(self, pc: VA, pstate: int, user: int | None) -> tuple[VA, int]:
         pe = self._pe
         execution = pe.execution
-        pstate = pe.engine.state()[1]
         controls = self._controls()
         steps = is_stepping(controls, pstate)
         if steps and not self.ss:

@@ -289,6 +289,7 @@ def test_single_step_ends_after_each_instruction_even_a_trapped_one() -> None:
     exits = [STEPPED, STEP, STEP, STEP, STEPPED, STEP, STEPPED]
     assert steps(vcpu, 7) == list(zip(exits, places, strict=True))
     assert vcpu.get_one_reg(one_reg.core_x(2)) == 0, "the guest does not see SS"
+    assert vcpu.get_one_reg(one_reg.PSTATE) == 0x3C5, "user space does not see it either"
     assert read(vcpu, DBGBVR_EL1[0]) == 0x1238
     assert vcpu.get_one_reg(one_reg.core_x(0)) == 0x10003
     vcpu.set_guest_debug(GuestDebug(0))
