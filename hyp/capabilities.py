@@ -11,6 +11,7 @@ from hyp.eager_split import SUPPORTED_BLOCK_SIZES
 from hyp.errors import Errno, KvmError
 from hyp.gmem import GuestMemfdFlags
 from hyp.memslots import KVM_MEM_SLOTS_NUM
+from hyp.profiles import Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,9 +28,11 @@ class Cap(IntEnum):
     READONLY_MEM = 81
     GUEST_DEBUG_HW_BPS = 119
     GUEST_DEBUG_HW_WPS = 120
+    ARM_PMU_V3 = 126
     ARM_VM_IPA_SIZE = 165
     MANUAL_DIRTY_LOG_PROTECT2 = 168
     ARM_NISV_TO_USER = 177
+    ARM_SYSTEM_SUSPEND = 216
     DIRTY_LOG_RING_ACQ_REL = 223
     DIRTY_LOG_RING_WITH_BITMAP = 225
     ARM_EAGER_SPLIT_CHUNK_SIZE = 228
@@ -71,6 +74,10 @@ def _nisv_to_user(vm: VM, _value: int) -> None:
     vm.nisv_to_user = True
 
 
+def _system_suspend(vm: VM, _value: int) -> None:
+    vm.system_suspend = True
+
+
 def _sea_to_user(vm: VM, _value: int) -> None:
     vm.sea_to_user = True
 
@@ -86,6 +93,8 @@ def _watchpoints(vm: VM) -> int:
 _HAS: Final[dict[int, Callable[[KvmProfile], bool]]] = {
     Cap.READONLY_MEM: lambda profile: profile.readonly_slots,
     Cap.ARM_NISV_TO_USER: lambda profile: profile.nisv_to_user,
+    Cap.ARM_PMU_V3: lambda profile: bool(profile.services & Service.PMU),
+    Cap.ARM_SYSTEM_SUSPEND: lambda profile: bool(profile.services & Service.SYSTEM_SUSPEND),
     Cap.DIRTY_LOG_RING_ACQ_REL: lambda profile: profile.dirty_ring,
     Cap.DIRTY_LOG_RING_WITH_BITMAP: lambda profile: profile.dirty_ring,
     Cap.ARM_EAGER_SPLIT_CHUNK_SIZE: lambda profile: profile.eager_split,
@@ -101,6 +110,7 @@ _HAS: Final[dict[int, Callable[[KvmProfile], bool]]] = {
 _ENABLE: Final[dict[int, Callable[[VM, int], None]]] = {
     Cap.MANUAL_DIRTY_LOG_PROTECT2: lambda vm, value: vm.dirty_log.enable_manual_protect(value),
     Cap.ARM_NISV_TO_USER: _nisv_to_user,
+    Cap.ARM_SYSTEM_SUSPEND: _system_suspend,
     Cap.DIRTY_LOG_RING_ACQ_REL: lambda vm, value: vm.dirty_log.enable_ring(value),
     Cap.DIRTY_LOG_RING_WITH_BITMAP: lambda vm, _value: vm.dirty_log.enable_ring_with_bitmap(),
     Cap.ARM_EAGER_SPLIT_CHUNK_SIZE: lambda vm, value: vm.dirty_log.split.enable(value),
@@ -116,6 +126,8 @@ _CHECK: Final[dict[int, int | Callable[[VM], int]]] = {
     Cap.ARM_VM_IPA_SIZE: lambda vm: vm.features.ipa_limit,
     Cap.MANUAL_DIRTY_LOG_PROTECT2: 3,
     Cap.ARM_NISV_TO_USER: 1,
+    Cap.ARM_PMU_V3: lambda vm: int(vm.features.pmu_version != 0),
+    Cap.ARM_SYSTEM_SUSPEND: 1,
     Cap.DIRTY_LOG_RING_ACQ_REL: MAX_ENTRIES * ENTRY_SIZE,
     Cap.DIRTY_LOG_RING_WITH_BITMAP: 1,
     Cap.ARM_EAGER_SPLIT_CHUNK_SIZE: lambda vm: vm.dirty_log.split.chunk_size,

@@ -101,8 +101,8 @@ GUEST_REGISTERS: Final[tuple[type[SystemRegister], ...]] = (
 
 CONTROLS: Final[tuple[type[SystemRegister], ...]] = (
     HCR_EL2,
-    ICH_HCR_EL2,
     MDCR_EL2,
+    ICH_HCR_EL2,
     VSESR_EL2,
     VMPIDR_EL2,
     VPIDR_EL2,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Self
 from emu.arch.features import CpuFeatures
 from emu.arch.registers.identification import (
     CTR_EL0,
+    ID_AA64DFR0_EL1,
     ID_AA64ISAR0_EL1,
     ID_AA64MMFR0_EL1,
     ID_AA64MMFR1_EL1,
@@ -16,17 +17,22 @@ from emu.arch.registers.identification import (
     ID_AA64PFR1_EL1,
     IcachePolicy,
 )
+from emu.arch.registers.performance import PMCR_EL0
 from emu.arch.registers.translation import PhysicalAddressSize
 
 if TYPE_CHECKING:
     from emu.arch.exceptions import PstateFeatures
     from emu.cpu.pe import ProcessingElement
 
+_AARCH64_AND_AARCH32: Final = 2
+"""ID_AA64PFR0_EL1.EL0."""
+
 MAX_PA_BITS: Final = 48
 """Larger physical addresses need FEAT_LPA2 descriptors, which are not used."""
 
 _READ: Final = (
     CTR_EL0,
+    ID_AA64DFR0_EL1,
     ID_AA64ISAR0_EL1,
     ID_AA64MMFR0_EL1,
     ID_AA64MMFR1_EL1,
@@ -66,6 +72,11 @@ class HostFeatures:
         The CPU interface of a GICv3 has system registers (ID_AA64PFR0_EL1.GIC).
     pstate
         The optional bits of PSTATE.
+    aarch32_el0
+        EL0 can run in AArch32.
+    pmu_version, pmu_counters
+        ID_AA64DFR0_EL1.PMUVer, 0 without architected performance monitors; and how many event
+        counters there are.
     """
 
     ipa_limit: int
@@ -80,6 +91,9 @@ class HostFeatures:
     icache_policy: IcachePolicy
     gic_sysregs: bool
     pstate: PstateFeatures
+    aarch32_el0: bool
+    pmu_version: int
+    pmu_counters: int
 
     @classmethod
     def of(cls, pe: ProcessingElement) -> Self:
@@ -101,4 +115,7 @@ class HostFeatures:
             icache_policy=ctr.L1Ip,
             gic_sysregs=cpu.read(ID_AA64PFR0_EL1).GIC >= 1,
             pstate=cpu.pstate,
+            aarch32_el0=cpu.read(ID_AA64PFR0_EL1).EL0 == _AARCH64_AND_AARCH32,
+            pmu_version=cpu.pmu_version,
+            pmu_counters=pe.read(PMCR_EL0).N if cpu.pmu_version else 0,
         )

@@ -11,6 +11,7 @@ from emu.arch.registers.identification import (
     ID_AA64DFR1_EL1,
     ID_AA64ISAR0_EL1,
     ID_AA64ISAR1_EL1,
+    ID_AA64ISAR2_EL1,
     ID_AA64MMFR1_EL1,
     ID_AA64MMFR2_EL1,
     ID_AA64PFR0_EL1,
@@ -27,11 +28,18 @@ _HIDDEN: Final[dict[type[SystemRegister], tuple[str, ...]]] = {
     ID_AA64DFR0_EL1: ("TraceVer", "PMUVer", "PMSVer", "TraceFilt", "TraceBuffer", "BRBE"),
     ID_AA64DFR1_EL1: tuple(ID_AA64DFR1_EL1.FIELDS),
     ID_AA64ISAR0_EL1: ("TME",),
-    ID_AA64ISAR1_EL1: ("LS64",),
+    ID_AA64ISAR1_EL1: ("LS64", "APA", "API", "GPA", "GPI"),
+    ID_AA64ISAR2_EL1: ("APA3", "GPA3"),
     ID_AA64MMFR1_EL1: ("VH", "HCX", "TWED"),
-    ID_AA64MMFR2_EL1: ("NV", "FWB", "EVT"),
+    ID_AA64MMFR2_EL1: ("NV", "CCIDX", "FWB", "EVT"),
 }
-"""Fields that read as zero: EL2 and EL3, and what has no emulation or context switch here."""
+"""Fields that read as zero: EL2 and EL3, what has no emulation or context switch here, and what a
+vCPU has only if it asks for it: PMUVer (:mod:`hyp.vcpu_features`), GIC with a GICv3."""
+
+_AT_LEAST: Final[dict[type[SystemRegister], dict[str, int]]] = {
+    ID_AA64PFR0_EL1: {"CSV2": 1, "CSV3": 1},
+}
+"""Fields that say more than the CPU's: it does not speculate, as the firmware says, too."""
 
 ID_SPACE: Final = tuple(Encoding(3, 0, 0, CRm, op2) for CRm in range(1, 8) for op2 in range(8))
 """Every encoding of feature ID registers; those without a register read as zero."""
@@ -51,6 +59,11 @@ def guest_id_registers(pe: ProcessingElement) -> dict[Encoding, int]:
     for encoding in ID_SPACE:
         register = REGISTERS.get(encoding)
         if register is not None:
+            value = pe.read(register)
             hidden = dict.fromkeys(_HIDDEN.get(register, ()), 0)
-            values[encoding] = pe.read(register).replace(**hidden)
+            shown = {
+                name: max(least, register.FIELDS[name].decode(value))
+                for name, least in _AT_LEAST.get(register, {}).items()
+            }
+            values[encoding] = value.replace(**hidden, **shown)
     return values

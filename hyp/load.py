@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from emu.arch.registers.timer import CNTV_CTL_EL0
+from hyp.pmu import kvm_pmu_load
 from hyp.vtcr import vttbr
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def kvm_arch_vcpu_load(vcpu: VCPU, cpu: HostCpu) -> None:
             kvm_arch_vcpu_put(vcpu)
         vcpu.ctxt.restore(cpu.pe)
         cpu.loaded, vcpu.loaded_on, vcpu.pe = vcpu, cpu, cpu.pe
+        kvm_pmu_load(vcpu)
         vcpu.debug.load()
     load_stage2(vcpu.vm, cpu)
     vm, index = vcpu.vm, cpu.pe.index
@@ -43,6 +45,8 @@ def kvm_arch_vcpu_put(vcpu: VCPU) -> None:
     assert cpu is not None, "a vCPU that is put has been loaded"
     vcpu.debug.put()
     vcpu.ctxt.save(cpu.pe)
+    if vcpu.pmu is not None:
+        vcpu.pmu.put()
     vcpu.timer_lines.release()
     cpu.pe.write(CNTV_CTL_EL0(0))
     vcpu.vm.kvm.vmids.clear_active(cpu.pe.index)

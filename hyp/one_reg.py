@@ -45,9 +45,11 @@ from emu.arch.registers.translation import (
     TTBR1_EL1,
 )
 from emu.arch.registers.virtualization import VPIDR_EL2
+from hyp import firmware
 from hyp.debug import COMPARATORS
 from hyp.errors import Errno, KvmError
 from hyp.idregs import ID_SPACE
+from hyp.pmu_regs import PMU_USER_REGISTERS
 from hyp.timer import kvm_arm_timer_get_reg
 
 if TYPE_CHECKING:
@@ -142,10 +144,25 @@ _READ_ONLY: Final = {system(encoding): encoding for encoding in _READ_ONLY_ENCOD
 _MODES: Final = (Mode.EL0t, Mode.EL1t, Mode.EL1h)
 
 
-def register_list() -> list[int]:
-    """Return every id there is, ascending (KVM_GET_REG_LIST)."""
+_PMU: Final = {system(encoding): row for encoding, row in PMU_USER_REGISTERS.items()}
+
+
+def register_list(vcpu: VCPU) -> list[int]:
+    """Return every id that a vCPU has, ascending (KVM_GET_REG_LIST)."""
     general = [core_x(number) for number in range(31)]
-    return sorted([*general, *_CORE_REGISTERS, *_SYSTEM_REGISTERS, *_DEBUG, _OSLSR, *_READ_ONLY])
+    pmu = () if vcpu.pmu is None else _PMU
+    return sorted(
+        [
+            *general,
+            *_CORE_REGISTERS,
+            *_SYSTEM_REGISTERS,
+            *_DEBUG,
+            _OSLSR,
+            *_READ_ONLY,
+            *pmu,
+            *firmware.registers(vcpu.vm),
+        ]
+    )
 
 
 def get(vcpu: VCPU, reg_id: int) -> int:
@@ -170,6 +187,10 @@ def get(vcpu: VCPU, reg_id: int) -> int:
         return int(vcpu.debug.oslsr)
     if reg_id in _READ_ONLY:
         return _read_only(vcpu, _READ_ONLY[reg_id])
+    if reg_id in _PMU and vcpu.pmu is not None:
+        return _PMU[reg_id].get(vcpu.pmu)
+    if reg_id in firmware.registers(vcpu.vm):
+        return firmware.get(vcpu.vm, reg_id)
     raise _unknown(reg_id)
 
 
@@ -179,7 +200,8 @@ def set(vcpu: VCPU, reg_id: int, value: int) -> None:  # noqa: A001  # one_reg.g
     Raises
     ------
     KvmError
-        ENOENT for an id that names no register; EINVAL for a value it cannot have.
+        ENOENT for an id that names no register; EINVAL for a value it cannot have, EBUSY for
+        one that it cannot have any more.
     """
     if not 0 <= value <= _MASK_64:
         raise KvmError(Errno.EINVAL, f"a register holds 64 bits, not {value:#x}")
@@ -199,6 +221,10 @@ def set(vcpu: VCPU, reg_id: int, value: int) -> None:  # noqa: A001  # one_reg.g
         _set_oslsr(vcpu, value)
     elif reg_id in _READ_ONLY:
         _check_same(vcpu, reg_id, value)
+    elif reg_id in _PMU and vcpu.pmu is not None:
+        _PMU[reg_id].set(vcpu.pmu, value)
+    elif reg_id in firmware.registers(vcpu.vm):
+        firmware.set(vcpu.vm, reg_id, value)
     else:
         raise _unknown(reg_id)
 
@@ -263,5 +289,5 @@ def _name(reg_id: int) -> str:
 def _unknown(reg_id: int) -> KvmError:
     return KvmError(
         Errno.ENOENT,
-        f"no register has the id {reg_id:#x}; one_reg.register_list() names those there are",
+        f"no register has the id {reg_id:#x}; one_reg.register_list(vcpu) names those there are",
     )

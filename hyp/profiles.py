@@ -2,10 +2,10 @@
 
 The handler itself (:mod:`hyp.aborts`, :mod:`hyp.user_mem_abort`) is that of 2026. Where
 it once decided otherwise it asks the profile. Beside it a profile changes what a guest can
-tell the age of KVM by: the version of PSCI, what a load from a device leaves in its register,
-ESR_EL1 of an injected abort. And it changes what the host does with a page that is written,
-since the guest's next fault shows that. Memory of a guest_memfd came late. It changes nothing
-else: the page tables, the other slots and the devices are the same under each.
+tell the age of KVM by: the version of PSCI and other firmware calls, what a load from a device
+leaves in its register, ESR_EL1 of an injected abort. And it changes what the host does with a page
+that is written, since the guest's next fault shows that. Memory of a guest_memfd came late. It
+changes nothing else: the page tables, the other slots and the devices are the same under each.
 
 ========  ==============  ================================================================
 profile   kernel          what it is
@@ -24,7 +24,7 @@ profile   kernel          what it is
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import Enum
+from enum import Enum, Flag, auto
 from typing import TYPE_CHECKING, Final
 
 from hyp.errors import Errno, KvmError
@@ -43,7 +43,32 @@ if TYPE_CHECKING:
 PSCI_0_2: Final = 0x2
 PSCI_1_0: Final = 0x1_0000
 PSCI_1_1: Final = 0x1_0001
+PSCI_1_2: Final = 0x1_0002
 PSCI_1_3: Final = 0x1_0003
+
+
+class Service(Flag):
+    """What KVM emulates for guests beside memory, as it came over the years."""
+
+    SMCCC = auto()
+    """SMCCC 1.1 and the workarounds (v4.16)."""
+    PMU = auto()
+    """v4.6."""
+    PV_TIME = auto()
+    """Stolen time (v5.5)."""
+    TRNG = auto()
+    """v5.12."""
+    VENDOR_HYP = auto()
+    """KVM's own functions (v5.13)."""
+    BITMAPS = auto()
+    """User space chooses what is offered (v5.19)."""
+    SYSTEM_SUSPEND = auto()
+    """KVM_CAP_ARM_SYSTEM_SUSPEND (v5.19)."""
+
+
+SERVICES_2018: Final = Service.SMCCC | Service.PMU
+SERVICES_2021: Final = SERVICES_2018 | Service.PV_TIME | Service.TRNG | Service.VENDOR_HYP
+SERVICES_2026: Final = SERVICES_2021 | Service.BITMAPS | Service.SYSTEM_SUSPEND
 
 
 class IpaCheck(Enum):
@@ -171,6 +196,8 @@ class KvmProfile:
         bits: its highest bit fills those above.
     psci_version
         The newest version of PSCI, major number in bits [31:16].
+    services
+        What else the guest's firmware and CPU offer.
     """
 
     name: str
@@ -205,6 +232,7 @@ class KvmProfile:
     extends_mmio: bool = True
     signed_esr: bool = False
     psci_version: int = PSCI_1_3
+    services: Service = SERVICES_2026
 
     @property
     def needs_topup(self) -> Callable[[FaultInfo, MemorySlot], bool]:
@@ -243,6 +271,7 @@ KVM_2021: Final = replace(
     device_blocks=True,
     signed_esr=False,
     psci_version=PSCI_1_0,
+    services=SERVICES_2021,
 )
 
 KVM_2021_GRANULE: Final = replace(KVM_2021, name="2021-granule", topup=Topup.GRANULE)
@@ -261,6 +290,7 @@ KVM_2018: Final = replace(
     caches=RULES[2018],
     keeps_exec=True,
     install=Install.WHOLE,
+    services=SERVICES_2018,
 )
 
 KVM_2012: Final = replace(
@@ -281,6 +311,7 @@ KVM_2012: Final = replace(
     install=Install.IN_PLACE,
     hwpoison_signal=False,
     psci_version=PSCI_0_2,
+    services=Service(0),
 )
 
 PROFILES: Final = {

@@ -6,6 +6,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
 from emu.arch.address import VA
+from emu.arch.registers.translation import SCTLR_EL1
 from hyp.exits import Exit, Intr, IntrCause, SystemEvent, SystemEventType
 from hyp.halt import kvm_vcpu_halt
 from hyp.profiles import PSCI_1_0, PSCI_1_1, PSCI_1_3
@@ -74,6 +75,8 @@ def kvm_psci_call(vcpu: VCPU, function: PsciFunction) -> Exit | None:
     width = 64 if function >> 30 & 1 else 32
     arguments = [vcpu.pe.read_x(n) & (1 << width) - 1 for n in (1, 2, 3)]
     result = _handler(vcpu, function)(vcpu, *arguments)
+    if isinstance(result, SystemEvent) and result.type is SystemEventType.SUSPEND:
+        return result
     if isinstance(result, Intr):
         return result
     if isinstance(result, Exit):
@@ -85,7 +88,7 @@ def kvm_psci_call(vcpu: VCPU, function: PsciFunction) -> Exit | None:
 
 
 def _version(vcpu: VCPU, *_arguments: int) -> int:
-    return vcpu.vm.profile.psci_version
+    return vcpu.vm.firmware.psci_version
 
 
 def _migrate_info_type(_vcpu: VCPU, *_arguments: int) -> int:
@@ -98,15 +101,19 @@ def _not_supported(_vcpu: VCPU, *_arguments: int) -> int:
 
 def _handler(vcpu: VCPU, function: PsciFunction) -> Callable[..., Exit | int]:
     since = _SINCE.get(function, 0)
-    return _HANDLERS[function] if vcpu.vm.profile.psci_version >= since else _not_supported
+    return _HANDLERS[function] if vcpu.vm.firmware.psci_version >= since else _not_supported
 
 
 def _features(vcpu: VCPU, function: int, *_arguments: int) -> int:
     function &= 0xFFFF_FFFF
+    if function in _SUSPEND and not vcpu.vm.system_suspend:
+        return PsciResult.NOT_SUPPORTED
     supported = function == SmcccFunction.VERSION or (
         function in _HANDLERS and _handler(vcpu, PsciFunction(function)) is not _not_supported
     )
-    return PsciResult.SUCCESS if supported else PsciResult.NOT_SUPPORTED
+    if not supported:
+        return PsciResult.NOT_SUPPORTED
+    return _HIBERNATE_OFF if function in _OFF2 else PsciResult.SUCCESS
 
 
 def _cpu_suspend(vcpu: VCPU, *_arguments: int) -> Exit | int:
@@ -126,7 +133,7 @@ def _cpu_on(vcpu: VCPU, target: int, entry: int, context_id: int) -> int:
         return PsciResult.INVALID_PARAMS
     if not other.powered_off:
         return PsciResult.ALREADY_ON
-    other.power_on(VA(entry), context_id)
+    other.power_on(VA(entry), context_id, big_endian=bool(vcpu.read(SCTLR_EL1).EE))
     return PsciResult.SUCCESS
 
 
@@ -150,7 +157,8 @@ def _system_reset(vcpu: VCPU, *_arguments: int) -> Exit:
 
 
 def _system_reset2(vcpu: VCPU, reset_type: int, *_arguments: int) -> Exit | int:
-    """Reset with a type: 0 for a warm reset, or from 1 << 31 up a vendor's own."""
+    """Reset with a type of 32 bits: 0 for a warm reset, or from 1 << 31 up a vendor's own."""
+    reset_type &= 0xFFFF_FFFF
     if 0 < reset_type < _VENDOR_RESET:
         return PsciResult.INVALID_PARAMS
     return _system_event(vcpu, SystemEventType.RESET, _RESET2_FLAG)
@@ -158,9 +166,16 @@ def _system_reset2(vcpu: VCPU, reset_type: int, *_arguments: int) -> Exit | int:
 
 def _system_off2(vcpu: VCPU, kind: int, cookie: int, *_arguments: int) -> Exit | int:
     """Power off to hibernate; 0 stands for the only kind there is."""
-    if kind not in (0, _HIBERNATE_OFF) or cookie:
+    if kind & 0xFFFF_FFFF not in (0, _HIBERNATE_OFF) or cookie:
         return PsciResult.INVALID_PARAMS
     return _system_event(vcpu, SystemEventType.SHUTDOWN, _OFF2_FLAG)
+
+
+def _system_suspend(vcpu: VCPU, *_arguments: int) -> Exit | int:
+    """Leave all to user space, with the registers as they are: it serves the call itself."""
+    if not vcpu.vm.system_suspend:
+        return PsciResult.NOT_SUPPORTED
+    return SystemEvent(SystemEventType.SUSPEND, (0,))
 
 
 def _system_event(vcpu: VCPU, kind: SystemEventType, flags: int) -> SystemEvent:
@@ -183,8 +198,8 @@ _HANDLERS: Final[dict[PsciFunction, Callable[..., Exit | int]]] = {
     PsciFunction.SYSTEM_OFF: _system_off,
     PsciFunction.SYSTEM_RESET: _system_reset,
     PsciFunction.FEATURES: _features,
-    PsciFunction.SYSTEM_SUSPEND: _not_supported,
-    PsciFunction.SYSTEM_SUSPEND_64: _not_supported,
+    PsciFunction.SYSTEM_SUSPEND: _system_suspend,
+    PsciFunction.SYSTEM_SUSPEND_64: _system_suspend,
     PsciFunction.SYSTEM_RESET2: _system_reset2,
     PsciFunction.SYSTEM_RESET2_64: _system_reset2,
     PsciFunction.SYSTEM_OFF2: _system_off2,
@@ -192,8 +207,14 @@ _HANDLERS: Final[dict[PsciFunction, Callable[..., Exit | int]]] = {
 }
 """What each function does, given the vCPU and three arguments: its result, or an exit."""
 
+_SUSPEND: Final = (PsciFunction.SYSTEM_SUSPEND, PsciFunction.SYSTEM_SUSPEND_64)
+_OFF2: Final = (PsciFunction.SYSTEM_OFF2, PsciFunction.SYSTEM_OFF2_64)
+"""Their features are a mask of what kinds there are."""
+
 _SINCE: Final = {
     PsciFunction.FEATURES: PSCI_1_0,
+    PsciFunction.SYSTEM_SUSPEND: PSCI_1_0,
+    PsciFunction.SYSTEM_SUSPEND_64: PSCI_1_0,
     PsciFunction.SYSTEM_RESET2: PSCI_1_1,
     PsciFunction.SYSTEM_RESET2_64: PSCI_1_1,
     PsciFunction.SYSTEM_OFF2: PSCI_1_3,

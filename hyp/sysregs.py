@@ -6,6 +6,7 @@ What is not in the table is undefined for the guest.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from emu.arch.a64.maintenance import DC
@@ -35,6 +36,7 @@ from emu.arch.registers.identification import (
     CTR_EL0,
     REVIDR_EL1,
 )
+from emu.arch.registers.performance import PMMIR_EL1
 from emu.arch.registers.timer import CNTP_CTL_EL0, CNTP_CVAL_EL0, CNTP_TVAL_EL0, CNTPCT_EL0
 from emu.arch.registers.translation import (
     AMAIR_EL1,
@@ -46,16 +48,19 @@ from emu.arch.registers.translation import (
     TTBR1_EL1,
 )
 from emu.arch.registers.virtualization import HCR_EL2
+from hyp import pmu_regs
 from hyp.debug import COMPARATORS
 from hyp.events import KvmHandleSysReg, KvmSetWayFlush, KvmSysAccess, KvmToggleCache
 from hyp.idregs import ID_SPACE, id_register_name
 from hyp.inject import kvm_incr_pc, kvm_inject_undefined
+from hyp.pmu_regs import PMU_REGISTERS
 from hyp.vgic.v3_sysregs import ICC_REGISTERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from emu.arch.fields import SystemRegister
+    from hyp.pmu_regs import PmuRegister
     from hyp.vcpu import VCPU
 
 
@@ -259,6 +264,12 @@ def _set_cntp_tval(vcpu: VCPU, value: int) -> None:
     vcpu.timer.tval = value
 
 
+def _pmu_register(row: PmuRegister) -> SysRegDesc:
+    return SysRegDesc(
+        row.name, partial(pmu_regs.read, register=row), partial(pmu_regs.write, register=row)
+    )
+
+
 def _gic_register(encoding: Encoding, name: str) -> SysRegDesc:
     """Describe a register of the GICv3's CPU interface, which only VMs with one have."""
 
@@ -289,6 +300,8 @@ SYS_REG_DESCS: Final[dict[Encoding, SysRegDesc]] = {
     Encoding(3, 1, 0, 0, 7): SysRegDesc("AIDR_EL1", _zero),
     **{encoding: _id_register(encoding) for encoding in ID_SPACE},
     ACTLR_EL1.encoding: _raz_wi("ACTLR_EL1"),
+    PMMIR_EL1.encoding: _raz_wi("PMMIR_EL1"),
+    **{encoding: _pmu_register(row) for encoding, row in PMU_REGISTERS.items()},
     **{
         encoding: _gic_register(encoding, register.name)
         for encoding, register in ICC_REGISTERS.items()

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from emu.arch.address import VA
 from emu.arch.registers.exceptions import ELR_EL2, ESR_EL2, SPSR_EL2
 from emu.arch.registers.identification import CSSELR_EL1
+from emu.arch.registers.translation import SCTLR_EL1
 from emu.cpu.pe import EL2Entry
-from hyp import one_reg
+from hyp import one_reg, vcpu_attributes
 from hyp.context import KvmCpuContext
 from hyp.debug import VcpuDebug
 from hyp.errors import Errno, KvmError
@@ -29,9 +30,12 @@ from hyp.inject import kvm_adjust_pc, kvm_inject_sea, kvm_inject_serror
 from hyp.load import kvm_arch_vcpu_load
 from hyp.memcache import MemoryCache
 from hyp.mmio import kvm_handle_mmio_return
+from hyp.pmu_attributes import kvm_arm_pmu_v3_enable
+from hyp.pvtime import StolenTime
 from hyp.reset import kvm_reset_vcpu, vcpu_mpidr
 from hyp.timer import PhysicalTimer, TimerLines
 from hyp.traps import handle_exit
+from hyp.vcpu_features import VcpuFeature, kvm_vcpu_set_features
 
 if TYPE_CHECKING:
     from emu.arch.fields import SystemRegister
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
     from hyp.inject import PendingException
     from hyp.mmio import MmioAccess
     from hyp.percpu import HostCpu
+    from hyp.pmu import Pmu
     from hyp.vm import VM
 
 R = TypeVar("R", bound="SystemRegister")
@@ -81,6 +86,10 @@ class VCPU:
         Whether it has been run: some things can be set up only before that.
     dirty_ring
         The pages that it has dirtied, if the VM logs in rings.
+    pmu
+        Its performance monitors, if it has the feature.
+    stolen_time
+        What is taken from it while it could run.
     """
 
     pe: ProcessingElement
@@ -107,6 +116,8 @@ class VCPU:
         self.timer_lines = TimerLines(self)
         self.debug = VcpuDebug(self)
         self.csselr = CSSELR_EL1(0)
+        self.pmu: Pmu | None = None
+        self.stolen_time = StolenTime()
 
         self.fault: FaultInfo | None = None
         self.mmio: MmioAccess | None = None
@@ -155,23 +166,39 @@ class VCPU:
         else:
             self.ctxt.x[number] = value
 
-    def init(self, *, power_off: bool = False) -> None:
+    def init(self, *, power_off: bool = False, pmu: bool = False) -> None:
         """Reset to the architected state (KVM_ARM_VCPU_INIT).
 
         Parameters
         ----------
         power_off
             KVM_ARM_VCPU_POWER_OFF: wait for PSCI CPU_ON.
+        pmu
+            KVM_ARM_VCPU_PMU_V3: have performance monitors.
+
+        Raises
+        ------
+        KvmError
+            EINVAL for features that the machine lacks, or others than those of the VM's
+            first vCPU.
         """
+        kvm_vcpu_set_features(
+            self, VcpuFeature.PSCI_0_2 | (VcpuFeature.PMU_V3 if pmu else VcpuFeature(0))
+        )
         if self._initialised:
             self.vm.stage2_unmap()
         self._reset()
         self.powered_off = power_off
         self._initialised = True
 
-    def power_on(self, entry: VA, context_id: int) -> None:
-        """Reset and start at ``entry`` with ``context_id`` in x0 (PSCI CPU_ON)."""
+    def power_on(self, entry: VA, context_id: int, *, big_endian: bool = False) -> None:
+        """Reset and start at ``entry`` with ``context_id`` in x0 (PSCI CPU_ON).
+
+        It has the byte order of its caller.
+        """
         self._reset()
+        if big_endian:
+            self.write(self.read(SCTLR_EL1).replace(EE=1))
         self.write(ELR_EL2(entry))
         self.write_x(0, context_id)
         self.powered_off = False
@@ -185,8 +212,35 @@ class VCPU:
         self.timer = PhysicalTimer(self)
         self.timer_lines = TimerLines(self)
         self.csselr = CSSELR_EL1(0)
+        if self.pmu is not None:
+            self.pmu.reset()
         self.halted = False
         self.vm.update_virtual_interrupts(self)
+
+    def set_device_attr(self, group: int, attr: int, value: int = 0) -> None:
+        """Set an attribute (KVM_SET_DEVICE_ATTR).
+
+        Parameters
+        ----------
+        group, attr
+            Of :class:`~hyp.vcpu_attributes.VcpuGroup`, and one of the group's.
+        value
+            The attribute, as a number.
+
+        Raises
+        ------
+        KvmError
+            ENXIO for an attribute that there is not; others as its group says.
+        """
+        vcpu_attributes.set_device_attr(self, group, attr, value)
+
+    def get_device_attr(self, group: int, attr: int) -> int:
+        """Return an attribute (KVM_GET_DEVICE_ATTR); errors as for :meth:`set_device_attr`."""
+        return vcpu_attributes.get_device_attr(self, group, attr)
+
+    def has_device_attr(self, group: int, attr: int) -> bool:
+        """Whether an attribute can be set (KVM_HAS_DEVICE_ATTR)."""
+        return vcpu_attributes.has_device_attr(self, group, attr)
 
     def get_one_reg(self, reg_id: int) -> int:
         """Read a register (KVM_GET_ONE_REG); ids are made by :mod:`hyp.one_reg`.
@@ -314,6 +368,7 @@ class VCPU:
                     f"vCPU {self.index} cannot run on PE {on.pe.index}: PE {busy.pe.index} is "
                     f"running vCPU {busy.running.index}; use another PE, or wait until it returns",
                 )
+        kvm_arm_pmu_v3_enable(self)
         vgic = self.vm.vgic
         if vgic is not None:
             vgic.map_resources()
@@ -325,6 +380,8 @@ class VCPU:
         kvm_arch_vcpu_load(self, on)
         on.pe.el2_vector = self._el2_vector
         on.running = self
+        self.stolen_time.record(self)
+        exit_: Exit | None = None
         was_in_guest = None if vgic is None else vgic.load(self)
         self.debug.enter()
         try:
@@ -334,6 +391,7 @@ class VCPU:
         finally:
             self.debug.leave()
             on.running = None
+            self.stolen_time.leave(self, exit_)
             if vgic is not None:
                 vgic.put(was_in_guest)
             if caller is not on.pe and kvm.is_running():  # the caller is EL2 on another PE
@@ -378,6 +436,8 @@ class VCPU:
                 return self._no_progress()
             if entry is EL2Entry.IRQ:
                 self._trace_exit(ExceptionType.IRQ, 0)
+                if self.pmu is not None:
+                    self.pmu.handle_irq()
         return self._exit
 
     def _el2_vector(self) -> bool:

@@ -11,6 +11,7 @@ from hyp.cpufeature import HostFeatures
 from hyp.dirty_log import DirtyLog
 from hyp.errors import Errno, KvmError
 from hyp.events import Events
+from hyp.firmware import Firmware
 from hyp.gmem import GuestMemfd, require_guest_memfd
 from hyp.guest_memory import kvm_read_guest, kvm_write_guest
 from hyp.icache import CacheMaintenance
@@ -21,6 +22,7 @@ from hyp.load import kvm_arch_vcpu_put
 from hyp.memslots import MemoryRegion2, MemoryRegionFlags, MemSlots
 from hyp.notifier import KvmMmuNotifier
 from hyp.pgtable import Stage2PageTable
+from hyp.pmu import ArmPmu
 from hyp.profiles import profile_named
 from hyp.reset import MPIDR_AFFINITY
 from hyp.slot_update import set_memory_region
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from hyp.devices.device import Device
     from hyp.host import HostMemory
     from hyp.memslots import MemoryRegion
+    from hyp.vcpu_features import VcpuFeature
     from hyp.vgic import Vgic, VgicDevice
 
 __all__ = ["VM", "Cap"]
@@ -61,6 +64,8 @@ class VM:
         The VMM process. VMs on one machine share it, since it owns the machine's memory.
     profile
         How KVM handles aborts: as in "2012", "2018", "2021" or "2026".
+    seed
+        Of the random numbers that the firmware gives the guest.
 
     Attributes
     ----------
@@ -85,6 +90,13 @@ class VM:
         Dirty logging: bitmaps, rings, and how they are collected.
     notifier
         Hears of changes of the VMM process's memory.
+    system_suspend
+        Whether PSCI SYSTEM_SUSPEND is offered; it is an exit.
+    vcpu_features, arm_pmu
+        The features that all vCPUs have, None before the first is initialised; and their
+        performance monitors.
+    firmware
+        What the guest's firmware offers.
     synchronize_srcu
         Called where a change of the slots waits for the other CPUs, which may run here.
 
@@ -106,6 +118,7 @@ class VM:
         *,
         host: HostMemory | None = None,
         profile: str = "2026",
+        seed: int = 0,
     ) -> None:
         self.profile = profile_named(profile)
         pe = machine.pes[0]
@@ -128,6 +141,10 @@ class VM:
         self.id_registers = guest_id_registers(pe)
         self.nisv_to_user = False
         self.sea_to_user = False
+        self.system_suspend = False
+        self.vcpu_features: VcpuFeature | None = None
+        self.arm_pmu = ArmPmu(version=0, nr_counters=0)
+        self.firmware = Firmware(self.profile, seed)
 
         self.vmid = KvmVmid()
         self.last_vcpu_ran = [-1] * len(machine.pes)
@@ -169,6 +186,11 @@ class VM:
     def check_extension(self, cap: int) -> int:
         """Return what the VM can do (KVM_CHECK_EXTENSION): 0 if it does not know of it."""
         return check_extension(self, cap)
+
+    @property
+    def has_run_once(self) -> bool:
+        """Whether any vCPU has been run (``kvm_vm_has_ran_once``)."""
+        return any(vcpu.has_run_once for vcpu in self.vcpus.values())
 
     # --- vCPUs and devices ---------------------------------------------------------------
 

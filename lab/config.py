@@ -126,9 +126,12 @@ class RunConfig:
     initrd : Path or None
         A file that goes into memory beside the kernel, and into the device tree.
     seed : int
-        From it follows what the guest gets as randomness: ``rng-seed`` in the device tree.
+        From it follows what the guest gets as randomness: ``rng-seed`` in the device tree, and
+        what its firmware's TRNG answers.
     kaslr : bool
         The device tree has a ``kaslr-seed``, too: the kernel runs at another virtual address.
+    pmu : bool
+        The vCPUs have performance monitors.
     quantum : int
         Instructions after which the next vCPU has its turn.
     rtc_base : int
@@ -160,6 +163,7 @@ class RunConfig:
     initrd: Path | None = None
     seed: int = 0
     kaslr: bool = False
+    pmu: bool = False
     quantum: int = DEFAULT_QUANTUM
     rtc_base: int = DEFAULT_RTC_BASE
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hyp.events import IrqLineType
+from hyp.pmu_attributes import PmuAttr
+from hyp.vcpu_attributes import VcpuGroup
 from hyp.vgic import DeviceType, IrqLine
 from hyp.vgic.attributes import Address, Control, Group
 from lab import virtmap
@@ -12,8 +14,12 @@ from lab import virtmap
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hyp.vcpu import VCPU
     from hyp.vm import VM
     from lab.virtmap import Place
+
+PPI_BASE = 16
+"""The INTID of the first PPI."""
 
 NR_IRQS = 256
 """INTIDs of the GIC: as many SPIs as QEMU's machine has with a GICv3."""
@@ -39,6 +45,13 @@ def create_gic(vm: VM, version: int) -> None:
         device.set_attr(Group.ADDR, Address.V3_REDIST, virtmap.GICR.base)
     device.set_attr(Group.NR_IRQS, 0, NR_IRQS)
     device.set_attr(Group.CTRL, Control.INIT)
+
+
+def set_up_pmu(vcpu: VCPU) -> None:
+    """Connect a vCPU's performance monitors to the GIC, if there is one, and make them ready."""
+    if vcpu.vm.vgic is not None:
+        vcpu.set_device_attr(VcpuGroup.PMU_V3, PmuAttr.IRQ, PPI_BASE + virtmap.PMU_PPI)
+    vcpu.set_device_attr(VcpuGroup.PMU_V3, PmuAttr.INIT)
 
 
 def interrupt_line(vm: VM, place: Place) -> Callable[[bool], None] | None:

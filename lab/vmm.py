@@ -29,7 +29,7 @@ from lab.config import MIN_IPA_BITS, DirtyProtect
 from lab.console import Console
 from lab.dirtylog import DirtyTracker
 from lab.errors import UserError, hypervisor_refusals
-from lab.gic import create_gic, interrupt_line
+from lab.gic import create_gic, interrupt_line, set_up_pmu
 from lab.inputs import Inputs, Port
 from lab.interrupts import Interrupt, catch_interrupt
 from lab.monitor import INTERRUPTED, EndReason, Monitor
@@ -112,14 +112,16 @@ class Vmm:
             )
         check_page_size("the guest", image, CPU)
         self.config, self.image = config, image
-        self.boot = plan(image, config)
+        self.boot = plan(image, config, pmu=config.pmu)
         self.console = Console(output)
         self._interrupt = Interrupt()
         self._inputs = Inputs(inputs)
         self._end: End | None = None
         with hypervisor_refusals():
             self.machine = _build_machine(config)
-            self.vm = VM(self.machine, config.ipa_bits, profile=config.kvm_profile)
+            self.vm = VM(
+                self.machine, config.ipa_bits, profile=config.kvm_profile, seed=config.seed
+            )
             if config.cache_rules:
                 self.vm.pgt.use_cache_rules(RULES[int(config.cache_rules)])
             if config.nisv_to_user:
@@ -392,7 +394,9 @@ class Vmm:
         for address, data in boot.loads:
             self._write(address, data)
         for vcpu in self.vm.vcpus.values():
-            vcpu.init(power_off=vcpu.index > 0)
+            vcpu.init(power_off=vcpu.index > 0, pmu=self.config.pmu)
+            if self.config.pmu:
+                set_up_pmu(vcpu)
         self.vcpu.set_one_reg(one_reg.PC, self.image.entry)
         self.vcpu.set_one_reg(one_reg.core_x(0), boot.device_tree)
 

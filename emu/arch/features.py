@@ -185,6 +185,17 @@ class CpuFeatures:
         return self.read(ID_AA64PFR1_EL1).BT != 0
 
     @cached_property
+    def idst(self) -> bool:
+        """FEAT_IDST: EL0's reads of ID registers are reported as system register traps."""
+        return self.read(ID_AA64MMFR2_EL1).IDS != 0
+
+    @cached_property
+    def pmu_version(self) -> int:
+        """ID_AA64DFR0_EL1.PMUVer: 1 for PMUv3; 0 without one, or with one of another kind."""
+        version = self.read(ID_AA64DFR0_EL1).PMUVer
+        return 0 if version == ID_AA64DFR0_EL1.PMUVer.mask else version
+
+    @cached_property
     def gic_sysregs(self) -> bool:
         """The CPU interface of a GICv3 has system registers."""
         return self.read(ID_AA64PFR0_EL1).GIC != 0

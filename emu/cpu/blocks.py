@@ -9,6 +9,8 @@ follows from the PC at which it was left.
 Whatever unmasks an interrupt ends a block, so the hook also is where the engine notices that
 one is pending and PSTATE.DAIF no longer masks it.
 
+On demand, instructions of EL0 are counted beside, from a budget of their own: the Exception level
+changes between blocks only, and ERET changes it without Python.
 """
 
 from __future__ import annotations
@@ -26,6 +28,12 @@ BLOCK_CALLBACK = ctypes.CFUNCTYPE(
 
 INSTRUCTION_BYTES: Final = 4
 
+_COUNT_USER: Final = 1 << 31
+"""Beside the pending interrupts: instructions of EL0 are counted."""
+_UNLIMITED: Final = 1 << 62
+_EL: Final = 0b1100
+"""PSTATE.M[3:2]."""
+
 MACHINE_CODE: Final = {
     "x86_64": bytes.fromhex(
         "48 89 71 08"  # mov [rcx+8], rsi      state.address = address
@@ -33,12 +41,21 @@ MACHINE_CODE: Final = {
         "48 89 41 10"  # mov [rcx+16], rax     state.size = size
         "c1 e8 02"  #    shr eax, 2
         "48 29 01"  #    sub [rcx], rax        state.left -= size / 4
-        "7c 15"  #       jl stop
+        "7c 30"  #       jl stop
         "8b 41 28"  #    mov eax, [rcx+40]     if not state.pending:
         "85 c0"  #       test eax, eax
         "75 01"  #       jne check
         "c3"  #          ret                       return
-        "48 8b 51 20"  # check: mov rdx, [rcx+32]
+        "79 19"  # check: jns mask             if pending & COUNT_USER:
+        "0f ba f0 1f"  # btr eax, 31               pending &= ~COUNT_USER
+        "48 8b 51 30"  # mov rdx, [rcx+48]
+        "f6 02 0c"  #    test byte [rdx], 12       if *state.pstate is of EL0:
+        "75 0c"  #       jne mask
+        "8b 51 10"  #    mov edx, [rcx+16]
+        "c1 ea 02"  #    shr edx, 2
+        "48 29 51 38"  # sub [rcx+56], rdx             state.user -= size / 4
+        "7c 0d"  #       jl stop
+        "48 8b 51 20"  # mask: mov rdx, [rcx+32]
         "8b 12"  #       mov edx, [rdx]
         "f7 d2"  #       not edx
         "85 d0"  #       test eax, edx         if not state.pending & ~*state.daif:
@@ -54,11 +71,21 @@ MACHINE_CODE: Final = {
         0xF9400065,  # ldr x5, [x3]
         0xEB0400A5,  # subs x5, x5, x4     state.left -= size / 4
         0xF9000065,  # str x5, [x3]
-        0x5400012B,  # b.lt stop
+        0x5400026B,  # b.lt stop
         0xB9402866,  # ldr w6, [x3, #40]   if not state.pending:
         0x35000046,  # cbnz w6, check
         0xD65F03C0,  # ret                     return
-        0xF9401067,  # check: ldr x7, [x3, #32]
+        0x36F80146,  # check: tbz w6, #31, mask
+        0x120078C6,  # and w6, w6, #0x7fffffff  if pending & COUNT_USER: clear that
+        0xF9401865,  # ldr x5, [x3, #48]
+        0xB94000A5,  # ldr w5, [x5]
+        0x721E04BF,  # tst w5, #12             if *state.pstate is of EL0:
+        0x540000A1,  # b.ne mask
+        0xF9401C65,  # ldr x5, [x3, #56]
+        0xEB0400A5,  # subs x5, x5, x4             state.user -= size / 4
+        0xF9001C65,  # str x5, [x3, #56]
+        0x540000CB,  # b.lt stop
+        0xF9401067,  # mask: ldr x7, [x3, #32]
         0xB94000E7,  # ldr w7, [x7]
         0x6A2700DF,  # bics wzr, w6, w7    if not state.pending & ~*state.daif:
         0x54000041,  # b.ne stop
@@ -80,6 +107,8 @@ class _State(ctypes.Structure):
         ("stop", ctypes.c_void_p),
         ("daif", ctypes.c_void_p),
         ("pending", ctypes.c_uint64),
+        ("pstate", ctypes.c_void_p),
+        ("user", ctypes.c_int64),
     )
 
 
@@ -90,8 +119,8 @@ class BlockBudget:
     ----------
     stop
         The C function that stops the engine it is given.
-    daif
-        Where the engine keeps PSTATE.DAIF; it must outlive the budget.
+    daif, pstate
+        Where the engine keeps PSTATE.DAIF and PSTATE.M; they must outlive the budget.
     native
         Whether to use machine code where possible.
 
@@ -107,46 +136,76 @@ class BlockBudget:
         self,
         stop: Any,  # noqa: ANN401  # a C function
         daif: ctypes.c_uint32,
+        pstate: ctypes.c_uint32,
         *,
         native: bool = True,
     ) -> None:
         self._daif = daif
+        self._pstate = pstate
         self._state = _State(
-            stop=ctypes.cast(stop, ctypes.c_void_p), daif=ctypes.addressof(daif), pending=0
+            stop=ctypes.cast(stop, ctypes.c_void_p),
+            daif=ctypes.addressof(daif),
+            pstate=ctypes.addressof(pstate),
+            pending=0,
         )
-        self._granted = 0
+        self._granted = self._granted_user = 0
         self._stop = stop
         self.state = ctypes.addressof(self._state)
         code = for_host(MACHINE_CODE) if native else None
         self.hook = BLOCK_CALLBACK(self._enter_block) if code is None else BLOCK_CALLBACK(code)
 
-    def grant(self, instructions: int) -> None:
-        """Allow so many instructions from now on."""
-        self._granted = self._state.left = instructions
-        self._state.size = 0
+    def grant(self, instructions: int, user: int | None = None) -> None:
+        """Allow so many instructions from now on.
+
+        Parameters
+        ----------
+        instructions
+            How many.
+        user
+            How many of them may be of EL0. None not to count those apart.
+        """
+        state = self._state
+        self._granted = state.left = instructions
+        self._granted_user = state.user = _UNLIMITED if user is None else user
+        state.pending = self.pending | (0 if user is None else _COUNT_USER)
+        state.size = 0
 
     def withdraw(self, instructions: int) -> None:
         """Take the current block back, which has not been executed, and allow so many more."""
+        state, size = self._state, self._state.size // INSTRUCTION_BYTES
+        if self._counted_for_user:
+            state.user += size
         self._granted += instructions
-        self._state.left += instructions + self._state.size // INSTRUCTION_BYTES
+        state.left += instructions + size
+        self._granted_user += instructions
+        state.user += instructions
 
     def take_back(self) -> None:
         """Allow one instruction more in place of the current one, which does not retire."""
+        if self._counted_for_user:
+            self._state.user += 1
         self._state.left += 1
 
     @property
     def pending(self) -> int:
         """The interrupts that wait until they are unmasked, at their bits in PSTATE."""
-        return int(self._state.pending)
+        return int(self._state.pending) & ~_COUNT_USER
 
     @pending.setter
     def pending(self, interrupts: int) -> None:
-        self._state.pending = interrupts
+        self._state.pending = interrupts | self._state.pending & _COUNT_USER
 
     @property
     def left(self) -> int:
-        """What is left of the grant, with all of the current block taken off."""
-        return int(self._state.left)
+        """What is left of the grant, with all of the current block taken off.
+
+        Negative if the engine has stopped before that block.
+        """
+        state = self._state
+        user = state.user
+        if state.left < 0 and self._in_user:
+            user -= state.size // INSTRUCTION_BYTES  # the hook did not get there
+        return int(min(state.left, user))
 
     @property
     def block(self) -> tuple[VA, VA]:
@@ -171,10 +230,29 @@ class BlockBudget:
             return begun
         return begun - behind // INSTRUCTION_BYTES
 
+    def of_user(self, completed: int) -> int:
+        """Return how many of the ``completed`` instructions since the grant were of EL0."""
+        begun: int = self._granted_user - self._state.user
+        if self._counted_for_user:
+            begun -= self._granted - self._state.left - completed
+        return begun
+
+    @property
+    def _in_user(self) -> bool:
+        """Whether the current block is of EL0, and those are counted."""
+        return bool(self._state.pending & _COUNT_USER and not self._pstate.value & _EL)
+
+    @property
+    def _counted_for_user(self) -> bool:
+        """Whether the current block has been; it has not where the whole budget is spent."""
+        return self._state.left >= 0 and self._in_user
+
     def _enter_block(self, engine: int, address: int, size: int, _state: int) -> None:
         """Do what the machine code does."""
         state = self._state
         state.address, state.size = address, size
         state.left -= size // INSTRUCTION_BYTES
-        if state.left < 0 or state.pending & ~self._daif.value:
+        if self._counted_for_user:
+            state.user -= size // INSTRUCTION_BYTES
+        if state.left < 0 or state.user < 0 or self.pending & ~self._daif.value:
             self._stop(ctypes.c_void_p(engine))

@@ -95,6 +95,8 @@ class Callbacks:
         word = pe.code.watched.get(va)
         behind = va in pe.code.behind_stack_writes
         stops = va in pe.debug.addresses
+        if execution.stopped_at is None and pe.progress.is_behind_last_access(va):
+            execution.stop_before(va)
         if (word is None and not behind and not stops) or execution.stopped_at is not None:
             return
         try:
@@ -103,7 +105,10 @@ class Callbacks:
             if behind and pe.registers.sp() % SP_ALIGNMENT:
                 strictness.stack_misaligned()
             if word is not None and execution.pending is None and not strictness.restart:
-                execution.pending = pe.watch.before(word, va, pe.engine.state()[1])
+                pstate = pe.engine.state()[1]
+                execution.pending = pe.watch.before(word, va, pstate)
+                if execution.pending is None and pe.pmu.counts_accesses:
+                    pe.progress.access(word, va, pstate)
             if execution.pending is None and not strictness.restart:
                 return
         except BaseException as failure:  # noqa: BLE001  # raised again by Execution.execute

@@ -275,17 +275,33 @@ class Debug:
         steps = controls is not None and is_stepping(controls, spsr)
         self.ss = SS if steps else 0
 
-    def step(self, pc: VA) -> tuple[VA, int]:
+    def step(self, pc: VA, user: int | None) -> tuple[VA, int]:
         """Execute one instruction, or make a debug exception pending that comes before it.
+
+        Parameters
+        ----------
+        pc
+            Where it is.
+        user
+            As for :meth:`emu.cpu.execution.Execution.execute`.
 
         Returns
         -------
         tuple[VA, int]
-            PC and PSTATE, as :meth:`emu.cpu.execution.Execution.execute` does.
+            PC and PSTATE, as :meth:`emu.cpu.execution.Execution.execute` does. For an exception
+            that is pending, it has the SS bit to be saved.
         """
+        pc, pstate = self._step(pc, self._pe.engine.state()[1], user)
+        exception = self._pe.execution.pending
+        if exception is not None:
+            pstate |= self.ss
+            if exception.target == 1:
+                self.ss = 0
+        return pc, pstate
+
+    def _step(self, pc: VA, pstate: int, user: int | None) -> tuple[VA, int]:
         pe = self._pe
         execution = pe.execution
-        pstate = pe.engine.state()[1]
         controls = self._controls()
         steps = is_stepping(controls, pstate)
         if steps and not self.ss:
@@ -299,7 +315,7 @@ class Debug:
         ss = self._ss_behind(word, controls, pstate)
         before = execution.before
         self._passing, self.refused = self.refused, None
-        pc, pstate = execution.execute(pc, 1)
+        pc, pstate = execution.execute(pc, 1, user)
         if self._passing is not None:
             self._passing = None
             pe.engine.flush_tlb()

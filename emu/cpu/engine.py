@@ -195,6 +195,7 @@ class Engine:
         self._exclusive = _u64.from_address(cpu + internals.exclusive)
         daif = ctypes.c_uint32.from_address(cpu + internals.daif)
         registers = (_u64 * (PSTATE_INDEX + 1)).from_address(cpu + internals.registers)
+        pstate = ctypes.c_uint32.from_buffer(registers, ctypes.sizeof(_u64) * PSTATE_INDEX)
         self._registers = self.registers = memoryview(registers).cast("B").cast("Q")
         self._on_fill = FILL_CALLBACK(on_fill)
         self._on_interrupt = INTERRUPT_CALLBACK(on_interrupt)
@@ -202,7 +203,7 @@ class Engine:
         self._on_code = CODE_CALLBACK(on_code)
         self._hook(const.UC_HOOK_TLB_FILL, self._on_fill)
         self._hook(const.UC_HOOK_INTR, self._on_interrupt)
-        self.blocks = BlockBudget(_stop, daif, native=native)
+        self.blocks = BlockBudget(_stop, daif, pstate, native=native)
         self._hook(const.UC_HOOK_BLOCK, self.blocks.hook, data=self.blocks.state)
         self._pstate_mask = pstate_mask
         self._watched: set[VA] = set()

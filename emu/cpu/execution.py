@@ -72,14 +72,15 @@ class Execution:
         """Instructions retired so far."""
         return self.before + self.in_flight if self.running else self.before
 
-    def execute(self, pc: VA, count: int) -> tuple[VA, int]:
-        """Run the engine for at most ``count`` instructions; return PC and PSTATE.
+    def execute(self, pc: VA, count: int, user: int | None = None) -> tuple[VA, int]:
+        """Run the engine for at most ``count`` instructions, and at most ``user`` of EL0.
 
-        The engine counts by the block and stops before the block that would exceed the count;
-        then it is stopped within that block.
+        Return PC and PSTATE. The engine counts by the block and stops before the block that would
+        exceed a count; then it is stopped within that block.
         """
         pe = self._pe
-        pe.blocks.grant(count)
+        pe.blocks.grant(count, user)
+        pe.progress.accessed = None
         pe.clock.begin(self)
         self.running = True
         code = pe.engine.start(pc)
@@ -111,6 +112,7 @@ class Execution:
                 self.pending = self._wait(VA(pc - INSTRUCTION_BYTES), pstate)
                 completed -= self.pending is not None
         self.before += completed
+        pe.progress.user += pe.blocks.of_user(completed)
         pe.clock.end(completed)
         if pe.changed_code.pages:
             pe.changed_code.forget()

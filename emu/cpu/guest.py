@@ -28,7 +28,7 @@ class EL2Entry(Enum):
 
     TRAP = "a synchronous exception"
     """Described by ESR_EL2, FAR_EL2, HPFAR_EL2, ELR_EL2 and SPSR_EL2."""
-    IRQ = "the budget of instructions is spent, or a timer of the PE fires"
+    IRQ = "the budget of instructions is spent, a timer of the PE fires, or a counter overflows"
     LIVELOCK = "exceptions without progress"
     """The guest takes exception after exception and retires nothing."""
 
@@ -39,13 +39,14 @@ class Guest:
     def __init__(self, pe: ProcessingElement) -> None:
         self._pe = pe
         self._execution = pe.execution
+        self._debug = pe.debug
         self._progress = (VA(0), -1, 0)
         self._stalls = 0
 
     def run(self, budget: int) -> EL2Entry:
         """Do what :meth:`emu.cpu.pe.ProcessingElement.run` says."""
         pe, execution = self._pe, self._execution
-        debug = pe.debug
+        debug = self._debug
         self._stalls = 0
         pe.mmu.forget_walk()  # whoever was EL2's guest may have changed the tables
         deadline = execution.before + budget
@@ -59,18 +60,25 @@ class Guest:
             due = pe.timer.next_interrupt()
             if due is not None:
                 left = min(left, due - pe.time)
+            user = None
+            if pe.pmu.active:
+                limit, user, pe.progress.accesses_left = pe.pmu.limits(pe.engine.mode >> 2 & 3)
+                left = min(left, limit)
             if left <= 0:
                 return self._leave(EL2Entry.IRQ, pc)
-            pc, pstate = debug.step(pc) if debug.single else execution.execute(pc, left)
+            if debug.single:
+                pc, pstate = debug.step(pc, user)
+            else:
+                pc, pstate = execution.execute(pc, left, user)
             if execution.answered is None:
                 if execution.pending is None:
                     continue
                 exception, execution.pending = execution.pending, None
+                pe.progress.exception(pstate, exception)
                 if self._is_stalled(exception.pc):
                     return self._leave(EL2Entry.LIVELOCK, exception.pc)
                 if exception.target == 1:
-                    pc = pe.registers.enter_el1(exception, pstate | debug.ss)
-                    debug.ss = 0
+                    pc = pe.registers.enter_el1(exception, pstate)
                     continue
                 execution.answered = self._enter_el2(exception, pstate)
             again, execution.answered = execution.answered, None
@@ -83,8 +91,8 @@ class Guest:
         pe = self._pe
         spsr = SPSR_EL2(pe.registers.el2(SPSR_EL2))
         pstate = pe.engine.state()[1]
-        if spsr & SS or pe.debug.single:
-            pe.debug.returned(spsr)
+        if spsr & SS or self._debug.single:
+            self._debug.returned(spsr)
             spsr = spsr.replace(SS=0)
         if int(spsr) != pstate:
             if spsr.nRW or spsr.M not in _GUEST_MODES:
@@ -98,12 +106,12 @@ class Guest:
 
     def _leave(self, why: EL2Entry, pc: VA) -> EL2Entry:
         self._pe.registers.write(ELR_EL2(pc))
-        self._pe.registers.write(SPSR_EL2(self._pe.engine.state()[1] | self._pe.debug.ss))
+        self._pe.registers.write(SPSR_EL2(self._pe.engine.state()[1] | self._debug.ss))
         return why
 
     def _enter_el2(self, exception: ArmException, pstate: int) -> bool:
         """Take an exception to EL2 and call its vector; return whether it ERETs."""
-        self._pe.registers.enter_el2(exception, pstate | self._pe.debug.ss)
+        self._pe.registers.enter_el2(exception, pstate)
         return self._pe.el2_vector is not None and self._pe.el2_vector()
 
     def resolved_in_place(self, exception: ArmException, pstate: int) -> bool:
@@ -114,18 +122,20 @@ class Guest:
         the engine must be left first: it would go on with code that it has translated.
         """
         pe, execution = self._pe, self._execution
-        if exception.target == 1 or self._is_stalled(exception.pc):
+        if exception.target == 1 or self._debug.single or self._is_stalled(exception.pc):
             execution.pending = exception
             return False
         pe.registers.written = False
+        pe.progress.exception(pstate, exception)
         again = self._enter_el2(exception, pstate)
         if (
             again
+            and not pe.pmu.active
             and not pe.registers.written
             and not pe.changed_code.pages
             and not execution.timer_changed
             and not pe.strictness.restart
-            and not pe.debug.stale
+            and not self._debug.stale
             and not pe.engine.exclusive
             and not pe.blocks.pending & ~pstate
             and pe.registers.el2(ELR_EL2) == exception.pc
@@ -145,21 +155,22 @@ class Guest:
         was translated. If not, the engine must be left before the instruction.
         """
         pe, execution = self._pe, self._execution
-        if self._is_stalled(exception.pc):
+        if self._debug.single or self._is_stalled(exception.pc):
             execution.pending = exception
             return False
         pstate = pe.engine.state()[1]
         pe.registers.reconfigured = False
+        pe.progress.exception(pstate)
         again = self._enter_el2(exception, pstate)
         if (
             again
+            and not pe.pmu.active
             and not pe.registers.reconfigured
             and not pe.changed_code.pages
             and not execution.timer_changed
             and not pe.strictness.restart
             and not pe.stale
-            and not pe.debug.stale
-            and not pe.debug.single
+            and not self._debug.stale
             and not pe.blocks.pending & ~pstate
             and pe.registers.el2(ELR_EL2) == exception.pc + INSTRUCTION_BYTES
             and pe.registers.el2(SPSR_EL2) == pstate
@@ -178,8 +189,9 @@ class Guest:
         interrupt = interrupts.to_take(pe.blocks.pending, pstate)
         if interrupt is None:
             return pc
-        vector = pe.registers.take_interrupt(interrupt, pc, pstate | pe.debug.ss)
-        pe.debug.ss = 0
+        pe.progress.exception(pstate)
+        vector = pe.registers.take_interrupt(interrupt, pc, pstate | self._debug.ss)
+        self._debug.ss = 0
         if interrupt.kind is ExceptionKind.SERROR:
             pe.write(HCR_EL2(pe.registers.el2(HCR_EL2)).replace(VSE=0))
         return vector

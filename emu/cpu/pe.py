@@ -15,7 +15,7 @@ from emu.arch.address import PA, PAGE_MASK, PAGE_SHIFT, VA
 from emu.arch.fields import SystemRegister
 from emu.arch.registers.exceptions import PSTATE, SP_EL0, SP_EL1, SPSR_EL2
 from emu.arch.registers.identification import CTR_EL0
-from emu.arch.registers.virtualization import HCR_EL2
+from emu.arch.registers.virtualization import HCR_EL2, MDCR_EL2
 from emu.cpu import interrupts, maintenance, system
 from emu.cpu.callbacks import Callbacks
 from emu.cpu.changedcode import ChangedCode
@@ -24,6 +24,7 @@ from emu.cpu.debug import DEBUG_REGISTERS, Debug
 from emu.cpu.engine import Engine
 from emu.cpu.execution import Execution
 from emu.cpu.guest import EL2Entry, Guest
+from emu.cpu.progress import ProgressCount
 from emu.cpu.refill import Refill
 from emu.cpu.registers import TRANSLATION_CONTROLS, ZERO_REGISTER, RegisterFile
 from emu.cpu.strictness import Strictness
@@ -32,6 +33,7 @@ from emu.mmu.at import address_translate, fault_report
 from emu.mmu.fault import Fault
 from emu.mmu.mmu import Mmu
 from emu.mmu.permissions import EL1
+from emu.units.pmu import PerformanceMonitors
 from emu.units.timer import GenericTimer, TimerLine
 
 if TYPE_CHECKING:
@@ -62,10 +64,10 @@ class ProcessingElement:
     ----------
     index
         Its number in the machine.
-    mmu, timer, registers, engine, blocks, code, changed_code
+    mmu, timer, pmu, registers, engine, blocks, code, changed_code
         Its parts. EL2 software uses :meth:`read`, :meth:`write` and the maintenance
         methods instead.
-    execution, guest, strictness, debug, watch, refill
+    execution, guest, progress, strictness, debug, watch, refill
         What it does while the guest runs.
     el2_vector
         EL2's handler of synchronous exceptions. It returns True to ERET straight back, False
@@ -119,10 +121,13 @@ class ProcessingElement:
         )
         self.blocks = self.engine.blocks
         self.timer = GenericTimer(lambda: clock.now)
-        self.registers = RegisterFile(self.engine, features, self.timer, index)
-        self._consequential = (
-            TRANSLATION_CONTROLS | self.timer.registers | DEBUG_REGISTERS | _STACK_POINTERS
+        self.progress = ProgressCount(self)
+        self.pmu = PerformanceMonitors(
+            features, self.progress.made, lambda: self.registers.el2(MDCR_EL2)
         )
+        self.registers = RegisterFile(self.engine, features, self.timer, self.pmu, index)
+        units = self.timer.registers | self.pmu.registers
+        self._consequential = TRANSLATION_CONTROLS | units | DEBUG_REGISTERS | _STACK_POINTERS
         self.code = CodePages(memory, self.engine, features, self._intercept)
         self.watch = Watch(self)
         self.refill = Refill(self)
@@ -188,6 +193,8 @@ class ProcessingElement:
             self.debug.stale = True
         if not self.timer.registers.isdisjoint(registers):
             self.timer_changed()
+        if not self.pmu.registers.isdisjoint(registers):
+            self.monitors_changed()
         for register, value in zip(registers, values, strict=True):
             if value % SP_ALIGNMENT and register in _STACK_POINTERS:
                 self.strictness.stack_misaligned()
@@ -339,6 +346,12 @@ class ProcessingElement:
         """Note that a timer may interrupt at another time: the run under way is planned again."""
         if self.execution.running and self.timer.interrupting:
             self.execution.timer_changed = True
+
+    def monitors_changed(self) -> None:
+        """Note that a counter may overflow at another time, or count other events: likewise."""
+        if self.execution.running:
+            self.execution.timer_changed = True
+        self.strictness.choose()
 
     def refresh(self) -> None:
         """Decode the translation regime again if a control register has changed."""

@@ -62,9 +62,6 @@ class Refill:
         mode = self._registers[PSTATE_INDEX]
         privilege = privilege_of(mode)
         need = NEEDS[access]
-        if self._debug.single and need == EXECUTE and not self._pe.blocks.left:
-            self._pe.execution.stop_fetching()
-            return False
         code = self._code
         if need != EXECUTE and pc in code.unprivileged and not mode & UAO:
             privilege = EL0
@@ -79,6 +76,9 @@ class Refill:
         if entry is not None and entry.allowed[privilege] & need:
             mmu.hits += 1
         else:
+            if self._debug.single and need == EXECUTE and not self._pe.blocks.left:
+                self._execution.stop_fetching()
+                return False
             mmu.misses += 1
             self._execution.fetching = need == EXECUTE
             walked = self._walk(va, need, privilege, pc)
@@ -87,11 +87,10 @@ class Refill:
             self._execution.fetching = False
             entry = walked
         permissions = entry.allowed[privilege]
-        debug = self._debug
-        if debug.pages and debug.withholds(page):
+        if self._debug.pages and self._debug.withholds(page):
             if need == EXECUTE:
                 permissions &= EXECUTE
-            elif not debug.lets_pass(pc, privilege):
+            elif not self._debug.lets_pass(pc, privilege):
                 return False
         if code.scanned.get(page) != entry.page:
             if need == EXECUTE:

@@ -2,7 +2,8 @@
 
 EL1 registers that guest code reaches natively live in the engine. EL2 registers live here,
 since the engine has no EL2, and so do debug registers, whose effects are not the engine's.
-Identification registers are constants of the CPU, the timer's registers are its unit's.
+Identification registers are constants of the CPU; the registers of the timer and of the performance
+monitors are those units'.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from emu.arch.registers.translation import (
     TTBR0_EL1,
     TTBR1_EL1,
 )
-from emu.arch.registers.virtualization import HCR_EL2, SCTLR_EL2, VTCR_EL2, VTTBR_EL2
+from emu.arch.registers.virtualization import HCR_EL2, MDCR_EL2, SCTLR_EL2, VTCR_EL2, VTTBR_EL2
 from emu.cpu.engine import Q_IDS
 from emu.cpu.interrupts import serror_syndrome
 from emu.mmu.regime import ControlRegisters
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from emu.cpu.engine import Engine
     from emu.cpu.exception import ArmException
     from emu.cpu.interrupts import VirtualInterrupt
+    from emu.units.pmu import PerformanceMonitors
     from emu.units.timer import GenericTimer
 
 R = TypeVar("R", bound=SystemRegister)
@@ -100,12 +102,21 @@ class RegisterFile:
     """
 
     def __init__(
-        self, engine: Engine, features: CpuFeatures, timer: GenericTimer, index: int
+        self,
+        engine: Engine,
+        features: CpuFeatures,
+        timer: GenericTimer,
+        pmu: PerformanceMonitors,
+        index: int,
     ) -> None:
         self._engine = engine
         self._features = features
         self._timer = timer
-        self._el2: dict[type[SystemRegister], int] = {type(OSLSR_RESET): int(OSLSR_RESET)}
+        self._pmu = pmu
+        self._el2: dict[type[SystemRegister], int] = {
+            type(OSLSR_RESET): int(OSLSR_RESET),
+            MDCR_EL2: pmu.counters,
+        }
         self._constants = {type(value): value for value in features.id_registers}
         self._constants[MPIDR_EL1] = MPIDR_EL1.build(RES1=1, Aff0=index)
         self._vectors = engine.batch(*Q_IDS)
@@ -168,6 +179,8 @@ class RegisterFile:
             return register(self._constants[register])
         if self._timer.handles(register):
             return register(self._timer.read(register))
+        if self._pmu.handles(register):
+            return register(self._pmu.read(register))
         if _is_here(register):
             return register(self._el2.get(register, 0))
         return register(self._engine.read_system(register.encoding))
@@ -181,6 +194,12 @@ class RegisterFile:
             self._engine.write(self._bank(register), value)
         elif self._timer.handles(register):
             self._timer.write(register, value)
+        elif self._pmu.handles(register):
+            self._pmu.write(register, value)
+        elif register is MDCR_EL2:
+            self._pmu.sync()
+            self._el2[register] = int(value)
+            self._pmu.plan()
         elif register is HCR_EL2:
             self._el2[register] = value & ~self._features.hcr_res0
         elif register.encoding.op0 == OP0:
@@ -228,10 +247,12 @@ class RegisterFile:
     def _is_plain(self, register: type[SystemRegister]) -> bool:
         return not (
             register is HCR_EL2
+            or register is MDCR_EL2
             or register.encoding.op0 == OP0
             or register in _STACK_BANKS
             or register in self._constants
             or self._timer.handles(register)
+            or self._pmu.handles(register)
         )
 
     def _is_native(self, register: type[SystemRegister]) -> bool:

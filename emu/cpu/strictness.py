@@ -1,4 +1,4 @@
-"""When loads and stores are watched for their alignment: only while unaligned ones may fault."""
+"""When all loads and stores are watched: while unaligned ones may fault, or they are counted."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Strictness:
         self.choose()
 
     def choose(self) -> None:
-        """Have all loads and stores watched while unaligned ones may fault."""
+        """Have all loads and stores watched while there is a reason."""
         pe = self._pe
         sticky = self._device_memory or self._misaligned_stack
-        strict = sticky or pe.mmu.regime.stage1.is_strict
+        strict = sticky or pe.mmu.regime.stage1.is_strict or pe.pmu.counts_accesses
         if strict is pe.code.strict:
             return
         if pe.execution.running:

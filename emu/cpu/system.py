@@ -38,12 +38,13 @@ from emu.arch.registers.timer import (
 )
 from emu.arch.registers.translation import SCTLR_EL1
 from emu.arch.registers.virtualization import HCR_EL2, VMPIDR_EL2, VPIDR_EL2
-from emu.cpu import debug_registers, maintenance
+from emu.cpu import debug_registers, maintenance, monitors
 from emu.cpu.aborts import MAINTENANCE, abort
 from emu.cpu.exception import ArmException
 from emu.cpu.extensions import in_engine, is_implemented
 from emu.cpu.gictraps import gic_traps
 from emu.cpu.instructions import undefined
+from emu.cpu.monitors import Refusal, is_performance_monitor
 from emu.cpu.registers import TRANSLATION_CONTROLS
 from emu.cpu.traps import is_id_group_3, trap_bits
 from emu.mmu.at import address_translate, fault_report
@@ -129,18 +130,9 @@ def intercept(word: int, features: CpuFeatures) -> bool:
     return (
         instruction.encoding in _INTERCEPTED_REGISTERS
         or is_id_group_3(instruction.encoding)
-        or is_performance_monitor(instruction.encoding)
+        or monitors.is_in_engine(instruction.encoding, features)
         or bool(trap_bits(instruction))
     )
-
-
-def is_performance_monitor(encoding: Encoding) -> bool:
-    """Whether a register is one of the PMU, which the machine lacks.
-
-    The engine has one, whose cycle counter runs by the host's clock.
-    """
-    op0, op1, crn, crm, _ = encoding
-    return op0 == 3 and op1 in (0, 3) and ((crn == 9 and crm >= 12) or (crn == 14 and crm >= 8))
 
 
 def traps_zeroing(word: int, hcr: int) -> bool:
@@ -241,7 +233,7 @@ def execute(pe: ProcessingElement, site: Site, pc: VA, el: int) -> Outcome | Arm
             return _address_translate(pe, operation, VA(argument), pc, el)
         return _cache_maintenance(pe, operation, VA(argument), pc, el)
     if is_performance_monitor(instruction.encoding):
-        return undefined(pc)
+        return _performance_monitor(pe, site, pc, el)
     register = REGISTERS.get(instruction.encoding)
     if register is not None and register in TIMER_EL0_ENABLE:
         return _timer(pe, site, register, pc, el)
@@ -279,7 +271,8 @@ def trapped(pe: ProcessingElement, site: Site, pc: VA, el: int) -> ArmException 
     """
     if el == 0:
         if not site.el0:
-            return undefined(pc)
+            reported = pe.features.idst and _reads_id_space(site.instruction)
+            return ArmException(1, site.esr, pc) if reported else undefined(pc)
         if site.el0_enable and not pe.registers.read(SCTLR_EL1) & site.el0_enable:
             return ArmException(1, site.esr, pc)
     if pe.registers.el2(HCR_EL2) & site.traps or (
@@ -287,6 +280,12 @@ def trapped(pe: ProcessingElement, site: Site, pc: VA, el: int) -> ArmException 
     ):
         return ArmException(2, site.esr, pc)
     return None
+
+
+def _reads_id_space(instruction: SystemInstruction) -> bool:
+    """Whether EL1 would read an ID register (FEAT_IDST): op1 is 0 or 1, CRn 0, CRm 0 to 7."""
+    op0, op1, crn, crm, _ = instruction.encoding
+    return instruction.kind is SystemKind.MRS and (op0, crn) == (3, 0) and op1 < 2 and crm < 8
 
 
 def _read(pe: ProcessingElement, instruction: SystemInstruction) -> Outcome:
@@ -325,6 +324,18 @@ def _timer(
         pe.timer.write(register, pe.registers.x(instruction.rt))
         pe.timer_changed()
     return Outcome.DONE
+
+
+def _performance_monitor(
+    pe: ProcessingElement, site: Site, pc: VA, el: int
+) -> Outcome | ArmException:
+    """Execute an MRS or MSR of the performance monitors."""
+    refusal = monitors.access(pe, site.instruction, el)
+    if refusal is None:
+        return Outcome.DONE
+    if refusal is Refusal.UNDEFINED:
+        return undefined(pc)
+    return ArmException(refusal.value, site.esr, pc)
 
 
 def _address_translate(

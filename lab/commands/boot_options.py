@@ -60,6 +60,11 @@ _OPTIONS = (
         help="Give the kernel a seed for address space randomisation, from --seed.",
     ),
     click.option(
+        "--pmu",
+        is_flag=True,
+        help="Give the CPUs performance monitors; their interrupt is PPI 7 (INTID 23).",
+    ),
+    click.option(
         "--rtc-base",
         default="2024-01-01",
         metavar="DATE",
@@ -87,7 +92,7 @@ def boot_options(command: Wrapped) -> Wrapped:
 
 def settings(values: dict[str, Any]) -> dict[str, Any]:
     """Return what the options are in a :class:`lab.config.RunConfig`."""
-    names = ("smp", "bios", "initrd", "seed", "kaslr", "quantum", "rtc_base")
+    names = ("smp", "bios", "initrd", "seed", "kaslr", "pmu", "quantum", "rtc_base")
     return {
         "bootargs": values["append"],
         "gic": GICS[values["gic"]],

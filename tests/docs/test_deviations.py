@@ -31,21 +31,29 @@ from emu.arch.registers.exceptions import (
     SPSR_EL1,
     VBAR_EL1,
 )
-from emu.arch.registers.identification import (
-    ID_AA64DFR0_EL1,
-    ID_AA64ISAR0_EL1,
+from emu.arch.registers.identification import ID_AA64ISAR0_EL1
+from emu.arch.registers.performance import (
+    PMCCNTR_EL0,
+    PMCNTENSET_EL0,
+    PMCR_EL0,
+    PMEVCNTR_EL0,
+    PMEVTYPER_EL0,
+    PMINTENSET_EL1,
+    PmuEvent,
 )
 from emu.arch.registers.timer import CNTV_CVAL_EL0
 from emu.arch.registers.translation import TCR_EL1
 from emu.arch.registers.virtualization import VTTBR_EL2
 from emu.cpu.code import ORDERED_LIMIT
 from emu.machine import Machine
-from hyp import one_reg
+from hyp import firmware, one_reg
 from hyp.errors import Errno, KvmError
 from hyp.exits import Error, InternalError, InternalErrorCode, Intr, IntrCause
 from hyp.host import HVA, SIZE_4K
 from hyp.host.userfault import UserfaultMessage
 from hyp.memslots import MemoryRegion, MemoryRegionFlags
+from hyp.pmu_attributes import PmuAttr
+from hyp.vcpu_attributes import VcpuGroup
 from hyp.vgic.attributes import Group
 from hyp.vgic.v3_sysregs import ICC_CTLR
 from hyp.vm import VM, Cap
@@ -63,7 +71,6 @@ PREFIX: Final = "test_deviation_"
 
 HVC_1: Final = ExceptionClass.HVC64 << 26 | 1 << 25 | 1
 CFINV: Final = 0xD500_401F
-PMCCNTR_EL0: Final = 0xD53B_9D01
 TLBI_VMALLE1: Final = 0xD508_871F
 UNMASK: Final = 0xD503_4FFF
 """MSR DAIFClr, #15."""
@@ -175,10 +182,14 @@ def test_deviation_ordered_alignment() -> None:
     watched.taken_to_el1(*[a64.ldar(1, 2)] * (ORDERED_LIMIT - 1), a64.ldar(1, 3), a64.hvc(0))
 
 
-def test_deviation_no_pmu() -> None:
-    bare = with_stage1(PMCCNTR_EL0)
-    assert IssDataAbort(bare.taken_to_el1().esr) == 1 << 25
-    assert ID_AA64DFR0_EL1(VM(Machine(1 << 20)).id_registers[ID_AA64DFR0_EL1.encoding]).PMUVer == 0
+def test_deviation_pmu_cycles() -> None:
+    bare = with_stage1(a64.NOP, a64.NOP, a64.WFI)
+    bare.pe.write(PMCNTENSET_EL0.build(C=1))
+    bare.pe.write(PMCR_EL0.build(E=1, LC=1))
+    bare.change_hcr(TWI=1)
+    bare.trap()
+    bare.pe.clock.wait_until(bare.pe.time + 1000)
+    assert bare.pe.read(PMCCNTR_EL0) == bare.pe.retired + 1
 
 
 def test_deviation_contiguous_hint() -> None:
@@ -252,14 +263,14 @@ def test_deviation_external_abort_outside_ram() -> None:
 # The hypervisor
 
 
-def guest(*words: int, machine: Machine | None = None) -> VCPU:
+def guest(*words: int, machine: Machine | None = None, pmu: bool = False) -> VCPU:
     """Return a vCPU at the start of a program in one page of RAM."""
     vm = VM(Machine(4 << 20) if machine is None else machine)
     at = vm.host.mmap(SIZE_4K)
     vm.set_user_memory_region(MemoryRegion(0, 0, RAM, SIZE_4K, at))
     vm.host.write(at, b"".join(word.to_bytes(4, "little") for word in words))
     vcpu = vm.create_vcpu(0)
-    vcpu.init()
+    vcpu.init(pmu=pmu)
     vcpu.set_one_reg(one_reg.PC, RAM)
     return vcpu
 
@@ -292,6 +303,48 @@ def test_deviation_reset_values() -> None:
     vcpu = guest()
     assert vcpu.get_one_reg(one_reg.system(TCR_EL1.encoding)) == 0
     assert vcpu.get_one_reg(one_reg.system(VBAR_EL1.encoding)) == 0
+
+
+def test_deviation_pmu_without_skid() -> None:
+    vcpu = guest(*[a64.NOP] * 50, pmu=True)
+    for register, value in (
+        (PMEVTYPER_EL0[0], PmuEvent.INST_RETIRED),
+        (PMEVCNTR_EL0[0], (1 << 32) - 20),
+        (PMCNTENSET_EL0, 1),
+        (PMINTENSET_EL1, 1),
+        (PMCR_EL0, PMCR_EL0.build(E=1, N=6)),
+    ):
+        vcpu.set_one_reg(one_reg.system(register.encoding), value)
+    vcpu.set_device_attr(VcpuGroup.PMU_V3, PmuAttr.INIT)
+    times: list[int] = []
+    assert vcpu.pmu is not None
+    vcpu.pmu.on_level = lambda _level: times.append(vcpu.pe.retired)
+    vcpu.run(40)
+    assert times == [20]
+
+
+def test_deviation_ptp() -> None:
+    vcpu = guest(a64.hvc(0), a64.NOP)
+    vcpu.set_one_reg(one_reg.core_x(0), 0x8600_0001)
+    vcpu.run(2)
+    assert vcpu.get_one_reg(one_reg.core_x(0)) == (1 << 64) - 1
+    assert not vcpu.get_one_reg(firmware.VENDOR_HYP_BMAP) & 2
+
+
+def test_deviation_entropy_from_a_seed() -> None:
+    numbers = [VM(Machine(1 << 20), seed=seed).firmware.entropy.long() for seed in (5, 5, 6)]
+    assert numbers[0] == numbers[1] != numbers[2]
+
+
+def test_deviation_stolen_time() -> None:
+    first = guest(a64.b(0))
+    second = first.vm.create_vcpu(1)
+    second.init()
+    second.set_one_reg(one_reg.PC, RAM)
+    first.set_device_attr(VcpuGroup.PVTIME, 0, RAM + 0x800)
+    for vcpu in (first, second, first):
+        vcpu.run(1600, cpu=0)
+    assert first.vm.read_guest(IPA(RAM + 0x808), 8) == (1600).to_bytes(8, "little")
 
 
 def test_deviation_vcpu_stays_loaded() -> None:

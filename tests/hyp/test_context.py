@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from emu.arch.registers import REGISTERS, identification
+from emu.arch.registers import REGISTERS, identification, performance
 from hyp.context import SYSTEM_REGISTERS
 from hyp.debug import COMPARATORS
 
@@ -37,11 +37,14 @@ VIEWS: Final = {
 """Of the compare value, the offset, and PSTATE."""
 
 
+MODULES: Final = (identification.__name__, performance.__name__)
+"""Constants of the machine, and the emulated registers of hyp/pmu.py."""
+
+
 def test_every_register_of_the_machine_is_the_vcpus_or_there_is_a_reason() -> None:
     def is_own(register: type[SystemRegister]) -> bool:
-        emulated = EMULATED | EMULATED_GIC | DEBUG
-        others = THE_VMS | THE_HYPERVISORS | THE_MACHINES | VIEWS | emulated
-        return register.__module__ != identification.__name__ and register.__name__ not in others
+        others = THE_VMS | THE_HYPERVISORS | EMULATED | EMULATED_GIC | THE_MACHINES | VIEWS | DEBUG
+        return register.__module__ not in MODULES and register.__name__ not in others
 
     own = {register.__name__ for register in REGISTERS.values() if is_own(register)}
 

@@ -180,7 +180,7 @@ def test_registers_beyond_those_of_the_cpu_are_kept_for_user_space() -> None:
     vcpu.run(1)
     for register in (DBGBVR_EL1[15], DBGWCR_EL1[7], DBGWVR_EL1[0]):
         assert read(vcpu, register) == 0x40
-        assert one_reg.system(register.encoding) in one_reg.register_list()
+        assert one_reg.system(register.encoding) in one_reg.register_list(vcpu)
     write(vcpu, DBGBVR_EL1[15](0x80))
     assert read(vcpu, DBGBVR_EL1[15]) == 0x80
 
@@ -289,6 +289,7 @@ def test_single_step_ends_after_each_instruction_even_a_trapped_one() -> None:
     exits = [STEPPED, STEP, STEP, STEP, STEPPED, STEP, STEPPED]
     assert steps(vcpu, 7) == list(zip(exits, places, strict=True))
     assert vcpu.get_one_reg(one_reg.core_x(2)) == 0, "the guest does not see SS"
+    assert vcpu.get_one_reg(one_reg.PSTATE) == 0x3C5, "user space does not see it either"
     assert read(vcpu, DBGBVR_EL1[0]) == 0x1238
     assert vcpu.get_one_reg(one_reg.core_x(0)) == 0x10003
     vcpu.set_guest_debug(GuestDebug(0))
@@ -415,7 +416,7 @@ def migrated(vcpu: VCPU) -> VCPU:
     assert data is not None
     assert slot is not None
     box.vm.host.write(slot.hva_of(RAM >> PAGE_SHIFT), data)
-    for reg_id in one_reg.register_list():
+    for reg_id in one_reg.register_list(vcpu):
         box.set_one_reg(reg_id, vcpu.get_one_reg(reg_id))
     return box
 

@@ -84,7 +84,7 @@ def test_the_virtual_count_is_the_pes_less_the_offset_and_read_only(guest: Guest
 
 
 def test_every_listed_register_can_be_read_and_written_back(guest: Guest) -> None:
-    listed = one_reg.register_list()
+    listed = one_reg.register_list(guest.vcpu)
     assert listed == sorted(set(listed))
     for reg_id in listed:
         guest.vcpu.set_one_reg(reg_id, guest.vcpu.get_one_reg(reg_id))

@@ -12,6 +12,7 @@ import pytest
 from emu.arch.address import IPA
 from hyp.devices.pl011 import PL011
 from hyp.errors import Errno, KvmError
+from hyp.trng import Entropy
 from hyp.vm import VM
 from lab.config import RunConfig
 from lab.errors import UserError
@@ -47,6 +48,25 @@ def test_the_guest_starts_as_the_boot_protocol_says() -> None:
     tree = IPA(vmm.vcpu.read_x(0))
     assert vmm.vm.read_guest(tree, 4) == bytes.fromhex("d00dfeed")
     assert [vmm.vcpu.read_x(n) for n in (1, 2, 3)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("gic", "irq"), [(2, 23), (3, 23), (0, None)])
+def test_performance_monitors_are_ready_and_in_the_device_tree(gic: int, irq: int | None) -> None:
+    vmm = Vmm(RunConfig(gic=gic, pmu=True, smp=2, memory_size=32 << 20), image(*SYSTEM_OFF))
+    for vcpu in vmm.vm.vcpus.values():
+        assert vcpu.pmu is not None
+        assert vcpu.pmu.created
+        assert vcpu.pmu.irq == irq
+    tree = vmm.vm.read_guest(IPA(vmm.vcpu.read_x(0)), 4096)
+    assert tree is not None
+    assert b"arm,armv8-pmuv3" in tree
+    assert vmm.run("t").end.reason is EndReason.POWER_OFF
+
+
+def test_guest_has_no_performance_monitors_unless_asked_for_and_entropy_from_the_seed() -> None:
+    vmm = Vmm(RunConfig(seed=9), image(*SYSTEM_OFF))
+    assert vmm.vcpu.pmu is None
+    assert vmm.vm.firmware.entropy.long() == Entropy(9).long()
 
 
 def test_output_and_events_are_passed_on_as_they_come() -> None:

@@ -15,6 +15,7 @@ from emu.arch.registers import (
     exceptions,
     gic,
     identification,
+    performance,
     timer,
     translation,
     virtualization,
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BY_NAME", "REGISTERS"]
 
-
 _MODULES = (
     translation,
     exceptions,
@@ -34,6 +34,7 @@ _MODULES = (
     timer,
     control,
     debug,
+    performance,
     gic,
 )
 

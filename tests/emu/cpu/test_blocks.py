@@ -71,7 +71,7 @@ def test_stop_within_a_block_is_for_one_run() -> None:
 
 
 def test_a_block_that_was_not_entered_does_not_count() -> None:
-    budget = BlockBudget(ctypes.c_void_p(0), ctypes.c_uint32(), native=False)
+    budget = BlockBudget(ctypes.c_void_p(0), ctypes.c_uint32(), ctypes.c_uint32(), native=False)
     budget.grant(100)
     assert budget.completed(VA(0x1000)) == 0
     enter(budget, 0x1000, 16)
@@ -89,7 +89,9 @@ def enter(budget: BlockBudget, address: int, size: int) -> None:
 def test_native_and_python_hooks_leave_the_same_state() -> None:
     states = []
     for native in (True, False):
-        budget = BlockBudget(ctypes.c_void_p(0), ctypes.c_uint32(), native=native)
+        budget = BlockBudget(
+            ctypes.c_void_p(0), ctypes.c_uint32(), ctypes.c_uint32(), native=native
+        )
         budget.grant(50)
         enter(budget, 0xFFFF_0000_0000_1000, 64)
         enter(budget, 0x2000, 4)
@@ -103,33 +105,47 @@ HOOK, RETURNED, STOPPED = CODE + 0x100, CODE + 0x200, CODE + 0x300
 
 
 DAIF: Final = STATE + 0x40
+MODE: Final = STATE + 0x48
+EL0, EL1 = 0b0000, 0b0101
+USER: Final = 1 << 31
+"""The bit that has instructions of EL0 counted."""
 
 
 @pytest.mark.parametrize(
-    ("left", "pending", "daif", "end"),
+    ("left", "pending", "daif", "mode", "user", "end"),
     [
-        (11, 0, 0, 1),
-        (10, 0, 0, 1),
-        (9, 0, 0, 2),
-        (11, I, I | F, 1),
-        (11, I, F, 2),
-        (9, I, I, 2),
-        (11, I | F, I, 2),
+        (11, 0, 0, EL0, 9, 1),
+        (10, 0, 0, EL1, 9, 1),
+        (9, 0, 0, EL1, 9, 2),
+        (11, I, I | F, EL1, 9, 1),
+        (11, I, F, EL1, 9, 2),
+        (9, I, I, EL1, 9, 2),
+        (11, I | F, I, EL1, 9, 2),
+        (11, USER, 0, EL0, 10, 1),
+        (11, USER, 0, EL0, 9, 2),
+        (11, USER, 0, EL1, 9, 1),
+        (9, USER, 0, EL0, 10, 2),
+        (11, USER | I, I, EL0, 10, 1),
+        (11, USER | I, F, EL0, 10, 2),
     ],
 )
 def test_the_aarch64_hook_does_the_same_when_our_own_machine_runs_it(
-    bare: Bare, left: int, pending: int, daif: int, end: int
+    bare: Bare, left: int, pending: int, daif: int, mode: int, user: int, end: int
 ) -> None:
     code = MACHINE_CODE["aarch64"]
     bare.code(*(int.from_bytes(code[i : i + 4], "little") for i in range(0, len(code), 4)), at=HOOK)
     bare.code(a64.hvc(1), at=RETURNED)
     bare.code(a64.hvc(2), at=STOPPED)
     state = bare.map_ipa(STATE & -0x1000) + (STATE & 0xFFF)
-    for i, value in enumerate((left, 0, 0, STOPPED, DAIF, pending)):
+    for i, value in enumerate((left, 0, 0, STOPPED, DAIF, pending, MODE, user)):
         bare.memory.write_u64(PA(state + 8 * i), value)
     bare.memory.write_u64(PA(state + DAIF - STATE), daif)
+    bare.memory.write_u64(PA(state + MODE - STATE), mode)
     bare.set_x(x1=0xFFFF_0000_1234_5678, x2=0xABC_0000_0028, x3=STATE, x30=RETURNED)
     bare.start(HOOK)
     assert bare.trap().esr & 0xFFFF == end
     after = [bare.memory.read_u64(PA(state + 8 * i)) for i in range(3)]
     assert after == [(left - 10) % (1 << 64), 0xFFFF_0000_1234_5678, 0x28]
+    counted = mode == EL0 and pending & USER and left >= 10
+    left_of_user = user - 10 if counted else user
+    assert bare.memory.read_u64(PA(state + 56)) == left_of_user % (1 << 64)

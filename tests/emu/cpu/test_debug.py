@@ -365,9 +365,17 @@ def test_other_accesses_to_the_page_and_fetches_are_made(debugged: Debugged) -> 
     debugged.map_va(CODE, CODE, S1_RW)
     debugged.set_x(x1=3, x2=CODE, x4=0)
     words = (a64.str_(1, 2, 0x800), a64.ldr(3, 2, 0x800), a64.add(4, 4, 1))
-    assert debugged.trap(*words * 5, a64.hvc(7), pstate=EL1_UNMASKED).esr == HVC_7
+    taken = debugged.taken_to_el1(*words * 5, a64.ldr(3, 2, 0xF00), pstate=EL1_UNMASKED)
+    assert (taken.esr, taken.elr) == (WATCH_CUR, CODE + 60)
     assert (debugged.x(3), debugged.x(4)) == (3, 5)
     assert debugged.pe.retired == 16
+
+
+def test_fetch_from_a_watched_page_opens_it_to_no_access(debugged: Debugged) -> None:
+    watch(debugged, CODE + 0xF00)
+    debugged.set_x(x2=CODE)
+    taken = debugged.taken_to_el1(a64.NOP, a64.ldr(3, 2, 0xF00), pstate=EL1_UNMASKED)
+    assert (taken.esr, taken.elr) == (WATCH_CUR, CODE + 4)
 
 
 def test_watchpoint_is_seen_after_many_other_accesses(debugged: Debugged) -> None:

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from emu.arch.esr.classes import ExceptionClass
 from emu.arch.features import CORTEX_A72
 from emu.arch.registers.identification import (
+    CLIDR_EL1,
     CTR_EL0,
     DCZID_EL0,
     ID_AA64DFR0_EL1,
@@ -20,9 +22,10 @@ from emu.arch.registers.identification import (
     MIDR_EL1,
     MPIDR_EL1,
 )
+from emu.arch.registers.translation import SCTLR_EL1
 from emu.arch.registers.virtualization import VMPIDR_EL2, VPIDR_EL2
 from tests.emu.cpu import a64
-from tests.emu.cpu.bare import Bare
+from tests.emu.cpu.bare import CODE, EL0T, Bare
 
 if TYPE_CHECKING:
     from emu.arch.fields import SystemRegister
@@ -80,3 +83,27 @@ def test_el2_reads_the_pe_s_own_identity() -> None:
         0x8000_0002,
     ]
     assert bare.pe.read(MIDR_EL1) == 0x410F_D083
+
+
+ID_SPACE = {
+    "ID_AA64PFR0_EL1": a64.mrs(5, ID_AA64PFR0_EL1),
+    "ID_PFR0_EL1": 0xD538_0105,
+    "reserved": 0xD538_07E5,
+    "MIDR_EL1": a64.mrs(5, MIDR_EL1),
+    "CLIDR_EL1": a64.mrs(5, CLIDR_EL1),
+}
+
+
+@pytest.mark.parametrize("word", ID_SPACE.values(), ids=ID_SPACE)
+@pytest.mark.parametrize("idst", [0, 1])
+def test_id_registers_are_not_for_el0(word: int, idst: int) -> None:
+    bare = Bare(CORTEX_A72.replace(ID_AA64MMFR2_EL1.build(IDS=idst)))
+    bare.change_hcr(TID1=1, TID2=1, TID3=1)
+    taken = bare.taken_to_el1(a64.NOP, word, pstate=EL0T)
+    expected = ExceptionClass.SYS64 if idst else ExceptionClass.UNKNOWN
+    assert (taken.esr >> 26, taken.elr) == (expected, CODE + 4)
+
+
+def test_only_reads_of_the_id_space_are_reported_as_traps() -> None:
+    bare = Bare(CORTEX_A72.replace(ID_AA64MMFR2_EL1.build(IDS=1)))
+    assert bare.taken_to_el1(a64.mrs(5, SCTLR_EL1), pstate=EL0T).esr == 1 << 25
