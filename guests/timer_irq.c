@@ -14,16 +14,14 @@ enum { ENABLE = 1, IMASK = 2, ISTATUS = 4, ROUNDS = 5, SOON = 200, LATE = 20000 
 #define ISR_I (1ul << 7)
 
 static volatile uint64_t virtual, physical;
-
 static void count(unsigned intid) {
     if (intid == VIRTUAL_TIMER) {
         write_sysreg(cntv_ctl_el0, ENABLE | IMASK);
         virtual++;
-    } else if (intid == PHYSICAL_TIMER) {
+    } else {
+        check_equal("the other interrupt", intid, PHYSICAL_TIMER);
         write_sysreg(cntp_ctl_el0, ENABLE | IMASK);
         physical++;
-    } else {
-        fail("an interrupt that nobody asked for");
     }
     isb();
 }
@@ -40,56 +38,46 @@ static void set_physical(uint64_t ticks) {
     isb();
 }
 
-static void await_condition(void) { /* of the virtual timer */
-    while (!(read_sysreg(cntv_ctl_el0) & ISTATUS))
-        ;
+static void let_in(void) { /* what is pending */
+    irq_on();
+    isb();
+    irq_off();
 }
-
-static bool is_pending(void) { return read_sysreg(isr_el1) & ISR_I; }
 
 static void masked(void) {
     set_virtual(SOON);
-    await_condition();
-    check(is_pending(), "a masked interrupt is not pending");
+    while (!(read_sysreg(cntv_ctl_el0) & ISTATUS))
+        ;
+    check(read_sysreg(isr_el1) & ISR_I, "a masked interrupt is not pending");
     check_equal("interrupts while PSTATE.I is set", virtual, 0);
-    irq_on();
-    isb();
+    let_in();
     check_equal("interrupts once PSTATE.I is clear", virtual, 1);
-    irq_off();
 }
 
 static void withdrawn(void) {
-    set_virtual(SOON);
-    await_condition();
+    set_virtual(0);
     set_virtual(LATE * 1000ul); /* the level drops before the interrupt is taken */
-    irq_on();
-    isb();
-    irq_off();
+    let_in();
     check_equal("interrupts of a line that is low again", virtual, 1);
-    write_sysreg(cntv_ctl_el0, 0);
 }
 
 static void imask(void) {
-    write_sysreg(cntv_cval_el0, 0);
     write_sysreg(cntv_ctl_el0, ENABLE | IMASK);
+    write_sysreg(cntv_cval_el0, 0);
     isb();
     check(read_sysreg(cntv_ctl_el0) & ISTATUS, "IMASK hides the condition");
-    irq_on();
-    isb();
-    irq_off();
+    let_in();
     check_equal("interrupts while IMASK is set", virtual, 1);
 }
 
 static void disabled(void) {
     gic_disable(VIRTUAL_TIMER);
     set_virtual(0);
-    irq_on();
-    isb();
+    let_in();
     check_equal("interrupts that the GIC holds back", virtual, 1);
     gic_enable(VIRTUAL_TIMER);
-    isb();
+    let_in();
     check_equal("interrupts once the GIC lets them through", virtual, 2);
-    irq_off();
 }
 
 static void woken(volatile uint64_t *taken, void (*set)(uint64_t)) {
@@ -98,9 +86,7 @@ static void woken(volatile uint64_t *taken, void (*set)(uint64_t)) {
         set(LATE);
         while (*taken == before) { /* WFI ends though the interrupt is masked: none is missed */
             wfi();
-            irq_on();
-            isb();
-            irq_off();
+            let_in();
         }
         check(counter() - start >= LATE, "the interrupt came early");
     }

@@ -181,7 +181,7 @@ class VCPU:
         self.pending_exception = None
         self.pending_incr_pc = False
         self.timer = PhysicalTimer(self)
-        self.timer_lines = TimerLines(self)
+        self.timer_lines.sync()  # their outputs are low now
         self.csselr = CSSELR_EL1(0)
         self.os_lock = False
         self.halted = False

@@ -23,12 +23,14 @@ from emu.arch.features import CORTEX_A72
 from emu.arch.registers.control import ACTLR_EL1, CPACR_EL1, MDSCR_EL1
 from emu.arch.registers.exceptions import (
     ELR_EL1,
+    ELR_EL2,
     HPFAR_EL2,
     PAR_EL1,
     PAR_EL1_FAULT,
     PSTATE,
     SP_EL1,
     SPSR_EL1,
+    SPSR_EL2,
     VBAR_EL1,
 )
 from emu.arch.registers.identification import (
@@ -319,11 +321,33 @@ def test_deviation_debug_registers_stay() -> None:
     assert second.read_x(2) == 0x1234_5678
 
 
-def test_deviation_cpus_have_counters_of_their_own() -> None:
+def test_deviation_exclusives_compare_values() -> None:
+    bare = Bare(pe_count=2)
+    page = bare.map_ipa(DATA)
+    bare.set_x(x2=DATA)
+    bare.code(a64.ldxr(1, 2), a64.stxr(3, 1, 2), a64.hvc(1), a64.str_(1, 2), a64.str_(0, 2))
+    first, second = bare.machine.pes
+    bare.start()
+    first.run(1)
+    second.write_x(1, 5)
+    second.write_x(2, DATA)
+    second.write(ELR_EL2(CODE + 12))
+    second.write(SPSR_EL2(EL1H))
+    second.write_x(0, 0)
+    second.run(1)
+    assert bare.memory.read_u64(page) == 5
+    second.run(1)
+    assert bare.memory.read_u64(page) == 0
+    first.run(10)
+    assert bare.x(3) == 0
+
+
+def test_deviation_time_is_what_all_pes_retire() -> None:
     machine = Machine(4 << 20, pe_count=2)
     vcpu = guest(*[a64.NOP] * 800, machine=machine)
     vcpu.run(800)
-    assert [pe.read(CNTPCT_EL0) for pe in machine.pes] == [50, 0]
+    assert [pe.read(CNTPCT_EL0) for pe in machine.pes] == [50, 50]
+    assert [pe.retired for pe in machine.pes] == [800, 0]
 
 
 def test_deviation_vgic_without_list_registers() -> None:
