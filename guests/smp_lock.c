@@ -1,10 +1,11 @@
 /*
  * Count under a spinlock, on all CPUs.
  *
- * Watch: the lock is taken by LDAXR and STXR, and who finds it taken waits in WFE, which traps
- *        (EC 0x01): another vCPU has its turn. The counter is read and written by plain loads and
+ * Watch: the lock is taken by LDAXR and STXR; who finds it taken waits in WFE, which may return at
+ *        any time, and does not trap here. The counter is read and written by plain loads and
  *        stores, so that it comes out exact only if the lock excludes the others. It does with any
- *        length of a turn (--quantum) and any order of turns (--seed).
+ *        length of a turn (--quantum) and any order of turns (--seed). Nothing but the start of the
+ *        CPUs and what they touch first shows in the trace: a lock is no matter of the hypervisor.
  * Run:   --smp 4
  */
 #include "firmware.h"

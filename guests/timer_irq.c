@@ -4,9 +4,9 @@
  * Watch: the virtual timer's registers are the guest's own: nothing is trapped when it is set. When
  *        it fires, the hypervisor is entered (IRQ) and moves PPI 27 to the virtual GIC, which
  *        asserts the virtual IRQ. The physical timer is emulated: each access traps (EC 0x18), and
- *        PPI 30 follows. Once the guest sets IMASK, the line is low again: that is found out when it
- *        next looks at the GIC, to end the interrupt. A line that is low before the guest has taken
- *        the interrupt leaves none to take.
+ *        PPI 30 follows. That the guest has set IMASK is found out when it next looks at the GIC, to
+ *        end the interrupt. A line that is low before it is taken leaves none to take.
+ * Run:   --gic 3
  */
 #include "firmware.h"
 

@@ -5,6 +5,7 @@
  *        IMSC lets it: the store to the data register comes back with the virtual IRQ asserted.
  *        The handler clears TX (ICR) before it sends, as the line would stay high; after the last
  *        character it clears IMSC. WFI returns at once each time, since the interrupt is pending.
+ * Run:   --gic 3
  */
 #include "firmware.h"
 
