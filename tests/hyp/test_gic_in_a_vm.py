@@ -255,7 +255,7 @@ def test_a_run_within_a_run_leaves_the_outer_vcpu_as_the_one_that_accesses() -> 
     box = IrqBox((NOP, a64.hvc(0), *BUSY), BUSY)
     first, second = box.vcpus
     gic = box.gic
-    seen = []
+    seen: list[int] = []
 
     def when_first_traps(event: object) -> None:
         if type(event).__name__ == "KvmHvcArm64" and not seen:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from emu.arch.address import VA
 from emu.arch.registers.timer import CNTV_CTL_EL0, CNTV_CVAL_EL0
 from emu.arch.registers.virtualization import HCR_EL2
 from hyp import one_reg
@@ -146,7 +147,7 @@ def test_a_vcpu_that_is_turned_on_does_not_wait() -> None:
     (vcpu,) = box.vcpus
     vcpu.run(10)
     box.vm.woken = False
-    vcpu.power_on(RAM, 0)
+    vcpu.power_on(VA(RAM), 0)
     assert (vcpu.halted, box.vm.woken) == (False, True)
     assert vcpu.run(10) == WAITING
 
@@ -175,7 +176,7 @@ def test_a_vcpu_returns_when_it_has_woken_another_one() -> None:
     second.run(10, shares_machine=True)
     box.vm.irq_line(SPI, level=True)  # SPIs go to vCPU 0
     assert not box.vm.woken
-    second.power_on(RAM, 0)
+    second.power_on(VA(RAM), 0)
     assert first.run(20, shares_machine=True) == Intr(IntrCause.YIELD)
     box.vm.woken = False
     assert first.run(20, shares_machine=True) == BUDGET

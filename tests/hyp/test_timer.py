@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from emu.arch.address import VA
 from emu.arch.registers.timer import (
     CNTP_CTL_EL0,
     CNTP_CVAL_EL0,
@@ -195,7 +196,7 @@ def test_a_reset_lowers_the_lines(program: type, ppi: int) -> None:
     program(vcpu, 1)
     vcpu.run(100)
     assert vi(vcpu)
-    vcpu.power_on(RAM, 0)
+    vcpu.power_on(VA(RAM), 0)
     assert (vi(vcpu), box.levels(ppi)) == (False, [True, False])
     vcpu.run(100)
     assert not vi(vcpu)
