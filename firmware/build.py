@@ -31,6 +31,9 @@ SOURCES: Final = (
     "mmu.c",
     "cache.c",
     "memory.c",
+    "gic.c",
+    "smp.c",
+    "secondary.S",
 )
 """What is linked with every guest; unused functions are dropped."""
 

@@ -117,6 +117,37 @@ void mmu_flush(void);             /* forget all cached stage-1 translations */
 /* ---- cache.c */
 void sync_instructions(const void *code, size_t size); /* make new code visible to fetches */
 
+/* ---- gic.c: the interrupt controller, whichever there is. */
+enum { VIRTUAL_TIMER = 27, PHYSICAL_TIMER = 30, UART_INTERRUPT = 33 };
+typedef void interrupt_handler(unsigned intid); /* it has to quiet the device */
+void gic_init(void);                       /* the distributor, and this CPU's interface */
+void gic_init_cpu(void);                   /* the interface of another CPU, which calls it */
+void gic_enable(unsigned intid);           /* let an interrupt come to this CPU */
+void gic_disable(unsigned intid);
+void gic_send(unsigned cpu, unsigned intid); /* an SGI, 0 to 15 */
+void on_interrupt(interrupt_handler *);    /* who gets interrupts, of all CPUs, once they are taken */
+
+static inline void irq_on(void) { __asm__ volatile("msr daifclr, #2" ::: "memory"); }
+static inline void irq_off(void) { __asm__ volatile("msr daifset, #2" ::: "memory"); }
+
+/* ---- smp.c and secondary.S: more CPUs, up to 8. */
+int64_t cpu_on(unsigned cpu, void (*entry)(unsigned cpu)); /* PSCI's answer. It starts with the MMU
+                                     as it is here and interrupts masked; if entry returns, it
+                                     turns itself off */
+_Noreturn void cpu_off(void);
+int64_t cpu_state(unsigned cpu);           /* PSCI AFFINITY_INFO: 0 on, 1 off, negative: no CPU */
+unsigned cpu_count(void);                  /* how many there are */
+void spin_lock(uint32_t *lock);            /* locks and what follows need the MMU on */
+void spin_unlock(uint32_t *lock);
+void publish(uint64_t *where, uint64_t value);     /* store with release, wake who waits in WFE */
+void await(const uint64_t *where, uint64_t value); /* wait in WFE until it is published */
+
+struct start { /* what a CPU that starts has to know */
+    uint64_t stack;
+    uint64_t *root;
+    void (*entry)(unsigned cpu);
+};
+
 /* ---- memory.c */
 void *memcpy(void *to, const void *from, size_t size);
 void *memset(void *to, int byte, size_t size);
@@ -154,6 +185,8 @@ FIRMWARE_ACCESS(64, uint64_t, "", "x")
 static inline void isb(void) { __asm__ volatile("isb" ::: "memory"); }
 static inline void dsb(void) { __asm__ volatile("dsb sy" ::: "memory"); }
 static inline void wfi(void) { __asm__ volatile("wfi" ::: "memory"); }
+
+static inline unsigned cpu_number(void) { return read_sysreg(mpidr_el1) & 0xf; }
 
 static inline uint64_t counter(void) { /* CNTVCT_EL0; the ISB keeps it from being read early */
     isb();

@@ -164,8 +164,8 @@ class TimerLines:
         now = vcpu.pe.read(CNTPCT_EL0)
         due = []
         if vcpu.read(CNTV_CTL_EL0) & _CONTROL == _ARMED:
-            left = (vcpu.read(CNTV_CVAL_EL0) - now + vcpu.read(CNTVOFF_EL2)) & _MASK_64
-            due.append(now + left)
+            count = (now - vcpu.read(CNTVOFF_EL2)) & _MASK_64
+            due.append(now + vcpu.read(CNTV_CVAL_EL0) - count)
         if vcpu.timer.armed == _ARMED:
             due.append(vcpu.timer.cval)
         return min((count for count in due if now < count <= _MASK_64), default=None)

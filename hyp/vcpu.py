@@ -210,7 +210,7 @@ class VCPU:
         self.pending_exception = None
         self.pending_incr_pc = False
         self.timer = PhysicalTimer(self)
-        self.timer_lines = TimerLines(self)
+        self.timer_lines.sync()  # their outputs are low now
         self.csselr = CSSELR_EL1(0)
         if self.pmu is not None:
             self.pmu.reset()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from emu.units.clock import Clock
     from hyp.devices.pl031 import PL031
 
 
@@ -17,13 +18,13 @@ class Alarm:
     ----------
     clock : PL031
         The clock, on the machine's time.
-    time : Callable[[], int]
-        The machine's time, in instructions, time that the guest waited included.
+    time : Clock
+        The machine's time.
     retired : Callable[[], int]
         The instructions retired so far.
     """
 
-    def __init__(self, clock: PL031, time: Callable[[], int], retired: Callable[[], int]) -> None:
+    def __init__(self, clock: PL031, time: Clock, retired: Callable[[], int]) -> None:
         self._clock, self._time, self._retired = clock, time, retired
 
     @property
@@ -33,8 +34,17 @@ class Alarm:
         The guest may wait meanwhile: then it comes after fewer.
         """
         due = self._clock.due
-        return None if due is None else self._retired() + max(0, due - self._time())
+        return None if due is None else self._retired() + max(0, due - self._time.now)
 
     def act(self) -> None:
         """Raise the alarm."""
         self._clock.update()
+
+    def wait(self) -> bool:
+        """Let time pass to the alarm, because the guest waits; return whether one is set."""
+        due = self._clock.due
+        if due is None:
+            return False
+        self._time.wait_until(due)
+        self.act()
+        return True

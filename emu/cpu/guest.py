@@ -29,6 +29,7 @@ class EL2Entry(Enum):
     TRAP = "a synchronous exception"
     """Described by ESR_EL2, FAR_EL2, HPFAR_EL2, ELR_EL2 and SPSR_EL2."""
     IRQ = "the budget of instructions is spent, a timer of the PE fires, or a counter overflows"
+    """The first is no exception: the exclusive monitor stays."""
     LIVELOCK = "exceptions without progress"
     """The guest takes exception after exception and retires nothing."""
 
@@ -42,6 +43,7 @@ class Guest:
         self._debug = pe.debug
         self._progress = (VA(0), -1, 0)
         self._stalls = 0
+        self._paused: tuple[VA, int] | None = None
 
     def run(self, budget: int) -> EL2Entry:
         """Do what :meth:`emu.cpu.pe.ProcessingElement.run` says."""
@@ -50,7 +52,7 @@ class Guest:
         self._stalls = 0
         pe.mmu.forget_walk()  # whoever was EL2's guest may have changed the tables
         deadline = execution.before + budget
-        pc = self._return_to_guest()
+        pc = self._return_to_guest(paused=self._is_as_paused())
         while True:
             if debug.stale:
                 debug.arm()
@@ -65,7 +67,10 @@ class Guest:
                 limit, user, pe.progress.accesses_left = pe.pmu.limits(pe.engine.mode >> 2 & 3)
                 left = min(left, limit)
             if left <= 0:
-                return self._leave(EL2Entry.IRQ, pc)
+                entry = self._leave(EL2Entry.IRQ, pc)
+                if execution.before == deadline and (due is None or due > pe.time):
+                    self._pause(pc)
+                return entry
             if debug.single:
                 pc, pstate = debug.step(pc, user)
             else:
@@ -86,7 +91,25 @@ class Guest:
                 return EL2Entry.TRAP
             pc = self._return_to_guest()
 
-    def _return_to_guest(self) -> VA:
+    def _pause(self, pc: VA) -> None:
+        """Note that the budget alone is spent.
+
+        PEs run in turns that hardware has not: where nothing happens to a PE between two of
+        them, the exclusive monitor stays. Else no LDXR and STXR would succeed in short turns.
+        """
+        self._pe.registers.written = False
+        self._paused = pc, self._pe.engine.state()[1]
+
+    def _is_as_paused(self) -> bool:
+        """Whether the guest goes on from a pause, and EL2 has changed none of its registers."""
+        registers = self._pe.registers
+        paused, self._paused = self._paused, None
+        return not registers.written and paused == (
+            registers.el2(ELR_EL2),
+            registers.el2(SPSR_EL2),
+        )
+
+    def _return_to_guest(self, *, paused: bool = False) -> VA:
         """Make the engine's state that of ELR_EL2 and SPSR_EL2; return the PC."""
         pe = self._pe
         spsr = SPSR_EL2(pe.registers.el2(SPSR_EL2))
@@ -101,7 +124,8 @@ class Guest:
                     f"not with M[4:0] {spsr & 0x1F:#x}"
                 )
             pe.registers.set_pstate(spsr, pstate)
-        pe.engine.clear_exclusive()
+        if not paused:
+            pe.engine.clear_exclusive()
         return VA(pe.registers.el2(ELR_EL2))
 
     def _leave(self, why: EL2Entry, pc: VA) -> EL2Entry:

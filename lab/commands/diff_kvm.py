@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from guests import catalogue
+from lab.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -78,6 +79,7 @@ def diff_kvm(
       2    bad usage, or the comparison is not possible here
     """  # noqa: D301  # click's mark for lines to keep is the character \b
     from lab.kvm import qemu  # noqa: PLC0415  # start-up time
+    from lab.kvm.experiment import asks_for_gic  # noqa: PLC0415
     from lab.kvm.session import hold  # noqa: PLC0415
     from lab.kvm.setups import ALL, chosen  # noqa: PLC0415
     from lab.kvm.show import as_dict, list_of_setups, show  # noqa: PLC0415
@@ -87,7 +89,9 @@ def diff_kvm(
         return 0
     if all_guests:
         # The first of the run options has become the guest.
-        names: Sequence[str] = [each.name for each in catalogue.all_guests()]
+        names: Sequence[str] = [
+            each.name for each in catalogue.all_guests() if not asks_for_gic(each.run)
+        ]
         run_options = run_options if guest is None else (guest, *run_options)
     elif guest is None:
         raise click.UsageError("Missing argument 'GUEST', or --all-guests.")
@@ -111,11 +115,16 @@ def planned(
 ) -> Iterator[Experiment]:
     """Yield what is to be done with a guest, one experiment for each set-up."""
     from lab.commands.run import configuration  # noqa: PLC0415  # start-up time
-    from lab.kvm.experiment import Experiment, check_is_passed_on  # noqa: PLC0415
+    from lab.kvm.experiment import Experiment, asks_for_gic, check_is_passed_on  # noqa: PLC0415
     from lab.loader import load  # noqa: PLC0415
     from lab.target import open_target  # noqa: PLC0415
 
     with open_target(guest) as target:
+        if asks_for_gic(target.options):
+            raise UserError(
+                f"{guest} needs interrupts or several CPUs, which the VMM with KVM does not make; "
+                "compare another guest"
+            )
         for setup in setups:
             config = configuration(target, (*setup.options, *run_options))
             check_is_passed_on(config)

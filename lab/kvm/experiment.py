@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from emu.arch.address import PAGE_SIZE
@@ -72,6 +73,15 @@ def check_is_passed_on(config: RunConfig) -> None:
                 f"{option} is not passed on to KVM and would apply to one run only; leave it out "
                 "(what there is: stage2 diff-kvm --list-setups)"
             )
+
+
+def asks_for_gic(options: Sequence[str]) -> bool:
+    """Return whether the options that a guest brings name a GIC or CPUs that take turns.
+
+    The VMM with KVM has neither.
+    """
+    pairs = set(pairwise(options))
+    return "--smp" in options or ("--gic", "2") in pairs or ("--gic", "3") in pairs
 
 
 @dataclass(frozen=True, slots=True)

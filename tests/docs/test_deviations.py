@@ -23,12 +23,14 @@ from emu.arch.features import CORTEX_A72
 from emu.arch.registers.control import ACTLR_EL1, CPACR_EL1
 from emu.arch.registers.exceptions import (
     ELR_EL1,
+    ELR_EL2,
     HPFAR_EL2,
     PAR_EL1,
     PAR_EL1_FAULT,
     PSTATE,
     SP_EL1,
     SPSR_EL1,
+    SPSR_EL2,
     VBAR_EL1,
 )
 from emu.arch.registers.identification import ID_AA64ISAR0_EL1
@@ -41,7 +43,7 @@ from emu.arch.registers.performance import (
     PMINTENSET_EL1,
     PmuEvent,
 )
-from emu.arch.registers.timer import CNTV_CVAL_EL0
+from emu.arch.registers.timer import CNTPCT_EL0, CNTV_CVAL_EL0
 from emu.arch.registers.translation import TCR_EL1
 from emu.arch.registers.virtualization import VTTBR_EL2
 from emu.cpu.code import ORDERED_LIMIT
@@ -352,6 +354,35 @@ def test_deviation_vcpu_stays_loaded() -> None:
     vcpu.run(1)
     assert vcpu.loaded_on is vcpu.vm.kvm.cpus[0]
     assert vcpu.pe.read(VTTBR_EL2) == vcpu.vm.pgt.tlb.vttbr
+
+
+def test_deviation_exclusives_compare_values() -> None:
+    bare = Bare(pe_count=2)
+    page = bare.map_ipa(DATA)
+    bare.set_x(x2=DATA)
+    bare.code(a64.ldxr(1, 2), a64.stxr(3, 1, 2), a64.hvc(1), a64.str_(1, 2), a64.str_(0, 2))
+    first, second = bare.machine.pes
+    bare.start()
+    first.run(1)
+    second.write_x(1, 5)
+    second.write_x(2, DATA)
+    second.write(ELR_EL2(CODE + 12))
+    second.write(SPSR_EL2(EL1H))
+    second.write_x(0, 0)
+    second.run(1)
+    assert bare.memory.read_u64(page) == 5
+    second.run(1)
+    assert bare.memory.read_u64(page) == 0
+    first.run(10)
+    assert bare.x(3) == 0
+
+
+def test_deviation_time_is_what_all_pes_retire() -> None:
+    machine = Machine(4 << 20, pe_count=2)
+    vcpu = guest(*[a64.NOP] * 800, machine=machine)
+    vcpu.run(800)
+    assert [pe.read(CNTPCT_EL0) for pe in machine.pes] == [50, 50]
+    assert [pe.retired for pe in machine.pes] == [800, 0]
 
 
 def test_deviation_vgic_without_list_registers() -> None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from tests.guests.conftest import Run
 
 UART = 0x0900_0000
+DATA_REGISTER = 4
+"""Its size: but for one guest, it is the only register that guests use."""
 RAM, IMAGE_AREA = 0x4000_0000, 0x0100_0000
 NAMES = [guest.name for guest in all_guests()]
 
@@ -37,7 +39,7 @@ def test_every_character_is_one_store_with_a_valid_syndrome(
     boot: Callable[..., Run], name: str
 ) -> None:
     run = boot(name)
-    stores = run.mmio(UART, 0x1000)
+    stores = run.mmio(UART, 0x1000 if name != "uart_irq" else DATA_REGISTER)
     assert stores == [("write", 4, 0, ord(character)) for character in run.console]
     assert all(fault["hsr"] >> 24 & 1 for fault in run.faults(UART, 0x1000))
 

@@ -10,7 +10,9 @@ from emu.arch.a64.maintenance import DC, IC
 from emu.arch.a64.tlbi import TLBI
 from emu.arch.address import PA
 from emu.arch.registers.exceptions import ELR_EL2, SPSR_EL2
+from emu.arch.registers.timer import CNTP_CTL_EL0, CNTP_CVAL_EL0
 from emu.arch.registers.translation import TCR_EL1
+from emu.cpu.pe import EL2Entry
 from tests.emu.cpu import a64
 from tests.emu.cpu.bare import CODE, DATA, EL1H, Bare
 
@@ -244,4 +246,46 @@ def test_exclusive_pair_fails_across_an_entry_to_el2(bare: Bare) -> None:
     bare.set_x(x2=DATA)
     bare.trap(a64.ldxr(1, 2), a64.hvc(0), a64.stxr(3, 1, 2), a64.hvc(1))
     bare.trap()
+    assert bare.x(3) == 1
+
+
+PAIR = (a64.ldxr(1, 2), a64.add(1, 1, 1), a64.stxr(3, 1, 2), a64.hvc(1))
+
+
+@pytest.mark.parametrize("turn", [1, 2])
+def test_exclusive_pair_succeeds_in_turns_between_which_nothing_happens(
+    bare: Bare, turn: int
+) -> None:
+    bare.map_ipa(DATA)
+    bare.set_x(x2=DATA)
+    bare.code(*PAIR)
+    bare.start()
+    while bare.pe.run(turn) is EL2Entry.IRQ:
+        pass
+    assert bare.x(3) == 0
+
+
+def test_exclusive_pair_fails_if_el2_changes_a_register_between_two_turns(bare: Bare) -> None:
+    bare.map_ipa(DATA)
+    bare.set_x(x2=DATA)
+    bare.code(*PAIR)
+    bare.start()
+    bare.pe.run(2)
+    bare.pe.write_x(20, 1)  # as it does to run another guest meanwhile
+    bare.pe.run(10)
+    assert bare.x(3) == 1
+
+
+def test_exclusive_pair_fails_if_a_timer_interrupts(bare: Bare) -> None:
+    bare.map_ipa(DATA)
+    bare.set_x(x2=DATA)
+    bare.code(a64.ldxr(1, 2), *[a64.NOP] * 20, a64.stxr(3, 1, 2), a64.hvc(1))
+    bare.start()
+    bare.pe.write(CNTP_CVAL_EL0(1))
+    bare.pe.write(CNTP_CTL_EL0(1))
+    bare.pe.interrupt_on_timers(virtual=False, physical=True)
+    assert bare.pe.run(100) is EL2Entry.IRQ
+    assert bare.pe.retired == 16
+    bare.pe.interrupt_on_timers(virtual=False, physical=False)
+    bare.pe.run(100)
     assert bare.x(3) == 1
