@@ -26,8 +26,8 @@ BUSYBOX: Final = "busybox-arm64"
 """Its name in the user's cache."""
 MARK: Final = "USERSPACE-IS-UP"
 COMMAND_LINES: Final = {
-    "without ciphers' tests": "console=ttyAMA0 rdinit=/init panic=-1 cryptomgr.notests",
-    "with them": "console=ttyAMA0 rdinit=/init panic=-1",
+    "no cipher tests": "console=ttyAMA0 rdinit=/init panic=-1 cryptomgr.notests",
+    "as it comes": "console=ttyAMA0 rdinit=/init panic=-1",
 }
 """What Debian's kernel does most of the time before user space is to test its ciphers."""
 
@@ -129,7 +129,7 @@ def _run(command: list[str]) -> Spent:
 def _rows(name: str, here: Spent, there: Spent) -> list[Row]:
     return [
         Row(
-            f"boot {name}, {what}",
+            f"boot, {name}, {what}",
             value,
             Unit.SECONDS,
             (Reference("QEMU TCG", reference, is_rival=True),),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bench.rows import Row
     from bench.timing import Spent
 
-WIDTH: Final = 110
+WIDTH: Final = 126
 _MET: Final = {True: "green", False: "bold red", None: ""}
 
 
@@ -44,7 +44,7 @@ def table(results: Mapping[str, Sequence[Row]], spent: Mapping[str, Spent]) -> T
         shown.add_row(
             Text(name, style="bold"),
             *(Text(), Text()),
-            Text(f"took {took.wall:.0f} s, {took.cpu:.0f} s of CPU"),
+            Text(f"took {took.wall:.1f} s, {took.cpu:.1f} s CPU"),
         )
         for row in rows:
             for cells in _lines(row):
