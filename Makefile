@@ -4,7 +4,7 @@
 # make check   formatting, lint and types
 # make coverage  the tests but those of real guests again, with the coverage gate of emu/ and hyp/
 # make mutants  break the code in one line at a time, and see the tests fail
-# make bench   speed, as ratios measured in one run
+# make bench   speed, as ratios measured in one run; the figures go to build/bench.json, too
 # make guests  rebuild the bundled guests (they are in the tree, too)
 
 PYTHON ?= python3
@@ -37,7 +37,7 @@ mutants: $(DEV)
 	$(BIN)/python -m tests.mutants --jobs $(WORKERS)
 
 bench: $(DEV)
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench --json build/bench.json
 
 guests: $(DEV)
 	$(BIN)/python -m firmware.build

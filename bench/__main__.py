@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 
 from bench import facts, report
 from bench.catalogue import BENCHMARKS
-from bench.timing import FULL, QUICK
+from bench.timing import FULL, QUICK, Spent
+from lab.errors import UserError
 
 if TYPE_CHECKING:
     from bench.rows import Row
@@ -21,13 +23,17 @@ if TYPE_CHECKING:
 @click.argument("names", nargs=-1, metavar="[NAME]...", type=click.Choice(list(BENCHMARKS)))
 @click.option("--quick", is_flag=True, help="Less work and fewer rounds: seconds, not minutes.")
 @click.option(
-    "--json", "output", type=click.File("w"), metavar="FILE", help="Write the figures, too."
+    "--json",
+    "output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the figures, too.",
 )
-def main(names: tuple[str, ...], *, quick: bool, output: TextIO | None) -> None:
+def main(names: tuple[str, ...], *, quick: bool, output: Path | None) -> None:
     """Measure the machine's speed against references in the same run.
 
-    Without a NAME all benchmarks run: compute, refill, walk, fault, kvm, pgtable, dirtylog,
-    exits, recording, startup.
+    Without a NAME all benchmarks run: compute, refill, walk, fault, exits, ipi, kvm, pgtable,
+    dirtylog, recording, startup, linux. Times are CPU time unless a row says otherwise.
     docs/performance.md explains the rows.
     """
     scale, scale_name = (QUICK, "quick") if quick else (FULL, "full")
@@ -36,16 +42,27 @@ def main(names: tuple[str, ...], *, quick: bool, output: TextIO | None) -> None:
     if not console.is_terminal:
         console.width = report.WIDTH
     results: dict[str, list[Row]] = {}
+    spent: dict[str, Spent] = {}
+    skipped: dict[str, str] = {}
     chosen = [name for name in BENCHMARKS if not names or name in names]
     for name in chosen:
         _show_progress(f"measuring {name}")
-        results[name] = BENCHMARKS[name](scale)
+        before = Spent.by_all()
+        try:
+            results[name] = BENCHMARKS[name](scale)
+        except UserError as error:
+            skipped[name] = str(error)
+            continue
+        spent[name] = Spent.by_all() - before
     _show_progress("")
     console.print(report.heading(machine, scale_name), style="dim")
-    console.print(report.table(results))
+    console.print(report.table(results, spent))
+    for name, reason in skipped.items():
+        console.print(f"{name}: skipped, {reason}", soft_wrap=True, highlight=False)
     if output is not None:
-        json.dump(report.as_dict(results, machine, scale_name), output, indent=2)
-        output.write("\n")
+        output.parent.mkdir(parents=True, exist_ok=True)
+        figures = report.as_dict(results, spent, skipped, machine, scale_name)
+        output.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 def _show_progress(text: str) -> None:

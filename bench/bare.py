@@ -7,7 +7,6 @@ The same programs at the same addresses, with nothing translated. Nothing here u
 from __future__ import annotations
 
 import ctypes
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 from unicorn import arm64_const as reg
@@ -16,6 +15,7 @@ from unicorn.unicorn_py3.unicorn import Uc, uclib
 
 from bench.guest import PAGES, RAM
 from bench.programs import COUNT
+from bench.timing import clock
 from emu.arch.address import PAGE_SIZE, VA
 
 if TYPE_CHECKING:
@@ -69,9 +69,9 @@ class Plain:
             an instance either counts always or never.
         """
         self._set(registers)
-        started = time.perf_counter()
+        started = clock()
         self._uc.emu_start(START, RAM, count=instructions)
-        return time.perf_counter() - started
+        return clock() - started
 
     def read(self, register: int) -> int:
         """Return a general register."""
@@ -169,10 +169,10 @@ class Native(Binding):
         self._set({COUNT: times + 1})
         start(handle, START, RAM, 0, UNCOUNTED)
         again = VA(START + 4)
-        started = time.perf_counter()
+        started = clock()
         for _ in range(times):
             start(handle, again, RAM, 0, UNCOUNTED)
-        return time.perf_counter() - started
+        return clock() - started
 
 
 _FILL: Final = ctypes.CFUNCTYPE(

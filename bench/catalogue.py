@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from bench import compute, dirtylog, exits, fault, kvm, pgtable, recording, refill, startup, walk
+from bench import (
+    compute,
+    dirtylog,
+    exits,
+    fault,
+    ipi,
+    kvm,
+    linux,
+    pgtable,
+    recording,
+    refill,
+    startup,
+    walk,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,10 +30,12 @@ BENCHMARKS: Final[dict[str, Callable[[Scale], list[Row]]]] = {
     "refill": refill.measure,
     "walk": walk.measure,
     "fault": fault.measure,
+    "exits": exits.measure,
+    "ipi": ipi.measure,
     "kvm": kvm.measure,
     "pgtable": pgtable.measure,
     "dirtylog": dirtylog.measure,
-    "exits": exits.measure,
     "recording": recording.measure,
     "startup": startup.measure,
+    "linux": linux.measure,
 }

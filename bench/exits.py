@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Final
 
 from bench.bare import Native, Plain
-from bench.guest import DEVICE_IN_PROCESS, Guest, code, is_parked
+from bench.guest import DEVICE_IN_PROCESS, GICD_TYPER, Guest, code, is_parked
 from bench.programs import (
     COUNT,
     EXCEPTION_RETURN,
@@ -21,7 +20,7 @@ from bench.programs import (
     WRITE_DEVICE,
 )
 from bench.rows import Reference, Row, Unit
-from bench.timing import best_of
+from bench.timing import best_of, clock
 from hyp.load import kvm_arch_vcpu_load
 from hyp.psci import PsciFunction
 from hyp.vm import VM
@@ -53,6 +52,7 @@ def _leaving(scale: Scale) -> list[Row]:
         "MMIO read, user space": user_reads(times),
         "MMIO write, in process": loop(STORE, device, times),
         "MMIO read, in process": loop(LOAD, device, times),
+        "MMIO read, GICD_TYPER": loop(LOAD, {1: GICD_TYPER}, times, gic=3),
         "HVC PSCI_VERSION": loop(HYPERCALL, {1: PsciFunction.VERSION}, times),
         "SVC and ERET at EL1": loop(SUPERVISOR_CALL, {}, times),
     }
@@ -107,20 +107,22 @@ def _world_switch(scale: Scale) -> Row:
     native = Native(SUPERVISOR_CALL)
 
     def switches() -> float:
-        started = time.perf_counter()
+        started = clock()
         for _ in range(times // 2):
             kvm_arch_vcpu_load(other, cpu)
             kvm_arch_vcpu_load(guest.vcpu, cpu)
-        return time.perf_counter() - started
+        return clock() - started
 
     here, floor = best_of(scale.rounds, switches, lambda: native.leave(times))
     reference = Reference("leave and enter Unicorn", floor / times * 1e6)
     return Row("world switch", here / times * 1e6, Unit.MICROSECONDS, (reference,))
 
 
-def loop(program: Program, registers: Mapping[int, int], times: int) -> Callable[[], float]:
+def loop(
+    program: Program, registers: Mapping[int, int], times: int, gic: int = 0
+) -> Callable[[], float]:
     """Return a side that runs a program's loop."""
-    guest = Guest(program)
+    guest = Guest(program, gic=gic)
     return lambda: guest.run({**registers, COUNT: times})
 
 
@@ -129,10 +131,10 @@ def user_writes(times: int) -> Callable[[], float]:
     vcpu = Guest(WRITE_DEVICE).vcpu
 
     def side() -> float:
-        started = time.perf_counter()
+        started = clock()
         for _ in range(times):
             exit_ = vcpu.run()
-        seconds = time.perf_counter() - started
+        seconds = clock() - started
         assert is_parked(exit_), exit_
         return seconds
 
@@ -144,11 +146,11 @@ def user_reads(times: int) -> Callable[[], float]:
     vcpu = Guest(READ_DEVICE).vcpu
 
     def side() -> float:
-        started = time.perf_counter()
+        started = clock()
         for _ in range(times):
             vcpu.set_mmio_data(ANSWER)
             exit_ = vcpu.run()
-        seconds = time.perf_counter() - started
+        seconds = clock() - started
         assert is_parked(exit_), exit_
         return seconds
 

@@ -1,23 +1,26 @@
 """Faults and exits beside real KVM: Linux in a machine with EL2 that QEMU emulates (TCG).
 
-The same words run at the same addresses, with stage 1 on, under ``lab/kvm/vmm``, which tells
-how long KVM_RUN took. One boot serves all rounds. Of each guest there is a short run and a
-long one; the difference is what one fault or exit costs, without start and end.
+The same words run at the same addresses, with stage 1 on, under ``lab/kvm/vmm``. It pauses
+before and after each guest: what QEMU has used of the CPU is read then. One boot serves all
+rounds. Of each guest there is a short run and a long one; the difference is what one fault or
+exit costs, without start and end.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bench import exits, qemu
-from bench.guest import DEVICE_IN_USER_SPACE, PAGES, RAM, Guest
-from bench.programs import COUNT, HYPERCALL, LOAD, STORE, TOUCH_PAGES, Program
+from bench import exits, ipi, qemu
+from bench.guest import DEVICE_IN_USER_SPACE, GICD_TYPER, PAGES, RAM, Guest
+from bench.programs import COUNT, HYPERCALL, INTERRUPTS, LOAD, STORE, TOUCH_PAGES, Program
 from bench.rows import Reference, Row, Unit
 from bench.timing import best_of
 from emu.arch.address import PAGE_SIZE
 from hyp.psci import PsciFunction
+from lab import virtmap
 from lab.backing import Kind
 from lab.errors import UserError
 from lab.kvm import report
@@ -25,10 +28,9 @@ from lab.kvm.experiment import HUGE_PAGE, file_system
 from lab.kvm.qemu import boot, find_kernel, vmm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from bench.timing import Scale
-    from lab.kvm.report import Report
 
 HALF: Final = 0.5
 """A fault here is to cost at most half of what it costs there."""
@@ -52,7 +54,10 @@ class Case(NamedTuple):
     backing: int = PAGE_SIZE
     register: int = 0
     """X1, for the others."""
-    limit: float | None = None
+    limit: float = 1.0
+    gic: int = 0
+    """The version of the VM's GIC; 0 for none."""
+    cpus: int = 1
 
     def registers(self, times: int) -> dict[int, int]:
         """Return the registers with which the program starts."""
@@ -74,6 +79,8 @@ CASES: Final = (
     Case("HVC PSCI_VERSION", HYPERCALL, 4000, register=PsciFunction.VERSION),
     Case("MMIO write, user space", STORE, 4000, register=DEVICE_IN_USER_SPACE),
     Case("MMIO read, user space", LOAD, 4000, register=DEVICE_IN_USER_SPACE),
+    Case("MMIO read, GICD_TYPER", LOAD, 4000, register=GICD_TYPER, gic=3),
+    Case("SGI there and back", INTERRUPTS, 4000, gic=3, cpus=2),
 )
 
 
@@ -95,7 +102,7 @@ def measure(scale: Scale) -> list[Row]:
 
 def _row(case: Case, here: float, there: float | None, note: str) -> Row:
     kvm = "KVM in QEMU TCG"
-    references = () if there is None else (Reference(kvm, there * 1e6, case.limit),)
+    references = () if there is None else (Reference(kvm, there * 1e6, case.limit, is_rival=True),)
     return Row(case.name, here * 1e6, Unit.MICROSECONDS, references, note=note)
 
 
@@ -105,9 +112,12 @@ def _side(case: Case, times: int) -> Callable[[], float]:
         return lambda: Guest(case.program, times, backing=case.backing).run(case.registers(times))
     if case.program is STORE:
         return exits.user_writes(times)
-    if case.program is LOAD:
+    if case.program is INTERRUPTS:
+        pair = ipi.Pair()
+        return lambda: pair.exchange(times)
+    if case.register == DEVICE_IN_USER_SPACE:
         return exits.user_reads(times)
-    return exits.loop(case.program, case.registers(times), times)
+    return exits.loop(case.program, case.registers(times), times, gic=case.gic)
 
 
 def under_kvm(times: Sequence[int], rounds: int) -> list[float]:
@@ -124,25 +134,22 @@ def under_kvm(times: Sequence[int], rounds: int) -> list[float]:
     cases = [case for case in CASES for _ in range(2)]
     lines, files = experiment(cases, counts, rounds)
     memory = LINUX_MIB + sum(_huge(case, count) for case, count in zip(cases, counts, strict=True))
-    runs = report.parse(boot(image, file_system(vmm(), lines, files), memory)).runs
-    best = [
-        min(_seconds(runs[_name(number, turn)]) for turn in range(rounds))
-        for number in range(len(cases))
-    ]
+    used: list[float] = []
+    console = boot(
+        image, file_system(vmm(), lines, files), memory, lambda pid: used.append(_cpu_time(pid))
+    )
+    report.parse(console)  # complains if it did not come to its end
+    runs = [end - start for start, end in zip(used[::2], used[1::2], strict=True)]
+    best = [min(runs[number :: len(cases)]) for number in range(len(cases))]
     return [
         (long - short) / most
         for short, long, most in zip(best[::2], best[1::2], times, strict=True)
     ]
 
 
-def _name(number: int, turn: int) -> str:
-    return f"guest{number}/{turn}"
-
-
-def _seconds(run: Report) -> float:
-    if run.nanoseconds is None:
-        raise UserError("the VMM under KVM did not say how long a guest ran")
-    return run.nanoseconds / 1e9
+def _cpu_time(pid: int) -> float:
+    """Return the seconds of CPU that a process has used: Linux's clock of a process."""
+    return time.clock_gettime(~pid << 3 | 2)
 
 
 def experiment(
@@ -152,24 +159,34 @@ def experiment(
     files, guests = {}, []
     for number, (case, count) in enumerate(zip(cases, counts, strict=True)):
         pages = range(PAGES, PAGES + count * case.step, case.step) if case.step else ()
-        devices = () if case.step else (DEVICE_IN_USER_SPACE,)
-        files[f"guest{number}"] = qemu.image(
-            case.program, case.registers(count), RAM, pages, devices
-        )
+        devices = () if case.step else (DEVICE_IN_USER_SPACE, virtmap.GICD.base)
+        in_code = case.registers(count) if case.cpus == 1 else {}
+        files[f"guest{number}"] = qemu.image(case.program, in_code, RAM, pages, devices)
         size = case.size(count)
         guests.append(
             [
                 *(f"vm {_IPA_BITS}", f"area 0 {size:#x} {case.backing:#x} {Kind.SHARED.value}"),
                 *(f"slot 0 {RAM:#x} {size:#x} 0 0 0", f"load {RAM:#x} /guest{number}"),
-                *("vcpu", f"pc {RAM:#x}", "run"),
+                *_vcpus(case, count),
+                *([f"gic {virtmap.GICD.base:#x} {virtmap.GICR.base:#x}"] if case.gic else []),
+                "run",
             ]
         )
     huge = max(_huge(case, count) for case, count in zip(cases, counts, strict=True))
-    lines = [f"write /proc/sys/vm/nr_hugepages {huge * (1 << 20) // HUGE_PAGE}"]
+    lines = ["pauses", f"write /proc/sys/vm/nr_hugepages {huge * (1 << 20) // HUGE_PAGE}"]
     for turn in range(rounds):
         for number, guest in enumerate(guests):
-            lines += [f"begin {_name(number, turn)}", *guest]
+            lines += [f"begin guest{number}/{turn}", *guest]
     return lines, files
+
+
+def _vcpus(case: Case, count: int) -> Iterator[str]:
+    """Return the commands that create the vCPUs and set the registers that differ."""
+    for index in range(case.cpus):
+        yield from ("vcpu", f"pc {RAM:#x}")
+        if case.cpus > 1:
+            for number, value in ipi.registers(index, count).items():
+                yield f"x {number} {value:#x}"
 
 
 def _huge(case: Case, count: int) -> int:

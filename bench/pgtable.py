@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Final
 
 from bench.rows import Row, Unit
-from bench.timing import best_of
+from bench.timing import best_of, clock
 from emu.arch.address import IPA, PA, PAGE_SIZE
 from emu.arch.profiles import profile
 from emu.machine import Machine
@@ -124,9 +123,9 @@ def measure(scale: Scale) -> list[Row]:
 
 
 def _timed(work: Callable[[], None]) -> float:
-    started = time.perf_counter()
+    started = clock()
     work()
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def _done(error: Errno) -> None:

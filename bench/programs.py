@@ -205,17 +205,58 @@ READ_DEVICE: Final = Program(
 )
 """Parks with a load."""
 
+INTERRUPTS: Final = Program(
+    (
+        (0xF900039F, "str xzr, [x28]"),
+        (0x52800047, "mov w7, #2"),
+        (0xB90000C7, "str w7, [x6]"),
+        (0x52801FE7, "mov w7, #0xff"),
+        (0xD5184607, "msr icc_pmr_el1, x7"),
+        (0x52800027, "mov w7, #1"),
+        (0xD518CCE7, "msr icc_igrpen1_el1, x7"),
+        (0xD5033FDF, "isb"),
+        (0xD2800014, "mov x20, #0"),
+        (0xB5000068, "cbnz x8, #0x30"),
+        (0xD518CBA5, "msr icc_sgi1r_el1, x5"),
+        (0xD5033FDF, "isb"),
+        (0xD503207F, "wfi"),
+        (0xD50342FF, "msr daifclr, #2"),
+        (0xD5033FDF, "isb"),
+        (0xD50342DF, "msr daifset, #2"),
+        (0xB4FFFF94, "cbz x20, #0x30"),
+        (0xD2800014, "mov x20, #0"),
+        (0xF1000673, "subs x19, x19, #1"),
+        (0x54FFFEE1, "b.ne #0x28"),
+        (0x17FFFFEC, "b #0"),
+    )
+)
+"""Sends the SGI in x5, waits for one, and so on; one that waits first has x8 = 1.
+
+X6 is the address of GICD_CTLR. The interrupt is taken at the ISB behind the WFI.
+"""
+
+INTERRUPT_HANDLER: Final = Program(
+    (
+        (0xD538CC07, "mrs x7, icc_iar1_el1"),
+        (0xD518CC27, "msr icc_eoir1_el1, x7"),
+        (0xD2800034, "mov x20, #1"),
+        (0xD69F03E0, "eret"),
+    )
+)
+"""What stands in the vector of interrupts: acknowledges one, ends it, and tells the program."""
+
 START_UNDER_QEMU: Final = Program(
     (
         (0xD518A200, "msr mair_el1, x0"),
         (0xD5182041, "msr tcr_el1, x1"),
         (0xD5182002, "msr ttbr0_el1, x2"),
+        (0xD518C004, "msr vbar_el1, x4"),
         (0xD5033FDF, "isb"),
         (0xD5181003, "msr sctlr_el1, x3"),
         (0xD5033FDF, "isb"),
     )
 )
-"""Turns stage 1 on."""
+"""Turns stage 1 on; the vectors are at x4."""
 
 POWER_OFF: Final = Program(
     (
@@ -229,11 +270,23 @@ POWER_OFF: Final = Program(
 ALL: Final = (
     *(LOAD_STORE, BRANCHY, READ_PAGES, TOUCH_PAGES, LOAD, STORE, HYPERCALL, SUPERVISOR_CALL),
     *(EXCEPTION_RETURN, READ_REGISTER, SWITCH_TABLES, INVALIDATE, WRITE_DEVICE, READ_DEVICE),
-    *(START_UNDER_QEMU, POWER_OFF),
+    *(INTERRUPTS, INTERRUPT_HANDLER, START_UNDER_QEMU, POWER_OFF),
 )
 
 ERET: Final = 0xD69F03E0
-"""What stands in the vectors: every exception returns at once."""
+"""What stands in the other vectors: every exception returns at once."""
+
+_VECTORS_SIZE: Final = 0x800
+_IRQ_VECTOR: Final = 0x280
+"""Of an interrupt at the Exception level it is taken to, with SP_ELx."""
+
+
+def vectors() -> bytes:
+    """Return a vector table."""
+    table = bytearray(ERET.to_bytes(4, "little") * (_VECTORS_SIZE // 4))
+    handler = INTERRUPT_HANDLER.words
+    table[_IRQ_VECTOR : _IRQ_VECTOR + len(handler)] = handler
+    return bytes(table)
 
 
 def load_constant(register: int, value: int) -> bytes:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bench import tables
-from bench.programs import COUNT, POWER_OFF, START_UNDER_QEMU, branch, load_constant
-from bench.timing import best_of
+from bench.programs import COUNT, POWER_OFF, START_UNDER_QEMU, branch, load_constant, vectors
+from bench.timing import Spent, best_of
 from emu.arch.address import IPA, PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -24,6 +23,8 @@ COMMAND: Final = "qemu-system-aarch64"
 LOAD_ADDRESS: Final = IPA(0x4020_0000)
 """In the RAM of QEMU's virt machine, behind its device tree."""
 DATA: Final = IPA(LOAD_ADDRESS + PAGE_SIZE)
+_VECTORS: Final = 0x800
+"""Where in the first page they are."""
 _FACTOR: Final = 12
 """How many times more iterations the long run has, since QEMU is faster."""
 _TIMEOUT: Final = 120
@@ -75,21 +76,21 @@ def image(
     program, registers
         What runs, and what its registers hold.
     base
-        Where the image will lie: a page of code, one of data, the tables.
+        Where the image will lie: a page of code and vectors, one of data, the tables.
     memory, devices
         Further pages to map, by address.
     """
     tables_at = IPA(base + 2 * PAGE_SIZE)
     mapped = [*range(base, base + 16 * PAGE_SIZE, PAGE_SIZE), *memory]
-    controls = (tables.MAIR, tables.TCR, tables.ttbr(tables_at), tables.SCTLR)
+    controls = (tables.MAIR, tables.TCR, tables.ttbr(tables_at), tables.SCTLR, base + _VECTORS)
     prologue = b"".join(load_constant(n, value) for n, value in enumerate(controls))
     prologue += START_UNDER_QEMU.words
     prologue += b"".join(load_constant(n, value) for n, value in registers.items())
     # Where the program parks, this one ends; at first that is stepped over.
     end = branch(len(program.words))
     code = prologue + branch(8) + end + program.words[4:] + POWER_OFF.words
-    data = bytes(PAGE_SIZE)
-    return code.ljust(PAGE_SIZE, b"\0") + data + tables.identity_map(tables_at, mapped, devices)
+    page = code.ljust(_VECTORS, b"\0") + vectors()
+    return page + bytes(PAGE_SIZE) + tables.identity_map(tables_at, mapped, devices)
 
 
 def _run(path: Path) -> float:
@@ -98,6 +99,6 @@ def _run(path: Path) -> float:
         *("-accel", "tcg,thread=single", "-nodefaults", "-display", "none"),
         *("-device", f"loader,file={path},addr={LOAD_ADDRESS:#x},cpu-num=0,force-raw=on"),
     ]
-    started = time.perf_counter()
+    before = Spent.by_children()
     subprocess.run(command, capture_output=True, check=True, timeout=_TIMEOUT)  # noqa: S603  # built here
-    return time.perf_counter() - started
+    return (Spent.by_children() - before).cpu

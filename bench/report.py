@@ -14,13 +14,22 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bench.rows import Row
+    from bench.timing import Spent
 
-WIDTH: Final = 100
+WIDTH: Final = 126
 _MET: Final = {True: "green", False: "bold red", None: ""}
 
 
-def table(results: Mapping[str, Sequence[Row]]) -> Table:
-    """Return the table: a section for each benchmark, a line for each reference."""
+def table(results: Mapping[str, Sequence[Row]], spent: Mapping[str, Spent]) -> Table:
+    """Return the table: a section for each benchmark, a line for each reference.
+
+    Parameters
+    ----------
+    results
+        The rows by benchmark.
+    spent
+        What each benchmark took in all.
+    """
     shown = Table(box=box.HORIZONTALS, pad_edge=False, header_style="dim")
     shown.add_column("", no_wrap=True)
     shown.add_column("figure", justify="right", no_wrap=True)
@@ -28,9 +37,15 @@ def table(results: Mapping[str, Sequence[Row]]) -> Table:
     shown.add_column("", no_wrap=True, style="dim")
     shown.add_column("ratio", justify="right", no_wrap=True)
     shown.add_column("target", justify="right", no_wrap=True)
+    shown.add_column("verdict", no_wrap=True)
     for name, rows in results.items():
         shown.add_section()
-        shown.add_row(Text(name, style="bold"))
+        took = spent[name]
+        shown.add_row(
+            Text(name, style="bold"),
+            *(Text(), Text()),
+            Text(f"took {took.wall:.1f} s, {took.cpu:.1f} s CPU"),
+        )
         for row in rows:
             for cells in _lines(row):
                 shown.add_row(*cells)
@@ -55,6 +70,7 @@ def _lines(row: Row) -> list[list[Text]]:
                 Text(reference.name),
                 Text(_times(ratio), style=style),
                 _limit(row, reference.limit, "x") if row.limit is None else own_limit,
+                Text(row.verdict(reference)),
             ]
         )
         first, own_limit = [Text(), Text()], Text()
@@ -84,11 +100,17 @@ def heading(machine: Mapping[str, Any], scale: str) -> str:
 
 
 def as_dict(
-    results: Mapping[str, Sequence[Row]], machine: Mapping[str, Any], scale: str
+    results: Mapping[str, Sequence[Row]],
+    spent: Mapping[str, Spent],
+    skipped: Mapping[str, str],
+    machine: Mapping[str, Any],
+    scale: str,
 ) -> dict[str, Any]:
     """Return everything as what JSON can hold."""
     return {
         "machine": dict(machine),
         "scale": scale,
+        "skipped": dict(skipped),
+        "spent": {name: took._asdict() for name, took in spent.items()},
         "benchmarks": {name: [row.as_dict() for row in rows] for name, rows in results.items()},
     }

@@ -44,11 +44,14 @@ class Reference:
     limit
         The ratio of the row's figure to this one that is aimed at: at least this where more
         is better, at most this otherwise.
+    is_rival
+        Whether it did the same work, so that it counts who is cheaper.
     """
 
     name: str
     value: float
     limit: float | None = None
+    is_rival: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,14 @@ class Row:
         """Return this figure as a multiple of a reference."""
         return self.value / reference.value
 
+    def verdict(self, reference: Reference) -> str:
+        """Return how this figure compares with a rival's; nothing for other references."""
+        if not reference.is_rival:
+            return ""
+        if self.unit.more_is_better:
+            return "faster" if self.value > reference.value else "slower"
+        return "cheaper" if self.value < reference.value else "dearer"
+
     def meets(self, limit: float | None, value: float) -> bool | None:
         """Whether ``value`` keeps to ``limit``; None where nothing is aimed at."""
         if limit is None:
@@ -102,6 +113,7 @@ class Row:
                     "ratio": self.ratio(reference),
                     "limit": reference.limit,
                     "met": self.meets(reference.limit, self.ratio(reference)),
+                    "verdict": self.verdict(reference),
                 }
                 for reference in self.references
             ],

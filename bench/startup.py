@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bench.rows import Reference, Row, Unit
-from bench.timing import best_of
+from bench.timing import Spent, best_of
 
 if TYPE_CHECKING:
     from bench.timing import Scale
@@ -38,12 +37,12 @@ def measure(scale: Scale) -> list[Row]:
 
 
 def _run(*arguments: str, expected: str = "") -> float:
-    """Run Python with some arguments; return the seconds from start to exit."""
-    started = time.perf_counter()
+    """Run Python with some arguments; return the seconds of CPU from start to exit."""
+    before = Spent.by_children()
     done = subprocess.run(  # noqa: S603  # this project's own command
         [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    seconds = time.perf_counter() - started
+    seconds = (Spent.by_children() - before).cpu
     if expected not in done.stdout:
         raise RuntimeError(f"{arguments} should have printed {expected!r}, not {done.stdout!r}")
     return seconds

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Final
 
 from bench.guest import PAGES, Guest
 from bench.programs import COUNT, TOUCH_PAGES
 from bench.rows import Reference, Row, Unit
-from bench.timing import best_of
+from bench.timing import best_of, clock
 from emu.arch.a64.tlbi import TLBI
 from emu.arch.address import PA, PAGE_SIZE, VA
 from emu.mmu.fault import Fault
@@ -44,7 +43,7 @@ def _row(name: str, ipa_bits: int, scale: Scale) -> Row:
 
 def _walk(guest: Guest, walks: int) -> float:
     """Time walks, each with an empty TLB."""
-    mmu, clock = guest.pe.mmu, time.perf_counter
+    mmu = guest.pe.mmu
     seconds = 0.0
     for _ in range(walks):
         guest.pe.tlbi(TLBI.ALLE1)
@@ -58,11 +57,11 @@ def _walk(guest: Guest, walks: int) -> float:
 def _read(memory: PhysicalMemory, addresses: list[PA], walks: int) -> float:
     """Time the reads of as many walks, and nothing else."""
     fetch = memory.fetch_u64
-    started = time.perf_counter()
+    started = clock()
     for _ in range(walks):
         for address in addresses:
             fetch(address)
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def _descriptors_of(guest: Guest) -> list[PA]:

@@ -153,7 +153,8 @@ class TimerLines:
     @property
     def physical_fires(self) -> bool:
         """Whether the physical timer's output is asserted."""
-        return self._vcpu.timer.control & _ALL == _FIRES
+        timer = self._vcpu.timer
+        return timer.armed == _ARMED and timer.count >= timer.cval
 
     def next_expiry(self) -> int | None:
         """Return the physical count at which an output will be asserted that is not now.

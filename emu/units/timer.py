@@ -54,8 +54,8 @@ class _Comparator:
         self.control = 0
         self.compare = 0
 
-    def read_control(self, count: int) -> int:
-        fired = self.control & _ENABLE and count >= self.compare
+    def read_control(self, count: Callable[[], int]) -> int:
+        fired = self.control & _ENABLE and count() >= self.compare
         return self.control | (_ISTATUS if fired else 0)
 
     def due(self) -> int | None:
@@ -90,10 +90,10 @@ class GenericTimer:
             CNTPCT_EL0: self.physical_count,
             CNTVCT_EL0: self.virtual_count,
             CNTVOFF_EL2: lambda: self._offset,
-            CNTV_CTL_EL0: lambda: self._virtual.read_control(self.virtual_count()),
+            CNTV_CTL_EL0: lambda: self._virtual.read_control(self.virtual_count),
             CNTV_CVAL_EL0: lambda: self._virtual.compare,
             CNTV_TVAL_EL0: lambda: self._virtual.compare - self.virtual_count() & 0xFFFF_FFFF,
-            CNTP_CTL_EL0: lambda: self._physical.read_control(self.physical_count()),
+            CNTP_CTL_EL0: lambda: self._physical.read_control(self.physical_count),
             CNTP_CVAL_EL0: lambda: self._physical.compare,
             CNTP_TVAL_EL0: lambda: self._physical.compare - self.physical_count() & 0xFFFF_FFFF,
         }
@@ -138,16 +138,16 @@ class GenericTimer:
 
         Times are in instructions. One in the past means that a line is asserted now.
         """
+        virtual, physical = self._virtual.due(), self._physical.due()
+        if virtual is None and physical is None:
+            return None
         now = self.physical_count()
-        due = [
-            now + max(0, compare - count)
-            for line, timer, count in (
-                (TimerLine.VIRTUAL, self._virtual, self.virtual_count()),
-                (TimerLine.PHYSICAL, self._physical, now),
-            )
-            if line in lines and (compare := timer.due()) is not None
-        ]
-        return min(due) * INSTRUCTIONS_PER_TICK if due else None
+        left = []
+        if virtual is not None and TimerLine.VIRTUAL in lines:
+            left.append(virtual - self.virtual_count())
+        if physical is not None and TimerLine.PHYSICAL in lines:
+            left.append(physical - now)
+        return (now + max(0, min(left))) * INSTRUCTIONS_PER_TICK if left else None
 
     def next_interrupt(self) -> int | None:
         """Return when a timer next interrupts the PE; None if none will."""

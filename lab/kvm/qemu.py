@@ -5,14 +5,19 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import select
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lab.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 QEMU: Final = "qemu-system-aarch64"
 KERNEL: Final = "vmlinuz-*-arm64"
@@ -20,6 +25,9 @@ KERNEL: Final = "vmlinuz-*-arm64"
 
 SECONDS: Final = 600
 """After so long the machine is taken to hang."""
+
+_PAUSE: Final = b"@pause\r\n"
+"""At the end of a line: the machine is silent then."""
 
 _MACHINE: Final = (
     *("-machine", "virt,virtualization=on,gic-version=3"),
@@ -92,7 +100,12 @@ def vmm() -> bytes:
     return program.read_bytes()
 
 
-def boot(kernel: Path, initramfs: bytes, memory_mib: int) -> str:
+def boot(
+    kernel: Path,
+    initramfs: bytes,
+    memory_mib: int,
+    paused: Callable[[int], None] | None = None,
+) -> str:
     """Boot the machine and return what it printed until it powered off.
 
     Parameters
@@ -103,6 +116,9 @@ def boot(kernel: Path, initramfs: bytes, memory_mib: int) -> str:
         Its file system, in which ``/init`` powers the machine off.
     memory_mib
         The machine's memory in MiB.
+    paused
+        Called with QEMU's process id whenever the machine has printed the line ``@pause``. It
+        waits until this returns.
 
     Raises
     ------
@@ -112,26 +128,54 @@ def boot(kernel: Path, initramfs: bytes, memory_mib: int) -> str:
     qemu = shutil.which(QEMU)
     if qemu is None:
         raise UserError(f"{QEMU} is not installed; on Debian: apt-get install qemu-system-arm")
-    with tempfile.TemporaryDirectory(prefix="stage2-") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="stage2-") as folder,
+        tempfile.TemporaryFile() as errors,
+    ):
         archive = Path(folder) / "initramfs"
         archive.write_bytes(initramfs)
         command = [qemu, *_MACHINE, "-m", f"{memory_mib}M", "-kernel", str(kernel)]
         command += ["-initrd", str(archive), "-append", _COMMAND_LINE]
-        try:
-            done = subprocess.run(  # noqa: S603  # QEMU, with our own arguments
-                command,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise UserError(
-                f"the machine did not power off within {SECONDS} s; does {kernel} boot at all?",
-                (error.stdout or b"").decode(errors="replace")[-2000:],
-            ) from error
-    if done.returncode:
-        raise UserError(f"{QEMU} ended with status {done.returncode}", done.stderr)
-    return done.stdout
+        with subprocess.Popen(  # noqa: S603  # QEMU, with our own arguments
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
+        ) as process:
+            console = _attend(process, paused)
+            if console.hangs:
+                process.kill()
+        errors.seek(0)
+        complaint = errors.read().decode(errors="replace")
+    if console.hangs:
+        raise UserError(
+            f"the machine did not power off within {SECONDS} s; does {kernel} boot at all?",
+            console.text[-2000:],
+        )
+    if process.returncode:
+        raise UserError(f"{QEMU} ended with status {process.returncode}", complaint)
+    return console.text
+
+
+class _Console(NamedTuple):
+    text: str
+    hangs: bool
+
+
+def _attend(process: subprocess.Popen[bytes], paused: Callable[[int], None] | None) -> _Console:
+    """Read what the machine prints until it ends, or for :data:`SECONDS`."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    deadline = time.monotonic() + SECONDS
+    printed, answered = b"", 0
+    while True:
+        left = max(0.0, deadline - time.monotonic())
+        ready, _, _ = select.select([process.stdout], [], [], left)
+        data = os.read(process.stdout.fileno(), 1 << 16) if ready else b""
+        if not data:
+            return _Console(printed.decode(errors="replace").replace("\r\n", "\n"), not ready)
+        printed += data
+        at = printed.find(_PAUSE, answered)
+        if at >= 0:
+            answered = at + len(_PAUSE)
+            if paused is not None:
+                paused(process.pid)
+            process.stdin.write(b"\n")
+            process.stdin.flush()

@@ -14,9 +14,15 @@ def test_the_text_of_each_word_is_its_disassembly(program: programs.Program) -> 
         assert disassemble(word, VA(4 * index)) == text
 
 
-def test_the_vectors_hold_eret() -> None:
+def test_the_vectors_hold_eret_but_for_that_of_interrupts() -> None:
     pytest.importorskip("capstone")
     assert disassemble(programs.ERET, VA(0)) == "eret"
+    table = programs.vectors()
+    handler = programs.INTERRUPT_HANDLER.words
+    assert len(table) == 0x800
+    assert table[0x280:].startswith(handler)
+    others = table[:0x280] + table[0x280 + len(handler) :]
+    assert others == programs.ERET.to_bytes(4, "little") * (len(others) // 4)
 
 
 def test_all_lists_every_program() -> None:

@@ -42,5 +42,24 @@ def test_a_row_as_json_holds_ratio_and_verdict_of_each_reference() -> None:
         "limit": None,
         "met": None,
         "note": "",
-        "references": [{"name": "hook", "value": 0.25, "ratio": 4.0, "limit": 3.0, "met": False}],
+        "references": [
+            {
+                "name": "hook",
+                "value": 0.25,
+                "ratio": 4.0,
+                "limit": 3.0,
+                "met": False,
+                "verdict": "",
+            }
+        ],
     }
+
+
+def test_only_a_rival_is_cheaper_or_dearer() -> None:
+    row = Row("fault", 1.0, Unit.MICROSECONDS)
+    assert row.verdict(Reference("KVM", 1.5, is_rival=True)) == "cheaper"
+    assert row.verdict(Reference("KVM", 1.0, is_rival=True)) == "dearer"
+    assert not row.verdict(Reference("hook", 1.5))
+    loop = Row("loop", 100.0, Unit.MIPS)
+    assert loop.verdict(Reference("QEMU", 50.0, is_rival=True)) == "faster"
+    assert loop.verdict(Reference("QEMU", 150.0, is_rival=True)) == "slower"

@@ -56,7 +56,7 @@ int checked_ioctl(const char *name, int fd, unsigned long request, void *argumen
 
 static void begin(const char *name)
 {
-    remove_vcpu();
+    remove_vcpus();
     if (vm >= 0)
         close(vm);
     vm = -1;
@@ -135,6 +135,8 @@ static int command(const char *line)
         load(a, path);
     else if (!strcmp(word, "vcpu"))
         create_vcpu();
+    else if (IS("gic", 2, "%lx %lx", &a, &b))
+        create_gic(a, b);
     else if (IS("x", 2, "%lu %lx", &a, &b))
         set_core_register(a, b);
     else if (IS("pc", 1, "%lx", &a))
@@ -147,6 +149,8 @@ static int command(const char *line)
         on_line(word[0], a);
     else if (IS("write", 2, "%127s %31s", path, word))
         write_file(path, word);
+    else if (!strcmp(word, "pauses"))
+        pauses = 1;
     else if (!strcmp(word, "run"))
         run();
     else

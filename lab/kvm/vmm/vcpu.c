@@ -1,7 +1,9 @@
-/* The vCPU, what its exits lead to, and how long it took. */
+/* The vCPUs, what their exits lead to, and how long it took. */
 #include "vmm.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -22,43 +24,58 @@
 #define UART_FR_IDLE 0x90
 
 uint64_t uart_base = UINT64_MAX, device_base = UINT64_MAX;
+int pauses;
 
-static int vcpu = -1;
-static struct kvm_run *run;
+struct vcpu {
+    int fd;
+    struct kvm_run *run;
+    pthread_t thread;
+};
+
+/* The first is run by the main thread, and its end is the guest's. */
+static struct vcpu vcpus[MAX_VCPUS];
+static int vcpu_count;
 static size_t run_size;
+static volatile int is_over;
 static uint8_t scratch[SCRATCH_SIZE];
 
 void create_vcpu(void)
 {
     struct kvm_vcpu_init init;
-    vcpu = IOCTL(vm, KVM_CREATE_VCPU, 0);
+    if (vcpu_count == MAX_VCPUS) {
+        errno = ENOSPC;
+        fail("more than %d vCPUs", MAX_VCPUS);
+    }
+    int vcpu = IOCTL(vm, KVM_CREATE_VCPU, (long)vcpu_count);
     IOCTL(vm, KVM_ARM_PREFERRED_TARGET, &init);
     init.features[0] |= 1 << KVM_ARM_VCPU_PSCI_0_2;
     IOCTL(vcpu, KVM_ARM_VCPU_INIT, &init);
     run_size = IOCTL(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
-    run = mmap(NULL, run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
+    void *run = mmap(NULL, run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
     if (run == MAP_FAILED)
         fail("mmap of kvm_run");
+    vcpus[vcpu_count++] = (struct vcpu){.fd = vcpu, .run = run};
     memset(scratch, 0, sizeof scratch);
 }
 
-void remove_vcpu(void)
+void remove_vcpus(void)
 {
-    if (vcpu < 0)
-        return;
-    munmap(run, run_size);
-    close(vcpu);
-    vcpu = -1;
+    while (vcpu_count) {
+        struct vcpu *vcpu = &vcpus[--vcpu_count];
+        munmap(vcpu->run, run_size);
+        close(vcpu->fd);
+    }
 }
 
+/* Of the vCPU that was created last. */
 void set_core_register(unsigned index, uint64_t value)
 {
     struct kvm_one_reg reg = {.id = CORE_REG(index), .addr = (uint64_t)&value};
-    IOCTL(vcpu, KVM_SET_ONE_REG, &reg);
+    IOCTL(vcpus[vcpu_count - 1].fd, KVM_SET_ONE_REG, &reg);
 }
 
 /* A read of what nobody claims is zero. */
-static void mmio(void)
+static void mmio(struct kvm_run *run)
 {
     uint64_t address = run->mmio.phys_addr, value = 0;
     unsigned length = run->mmio.len;
@@ -78,17 +95,20 @@ static void mmio(void)
 }
 
 /* The access that the guest stands at takes a synchronous external abort. */
-static void abort_access(void)
+static void abort_access(int vcpu)
 {
     struct kvm_vcpu_events events = {.exception.ext_dabt_pending = 1};
     IOCTL(vcpu, KVM_SET_VCPU_EVENTS, &events);
 }
 
-/* Runs the vCPU to its end; the number of times that KVM_RUN returned. */
-static unsigned long run_to_end(void)
+/* Runs a vCPU to its end; the number of times that KVM_RUN returned. */
+static unsigned long run_to_end(const struct vcpu *vcpu)
 {
+    struct kvm_run *run = vcpu->run;
     for (unsigned long exits = 1; exits <= MAX_EXITS; exits++) {
-        if (ioctl(vcpu, KVM_RUN, 0) < 0) {
+        if (ioctl(vcpu->fd, KVM_RUN, 0) < 0) {
+            if (is_over)
+                return exits;
             if (errno == EINTR)
                 continue;
             printf("@failed %d reason %u\n", errno, run->exit_reason);
@@ -96,13 +116,13 @@ static unsigned long run_to_end(void)
         }
         switch (run->exit_reason) {
         case KVM_EXIT_MMIO:
-            mmio();
+            mmio(run);
             break;
         case KVM_EXIT_SYSTEM_EVENT:
             printf("@system-event %u\n", run->system_event.type);
             return exits;
         case KVM_EXIT_ARM_NISV:
-            abort_access();
+            abort_access(vcpu->fd);
             break;
         default:
             printf("@reason %u\n", run->exit_reason);
@@ -113,13 +133,57 @@ static unsigned long run_to_end(void)
     return MAX_EXITS;
 }
 
+static void *run_another(void *vcpu)
+{
+    run_to_end(vcpu);
+    return NULL;
+}
+
+static void ignore(int number)
+{
+    (void)number;
+}
+
+/* Whoever is about to enter the guest returns at once, whoever is in it is called out. */
+static void end_others(void)
+{
+    is_over = 1;
+    for (int i = 1; i < vcpu_count; i++) {
+        vcpus[i].run->immediate_exit = 1;
+        pthread_kill(vcpus[i].thread, SIGUSR1);
+        pthread_join(vcpus[i].thread, NULL);
+    }
+}
+
+/* Who watches this machine from outside looks at it now, and answers with a line. */
+static void pause_if_asked(void)
+{
+    if (!pauses)
+        return;
+    printf("@pause\n");
+    fflush(stdout);
+    for (int c = 0; c != '\n' && c != EOF;)
+        c = getchar();
+}
+
 /* The time includes the work of this VMM for each exit. */
 void run_guest(void)
 {
     struct timespec start, end;
+    struct sigaction action = {.sa_handler = ignore};
+    sigaction(SIGUSR1, &action, NULL);
+    is_over = 0;
+    for (int i = 1; i < vcpu_count; i++) {
+        errno = pthread_create(&vcpus[i].thread, NULL, run_another, &vcpus[i]);
+        if (errno)
+            fail("pthread_create");
+    }
+    pause_if_asked();
     clock_gettime(CLOCK_MONOTONIC, &start);
-    unsigned long exits = run_to_end();
+    unsigned long exits = run_to_end(&vcpus[0]);
     clock_gettime(CLOCK_MONOTONIC, &end);
+    pause_if_asked();
+    end_others();
     printf("@ran %ld %lu\n",
            (end.tv_sec - start.tv_sec) * 1000000000l + end.tv_nsec - start.tv_nsec, exits);
 }

@@ -13,6 +13,7 @@
 
 #define MAX_SLOTS 32
 #define MAX_AREAS 8
+#define MAX_VCPUS 4
 #define PAGE 4096ul
 #define TRACING "/sys/kernel/tracing"
 
@@ -44,7 +45,11 @@ void report_dirty(void);
 
 /* vcpu.c */
 extern uint64_t uart_base, device_base;
+extern int pauses;
 void create_vcpu(void);
 void set_core_register(unsigned index, uint64_t value);
 void run_guest(void);
-void remove_vcpu(void);
+void remove_vcpus(void);
+
+/* gic.c */
+void create_gic(uint64_t distributor, uint64_t redistributors);
