@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 
 from lab.kvm.qemu import KERNEL as KERNELS
 from lab.kvm.qemu import cache
+from tests.real.guest import initramfs
 
 
 class Artifact(NamedTuple):
@@ -64,10 +65,14 @@ ALL: Final = (KERNEL, BUSYBOX, UBOOT)
 
 
 def fetch_all() -> None:
-    """Fetch what the cache lacks."""
+    """Fetch what the cache lacks, and make a file system of it."""
     for artifact in ALL:
-        found = artifact.find()
-        print(found or artifact.fetch())  # noqa: T201  # it is a command
+        print(artifact.find() or artifact.fetch())  # noqa: T201  # it is a command
+    busybox = BUSYBOX.find()
+    assert busybox is not None, "it was fetched"
+    path = cache() / "initramfs-arm64.cpio"
+    path.write_bytes(initramfs(busybox.read_bytes()))
+    print(path)  # noqa: T201  # it is a command
 
 
 def _downloaded(package: str, folder: Path) -> Path:
