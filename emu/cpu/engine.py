@@ -161,6 +161,10 @@ class Engine:
     ----------
     blocks
         The instruction budget; grant it before :meth:`start`.
+    windows
+        When the time began after which Unicorn may shrink its TLB, in nanoseconds.
+    registers
+        The registers at the places that :mod:`emu.cpu.internals` names, for whoever is in a hurry.
     """
 
     def __init__(
@@ -187,13 +191,13 @@ class Engine:
         structure = handle(self._uc)
         cpu = _u64.from_address(structure + 8 * internals.cpu).value
         self._cpu = _pointer(cpu)
-        self._windows = _strided(cpu, internals.windows)
+        self.windows = _strided(cpu, internals.windows)
         self._never = memoryview(array("Q", [_NEVER] * len(internals.windows)))
         self._keep_tlb_size()
         self._exclusive = _u64.from_address(cpu + internals.exclusive)
         daif = ctypes.c_uint32.from_address(cpu + internals.daif)
         registers = (_u64 * (PSTATE_INDEX + 1)).from_address(cpu + internals.registers)
-        self._registers = memoryview(registers).cast("B").cast("Q")
+        self._registers = self.registers = memoryview(registers).cast("B").cast("Q")
         self._on_fill = FILL_CALLBACK(on_fill)
         self._on_interrupt = INTERRUPT_CALLBACK(on_interrupt)
         self._on_system = SYSTEM_CALLBACK(on_system)
@@ -392,7 +396,7 @@ class Engine:
 
     def _keep_tlb_size(self) -> None:
         """Have Unicorn's TLB never shrink, which it does by the host's clock at a flush."""
-        self._windows[:] = self._never
+        self.windows[:] = self._never
 
     def forget_code_at(self, begin: VA, end: VA) -> None:
         """Forget the translated code of one page between two addresses."""

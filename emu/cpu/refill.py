@@ -19,6 +19,7 @@ from emu.cpu import engine
 from emu.cpu.aborts import FETCH, ZEROING, AbortKind, abort, data_access, faulting_address
 from emu.cpu.blocks import INSTRUCTION_BYTES
 from emu.cpu.instructions import misaligned_pc
+from emu.cpu.internals import PC_INDEX, PSTATE_INDEX
 from emu.mmu import stage1
 from emu.mmu.fault import Fault
 from emu.mmu.permissions import EL0, EL1, EL1_PAN, EXECUTE, READ, WRITE
@@ -51,12 +52,14 @@ class Refill:
         self._code = pe.code
         self._engine = pe.engine
         self._execution = pe.execution
+        self._registers = pe.engine.registers
 
     def fill(self, va: VA, access: int, result: Any) -> bool:  # noqa: ANN401  # a C array
         """Answer the engine: fill in PA and permissions of the page ``va``, or refuse."""
         if self._execution.leaving:  # DC ZVA asks again after a refusal
             return False
-        pc, mode = self._engine.pc, self._engine.mode
+        pc: VA = self._registers[PC_INDEX]  # type: ignore[assignment]  # NewType calls cost time
+        mode = self._registers[PSTATE_INDEX]
         privilege = privilege_of(mode)
         need = NEEDS[access]
         code = self._code

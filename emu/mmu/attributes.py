@@ -6,6 +6,7 @@ nibble for the outer and one for the inner cache.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final
 
 DEVICE_nGnRnE: Final = 0x00
@@ -36,6 +37,7 @@ def is_device_attribute(attribute: int) -> bool:
     return not attribute & 0xF0
 
 
+@cache
 def combined_is_device(attribute: int, memattr: int, *, fwb: bool) -> bool:
     """Whether both stages together give a Device type.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from emu.arch.a64.operations import Stage
 from emu.arch.address import IPA, PA, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, VA
 from emu.arch.descriptors import swapped
 from emu.arch.esr.fsc import FaultType
@@ -61,9 +62,12 @@ class Mmu:
     def use(self, regime: TranslationRegime) -> None:
         """Translate by these controls from now on."""
         self.regime = regime
-        # Copies, both, of what walks have found; no TLBI leaves anything in them.
+        # A copy of what a walk has found; no TLBI leaves anything in it.
         self._kept: dict[tuple[VA, int], Stage1Mapping] = {}
+        # Copies of stage-2 entries that translate tables: they go when those may.
         self._table_offsets: dict[int, int] = {}
+        self._fetch_u64 = cast("Callable[[int], int | None]", self.memory.fetch_u64)
+        self._fwb = regime.stage2.fwb
         self._flat = stage1.flat(regime.stage1.flat_attribute)
         self._context = self.tlb.context(regime.vmid, regime.asid)
         self._globals = self.tlb.context(regime.vmid, GLOBAL)
@@ -141,7 +145,8 @@ class Mmu:
         D8.15.2).
         """
         write = bool(need & WRITE)
-        s1 = self._kept.get((va, privilege)) or self.stage1(va, privilege)
+        kept = self._kept.get((va, privilege)) if self._kept else None
+        s1 = kept or self.stage1(va, privilege)
         if isinstance(s1, Fault):
             return s1
         if is_unaligned and is_device_attribute(s1.attribute) and is_unaligned():
@@ -152,10 +157,18 @@ class Mmu:
         if refused is not None:
             return refused
         ipa = IPA(va + s1.offset & stage1.ADDRESS_BITS)
-        s2 = self.stage2(ipa, need, privilege, s1.attribute, is_unaligned)
-        if isinstance(s2, Fault):
-            self._kept = {(va, privilege): s1}  # the access will be tried again
-            return s2
+        s2 = self._stage2_entries.lookup(ipa) if self.regime.stage2.enabled else None
+        if (
+            s2 is None
+            or s2.allowed[privilege] & need != need
+            or (write and s2.clean)
+            or (is_unaligned and combined_is_device(s1.attribute, s2.memattr, fwb=self._fwb))
+        ):
+            walked = self.stage2(ipa, need, privilege, s1.attribute, is_unaligned)
+            if isinstance(walked, Fault):
+                self._kept = {(va, privilege): s1}  # the access will be tried again
+                return walked
+            s2 = walked
         page = PA((ipa + s2.offset) & ~PAGE_MASK)
         if not self.memory.contains(page, PAGE_SIZE):
             return Fault(FaultType.EXTERNAL, None, stage1.STAGE)
@@ -168,7 +181,7 @@ class Mmu:
             s1.level,
             s2.level,
             s1.is_global,
-            combined_is_device(s1.attribute, s2.memattr, fwb=self.regime.stage2.fwb),
+            combined_is_device(s1.attribute, s2.memattr, fwb=self._fwb),
             bool(s1.descriptor & stage1.CONTIGUOUS),
         )
         (self._globals if s1.is_global else self._context).insert(va, entry)
@@ -181,7 +194,7 @@ class Mmu:
         controls = self.regime.stage1
         half = stage1.half_of(controls, va)
         if controls.enabled:
-            if half.e0pd and privilege == EL0:
+            if privilege == EL0 and half.e0pd:
                 return Fault(FaultType.TRANSLATION, 0, stage1.STAGE)
             return stage1.walk(controls, va, self._fetch)
         if (va & stage1.ADDRESS_BITS if half.tbi else va) >> self.features.pa_bits:
@@ -253,7 +266,7 @@ class Mmu:
             if isinstance(s2, Fault):
                 return s2
             offset = self._table_offsets[ipa >> PAGE_SHIFT] = s2.offset
-        word = self.memory.fetch_u64(PA(ipa + offset))
+        word = self._fetch_u64(ipa + offset)
         if word is None:
             return Fault(FaultType.EXTERNAL_ON_WALK, level, stage1.STAGE)
         return word
@@ -287,7 +300,8 @@ class Mmu:
     def invalidate(self, operation: TLBI, argument: int, vmid: int) -> int:
         """Carry out a TLBI for ``vmid``; return how many entries went."""
         self.forget_walk()
-        self._table_offsets = {}
+        if operation.stages & Stage.S2:
+            self._table_offsets = {}
         page = named_page(operation, argument)
         held = page in self.pages or page in self.global_pages
         hits = invalidate(self.tlb, operation, argument, vmid)
