@@ -161,6 +161,8 @@ class Engine:
     ----------
     blocks
         The instruction budget; grant it before :meth:`start`.
+    windows
+        When the time began after which Unicorn may shrink its TLB, in nanoseconds.
     registers
         The registers at the places that :mod:`emu.cpu.internals` names, for whoever is in a hurry.
     """
@@ -189,7 +191,7 @@ class Engine:
         structure = handle(self._uc)
         cpu = _u64.from_address(structure + 8 * internals.cpu).value
         self._cpu = _pointer(cpu)
-        self._windows = _strided(cpu, internals.windows)
+        self.windows = _strided(cpu, internals.windows)
         self._never = memoryview(array("Q", [_NEVER] * len(internals.windows)))
         self._keep_tlb_size()
         self._exclusive = _u64.from_address(cpu + internals.exclusive)
@@ -395,7 +397,7 @@ class Engine:
 
     def _keep_tlb_size(self) -> None:
         """Have Unicorn's TLB never shrink, which it does by the host's clock at a flush."""
-        self._windows[:] = self._never
+        self.windows[:] = self._never
 
     def forget_code_at(self, begin: VA, end: VA) -> None:
         """Forget the translated code of one page between two addresses."""

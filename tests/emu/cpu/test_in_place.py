@@ -1,8 +1,9 @@
-"""An abort resolved inside the refill leaves no trace that leaving the engine would not leave.
+"""A trap handled while the engine waits leaves no trace that leaving it would not leave.
 
-Random programs over memory that EL2 maps when it is touched, read-only first, run in three
-ways: with EL2's vector resolving in place, leaving run() for every trap, and in budgets of
-one to seven instructions. Registers, memory, the traps and the time of each must be equal.
+Random programs over memory that EL2 maps when it is touched, read-only first, and with registers
+that EL2 emulates, run in three ways: with EL2's vector resolving in place, leaving run() for
+every trap, and in budgets of one to seven instructions. Registers, memory, the traps and the
+time of each must be equal.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from emu.arch.a64.tlbi import TLBI
 from emu.arch.a64.tlbi_arguments import tlbi_ipa
 from emu.arch.address import IPA, PA
 from emu.arch.esr.classes import ExceptionClass
+from emu.arch.registers.control import TPIDR_EL1
 from emu.arch.registers.exceptions import ELR_EL2, ESR_EL2, FAR_EL2, HPFAR_EL2, SPSR_EL2, VBAR_EL1
+from emu.arch.registers.identification import CSSELR_EL1, CTR_EL0
 from emu.arch.registers.timer import CNTVCT_EL0
 from emu.cpu.pe import EL2Entry
 from tests.emu.cpu import a64, tables
@@ -36,6 +39,7 @@ CODE_PAGES: Final = 2
 HANDLER: Final = 0x6200_0000
 PERMISSION: Final = 0x0C
 HVC: Final = 0x16
+SYS64: Final = 0x18
 DONE: Final = 0x7FF
 
 
@@ -76,6 +80,7 @@ class Lazy:
         for i, word in enumerate((a64.add(9, 9, 1), a64.ERET)):
             self._write(HANDLER + 0x200 + 4 * i, word)
         bare.pe.write(VBAR_EL1(HANDLER))
+        bare.change_hcr(TID2=1)
         if stage1:
             self._turn_on_stage1()
         for n, offset in BASES.items():
@@ -110,6 +115,9 @@ class Lazy:
         )
         if esr >> 26 == HVC:
             return esr & 0xFFFF != DONE
+        if esr >> 26 == SYS64:
+            self._emulate(esr)
+            return True
         permission = esr & 0x3C == PERMISSION
         ipa = far & -0x1000 if permission else ipa_page(hpfar)
         writable = permission or bool(esr & 1 << 6)
@@ -119,6 +127,16 @@ class Lazy:
             pe.tlbi(TLBI.IPAS2E1IS, tlbi_ipa(IPA(ipa), 3))
             pe.tlbi(TLBI.VMALLE1IS)
         return True
+
+    def _emulate(self, esr: int) -> None:
+        """Read CTR_EL0 as what no instruction has left there; keep CSSELR_EL1 in TPIDR_EL1."""
+        pe = self.bare.pe
+        rt = esr >> 5 & 0x1F
+        if esr & 1:
+            pe.write_x(rt, len(self.traps) << 32)
+        else:
+            pe.write(TPIDR_EL1(pe.read_x(rt)))
+        pe.write(ELR_EL2(pe.read(ELR_EL2) + 4))
 
     def outcome(self) -> Outcome:
         """Return what is left."""
@@ -201,6 +219,9 @@ INSTRUCTIONS = st.one_of(
     st.builds(a64.str_q, VALUES, BASE),
     st.builds(a64.add, VALUES, VALUES, st.integers(0, 9)),
     st.builds(a64.mrs, VALUES, st.just(CNTVCT_EL0)),
+    st.builds(a64.mrs, VALUES, st.just(CTR_EL0)),
+    st.builds(a64.msr, st.just(CSSELR_EL1), VALUES),
+    st.builds(a64.mrs, VALUES, st.just(TPIDR_EL1)),
     st.builds(lambda rn, n: a64.add(rn, rn, n * 256), BASE, st.integers(0, 2)),
     st.builds(DC.ZVA.word, BASE),
     st.builds(DC.CIVAC.word, BASE),
@@ -256,6 +277,20 @@ def test_a_program_by_hand(way: Callable[[Lazy], Outcome]) -> None:
     assert outcome.retired == 8
     assert outcome.registers[2] == 0
     assert (outcome.elr, outcome.traps[-1].spsr) == (CODE + 0x1010, EL1H)
+
+
+@pytest.mark.parametrize(
+    ("word", "starts"), [(a64.mrs(1, CTR_EL0), 1), (a64.msr(CSSELR_EL1, 1), 4)]
+)
+def test_only_a_trap_that_changes_the_system_leaves_the_engine(word: int, starts: int) -> None:
+    guest = Lazy([word] * 3, CODE, stage1=False)
+    engine, started = guest.bare.pe.engine, []
+    start = engine.start
+    engine.start = lambda pc: started.append(pc) or start(pc)  # type: ignore[method-assign,func-returns-value]  # a spy
+    outcome = in_place(guest)
+    assert [trap.elr - CODE for trap in outcome.traps] == [0, 0, 4, 8, 16]
+    assert [trap.retired for trap in outcome.traps] == [0, 0, 0, 0, 1], "trapped, so not retired"
+    assert len(started) == starts
 
 
 @pytest.mark.parametrize("word", [a64.str_(1, 2), DC.ZVA.word(2)], ids=["str", "dc zva"])
