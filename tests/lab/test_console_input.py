@@ -292,6 +292,28 @@ def test_an_external_sigint_ends_the_session_and_restores_the_terminal(program: 
     assert (status, errors.count(b"\n")) == (130, 1)
 
 
+def test_a_terminal_that_goes_away_ends_the_session_in_one_line(program: Program) -> None:
+    session = Session(program(*X_AND_LOOP), "--console", *FOR_EVER)
+    session.read_until(b"x")
+    os.close(session.screen)
+    os.close(session.keys)
+    _, errors = session.process.communicate(timeout=60)
+    assert session.process.returncode == 130
+    assert errors == b"stage2: program.bin interrupted: the terminal has been closed\n"
+
+
+def test_ctrl_c_ends_a_guest_that_waits_for_a_pipe(program: Program) -> None:
+    command = [sys.executable, "-m", "lab.cli", "run", str(program(*X_AND_WAIT)), "--console", "-q"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(1) == b"x"
+        process.send_signal(signal.SIGINT)
+        # The pipe stays open: communicate() would close it, and so end the wait.
+        assert process.wait(timeout=60) == 130
+
+
 def test_a_pipe_can_be_the_console(program: Program) -> None:
     command = [sys.executable, "-m", "lab.cli", "run", str(program(*ECHO)), "--console", "-q"]
     done = subprocess.run(command, input=b"hello q", capture_output=True, check=False)
