@@ -1,7 +1,8 @@
 # make demo    boot a guest and show its aborts
 # make test    all tests that need no other packages than Python's
+# make artifacts  fetch the real guests of the tests: an arm64 kernel, BusyBox, U-Boot (needs apt)
 # make check   formatting, lint and types
-# make coverage  the tests again, with the coverage gate of emu/ and hyp/
+# make coverage  the tests but those of real guests again, with the coverage gate of emu/ and hyp/
 # make mutants  break the code in one line at a time, and see the tests fail
 # make bench   speed, as ratios measured in one run
 # make guests  rebuild the bundled guests (they are in the tree, too)
@@ -13,7 +14,7 @@ RUN := $(VENV)/.run
 DEV := $(VENV)/.dev
 WORKERS ?= 2
 
-.PHONY: demo test check coverage mutants bench guests clean
+.PHONY: demo test artifacts check coverage mutants bench guests clean
 
 demo: $(RUN)
 	$(BIN)/stage2 run first_touch --trace
@@ -21,13 +22,16 @@ demo: $(RUN)
 test: $(DEV)
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
+artifacts: $(DEV)
+	$(BIN)/python -m tests.real.artifacts
+
 check: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
 coverage: $(DEV)
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --cov --cov-report=term
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not real" --cov --cov-report=term
 
 mutants: $(DEV)
 	$(BIN)/python -m tests.mutants --jobs $(WORKERS)

@@ -8,6 +8,7 @@ from emu.arch.address import PA
 from emu.arch.features import CORTEX_A72, CpuFeatures
 from emu.cpu.pe import ProcessingElement
 from emu.memory import PhysicalMemory
+from emu.units.clock import Clock
 
 MEMORY_BASE: Final = PA(0x8_0000_0000)
 """Where RAM begins. Guests see other addresses: telling PA from IPA must never be optional."""
@@ -31,6 +32,8 @@ class Machine:
     ----------
     memory, pes
         The parts.
+    clock
+        The time.
     el2_data
         What EL2 software keeps for itself as long as the machine is there. The machine does
         not look at it.
@@ -47,7 +50,10 @@ class Machine:
             raise ValueError(f"a machine has at least one PE, not {pe_count}")
         self.features = features
         self.memory = PhysicalMemory(memory_base, memory_size)
-        self.pes = [ProcessingElement(i, self.memory, features) for i in range(pe_count)]
+        self.clock = Clock()
+        self.pes = [
+            ProcessingElement(i, self.memory, features, self.clock) for i in range(pe_count)
+        ]
         for pe in self.pes:
             pe.peers = self.pes
         self.el2_data: object = None

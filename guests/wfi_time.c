@@ -4,7 +4,8 @@
  * Watch: time is counted in instructions, so that every run shows the same numbers. The counter
  *        never runs backwards. WFI traps (EC 0x01) once: nothing else can run meanwhile, so the
  *        hypervisor lets time pass to the deadline. PSTATE.I is masked and no interrupt controller
- *        is set up: no exception follows when the timer fires, the guest polls ISTATUS.
+ *        is there: no exception follows when the timer fires, the guest polls ISTATUS.
+ * Run:   --gic none
  */
 #include "firmware.h"
 

@@ -36,6 +36,7 @@ from emu.arch.registers.exceptions import (
     VBAR_EL1,
     VSESR_EL2,
 )
+from emu.arch.registers.gic import ICH_HCR_EL2
 from emu.arch.registers.timer import (
     CNTHCTL_EL2,
     CNTKCTL_EL1,
@@ -99,6 +100,7 @@ GUEST_REGISTERS: Final[tuple[type[SystemRegister], ...]] = (
 
 CONTROLS: Final[tuple[type[SystemRegister], ...]] = (
     HCR_EL2,
+    ICH_HCR_EL2,
     VSESR_EL2,
     VMPIDR_EL2,
     VPIDR_EL2,

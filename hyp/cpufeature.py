@@ -62,6 +62,8 @@ class HostFeatures:
         The smallest line of any instruction cache, in bytes.
     icache_policy
         How the instruction cache finds its lines (CTR_EL0.L1Ip).
+    gic_sysregs
+        The CPU interface of a GICv3 has system registers (ID_AA64PFR0_EL1.GIC).
     pstate
         The optional bits of PSTATE.
     """
@@ -76,6 +78,7 @@ class HostFeatures:
     dic: bool
     icache_line: int
     icache_policy: IcachePolicy
+    gic_sysregs: bool
     pstate: PstateFeatures
 
     @classmethod
@@ -96,5 +99,6 @@ class HostFeatures:
             dic=bool(ctr.DIC),
             icache_line=4 << ctr.IminLine,
             icache_policy=ctr.L1Ip,
+            gic_sysregs=cpu.read(ID_AA64PFR0_EL1).GIC >= 1,
             pstate=cpu.pstate,
         )

@@ -225,6 +225,19 @@ class VgicUpdateIrqPending(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class KvmTimerUpdateIrq(Event):
+    """The output of a timer has changed."""
+
+    vcpu_id: int
+    irq: int
+    level: bool
+
+    def text(self) -> str:
+        """Return what ftrace prints after the event's name."""
+        return f"VCPU: {self.vcpu_id}, IRQ {self.irq}, level {self.level:d}"
+
+
+@dataclass(frozen=True, slots=True)
 class KvmSetWayFlush(Event):
     """The guest used cache maintenance by set and way."""
 

@@ -61,8 +61,10 @@ class IntrCause(Enum):
     IMMEDIATE_EXIT = "immediate_exit"
     STOPPED = "stopped"
     WAITING = "waiting"
-    """The guest waits for an interrupt, and nothing is left that could raise one. KVM would
-    block; with no other thread to wake the vCPU, that would be for ever."""
+    """The guest waits for an interrupt: where KVM's thread would sleep. If the vCPU has the
+    machine for itself, nothing is left that could raise one, and that would be for ever."""
+    YIELD = "yield"
+    """The guest spins (WFE), and other vCPUs could run."""
     USERFAULT = "userfault"
     """A page is missing that user space supplies, and its handler has not yet. KVM would block
     in the kernel; other vCPUs can run until the page is there."""

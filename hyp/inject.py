@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from hyp.vcpu import VCPU
 
 _INSTRUCTION_SIZE: Final = 4
+_CLEARED: Final = SPSR_EL2.BTYPE.in_place | SPSR_EL2.SS.in_place
+"""What completing an instruction clears."""
 _ADDRESS_MASK: Final = (1 << 64) - 1
 _ABOVE_EC: Final = _ADDRESS_MASK & -1 << 32
 """What the class of an abort, whose highest bit is set, becomes with its sign extended."""
@@ -146,5 +148,5 @@ def _skip_instruction(vcpu: VCPU) -> None:
     """Do what completing the instruction would do to PC and PSTATE."""
     vcpu.pe.write(ELR_EL2((vcpu.pc + _INSTRUCTION_SIZE) & _ADDRESS_MASK))
     pstate = vcpu.pstate
-    if pstate.BTYPE or pstate.SS:
-        vcpu.pe.write(pstate.replace(BTYPE=0, SS=0))
+    if pstate & _CLEARED:
+        vcpu.pe.write(SPSR_EL2(pstate & ~_CLEARED))

@@ -8,16 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from emu.arch.registers.timer import (
-    CNTP_CTL_EL0,
-    CNTP_CVAL_EL0,
-    CNTPCT_EL0,
-    CNTV_CTL_EL0,
-)
+from emu.arch.registers.timer import CNTV_CTL_EL0
 from hyp.vtcr import vttbr
 
 if TYPE_CHECKING:
-    from emu.cpu.pe import ProcessingElement
     from hyp.percpu import HostCpu
     from hyp.vcpu import VCPU
     from hyp.vm import VM
@@ -32,7 +26,6 @@ def kvm_arch_vcpu_load(vcpu: VCPU, cpu: HostCpu) -> None:
             kvm_arch_vcpu_put(cpu.loaded)
         if vcpu.loaded_on is not None:
             kvm_arch_vcpu_put(vcpu)
-        _wait_for_count(cpu.pe, vcpu.last_count)
         vcpu.ctxt.restore(cpu.pe)
         cpu.loaded, vcpu.loaded_on, vcpu.pe = vcpu, cpu, cpu.pe
     load_stage2(vcpu.vm, cpu)
@@ -48,7 +41,7 @@ def kvm_arch_vcpu_put(vcpu: VCPU) -> None:
     cpu = vcpu.loaded_on
     assert cpu is not None, "a vCPU that is put has been loaded"
     vcpu.ctxt.save(cpu.pe)
-    vcpu.last_count = cpu.pe.read(CNTPCT_EL0)
+    vcpu.timer_lines.release()
     cpu.pe.write(CNTV_CTL_EL0(0))
     vcpu.vm.kvm.vmids.clear_active(cpu.pe.index)
     cpu.loaded = vcpu.loaded_on = None
@@ -68,16 +61,3 @@ def load_stage2(vm: VM, cpu: HostCpu) -> None:
     for control in (vm.vtcr, tlb.vttbr):
         if pe.read(type(control)) != control:
             pe.write(control)
-
-
-def _wait_for_count(pe: ProcessingElement, count: int) -> None:
-    """Wait until the PE's counter has reached ``count``: a guest's time does not run backwards.
-
-    A PE whose counter is behind the one that the vCPU comes from has been idle meanwhile.
-    """
-    if pe.read(CNTPCT_EL0) >= count:
-        return
-    pe.write(CNTP_CVAL_EL0(count))
-    pe.write(CNTP_CTL_EL0.build(ENABLE=1))
-    pe.wait_for_interrupt()
-    pe.write(CNTP_CTL_EL0(0))

@@ -6,7 +6,8 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
 from emu.arch.address import VA
-from hyp.exits import Exit, SystemEvent, SystemEventType
+from hyp.exits import Exit, Intr, IntrCause, SystemEvent, SystemEventType
+from hyp.halt import kvm_vcpu_halt
 from hyp.profiles import PSCI_1_0, PSCI_1_1, PSCI_1_3
 from hyp.reset import MPIDR_AFFINITY
 from hyp.smccc import SmcccFunction, smccc_set_retval
@@ -73,6 +74,8 @@ def kvm_psci_call(vcpu: VCPU, function: PsciFunction) -> Exit | None:
     width = 64 if function >> 30 & 1 else 32
     arguments = [vcpu.pe.read_x(n) & (1 << width) - 1 for n in (1, 2, 3)]
     result = _handler(vcpu, function)(vcpu, *arguments)
+    if isinstance(result, Intr):
+        return result
     if isinstance(result, Exit):
         # Should user space run the vCPU again in spite of it, the call has failed.
         smccc_set_retval(vcpu, PsciResult.INTERNAL_FAILURE)
@@ -106,9 +109,10 @@ def _features(vcpu: VCPU, function: int, *_arguments: int) -> int:
     return PsciResult.SUCCESS if supported else PsciResult.NOT_SUPPORTED
 
 
-def _cpu_suspend(_vcpu: VCPU, *_arguments: int) -> int:
-    """Return at once: as with WFI, nothing else can run meanwhile."""
-    return PsciResult.SUCCESS
+def _cpu_suspend(vcpu: VCPU, *_arguments: int) -> Exit | int:
+    """Wait as with WFI; no power state is deeper (``kvm_psci_vcpu_suspend``)."""
+    smccc_set_retval(vcpu, PsciResult.SUCCESS)
+    return PsciResult.SUCCESS if kvm_vcpu_halt(vcpu) else Intr(IntrCause.WAITING)
 
 
 def _cpu_off(vcpu: VCPU, *_arguments: int) -> int:

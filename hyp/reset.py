@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from emu.arch.registers.exceptions import SPSR_EL2, Mode
+from emu.arch.registers.gic import ICH_HCR_EL2
 from emu.arch.registers.identification import MIDR_EL1
 from emu.arch.registers.timer import CNTHCTL_EL2
 from emu.arch.registers.translation import SCTLR_EL1
@@ -25,6 +26,9 @@ _SCTLR_RESET: Final = SCTLR_EL1(0x00C5_0078)
 """MMU and caches off, little-endian; the fields that were once RES1 are set."""
 
 _PSTATE_RESET: Final = SPSR_EL2.build(M=Mode.EL1h, D=1, A=1, I=1, F=1)
+
+_GIC_TRAPS: Final = ICH_HCR_EL2.build(En=1, TC=1, TALL0=1, TALL1=1)
+"""The CPU interface of a virtual GICv3 is emulated, as KVM does for CPUs with broken ones."""
 
 MPIDR_AFFINITY: Final = 0xFF_00FF_FFFF
 """Aff3 to Aff0 of MPIDR_EL1."""
@@ -77,5 +81,6 @@ def kvm_reset_vcpu(vcpu: VCPU) -> None:
     ctxt.write(VPIDR_EL2(vcpu.pe.read(MIDR_EL1)))
     ctxt.write(CNTHCTL_EL2.build(EL1PCTEN=1))
     ctxt.write(guest_hcr(vcpu.vm.features))
+    ctxt.write(_GIC_TRAPS)
     if cpu is not None:
         kvm_arch_vcpu_load(vcpu, cpu)

@@ -34,6 +34,7 @@ from emu.arch.registers.virtualization import HCR_EL2
 from hyp.events import KvmHandleSysReg, KvmSetWayFlush, KvmSysAccess, KvmToggleCache
 from hyp.idregs import ID_SPACE, id_register_name
 from hyp.inject import kvm_incr_pc, kvm_inject_undefined
+from hyp.vgic.v3_sysregs import ICC_REGISTERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,12 +51,13 @@ class SysRegDesc(NamedTuple):
     name
         As the trace prints it.
     read, write
-        The access; ``None`` where it is undefined.
+        The access; ``None`` where it is undefined. A function returns ``None`` or ``False``
+        if it is undefined for this vCPU.
     """
 
     name: str
-    read: Callable[[VCPU], int] | None = None
-    write: Callable[[VCPU, int], None] | None = None
+    read: Callable[[VCPU], int | None] | None = None
+    write: Callable[[VCPU, int], bool | None] | None = None
 
 
 OSLSR_OSLM: Final = 0b1000
@@ -87,7 +89,7 @@ def kvm_handle_sys_reg(vcpu: VCPU, esr: int) -> None:
     if emit is not None:
         emit(KvmHandleSysReg(vcpu.index, vcpu.pe.retired, esr))
     iss = IssSystemRegister(esr)
-    desc = SYS_REG_DESCS.get(iss.encoding)
+    desc = _BY_ISS.get(esr & _ISS_ENCODING)
     if desc is None:
         kvm_inject_undefined(vcpu)
         return
@@ -95,14 +97,21 @@ def kvm_handle_sys_reg(vcpu: VCPU, esr: int) -> None:
         is_write = not iss.Direction
         time = vcpu.pe.retired
         emit(KvmSysAccess(vcpu.index, time, vcpu.pc, desc.name, iss.encoding, is_write))
-    if iss.Direction and desc.read is not None:
-        vcpu.pe.write_x(iss.Rt, desc.read(vcpu))
-    elif not iss.Direction and desc.write is not None:
-        desc.write(vcpu, vcpu.pe.read_x(iss.Rt))
+    if _access(vcpu, desc, iss):
+        kvm_incr_pc(vcpu)
     else:
         kvm_inject_undefined(vcpu)
-        return
-    kvm_incr_pc(vcpu)
+
+
+def _access(vcpu: VCPU, desc: SysRegDesc, iss: IssSystemRegister) -> bool:
+    """Do an access; return whether it is defined."""
+    if iss.Direction:
+        value = None if desc.read is None else desc.read(vcpu)
+        if value is None:
+            return False
+        vcpu.pe.write_x(iss.Rt, value)
+        return True
+    return desc.write is not None and desc.write(vcpu, vcpu.pe.read_x(iss.Rt)) is not False
 
 
 # --- caches: set/way operations and the registers that switch them ---------------------------
@@ -203,11 +212,25 @@ def _set_cntp_ctl(vcpu: VCPU, value: int) -> None:
 
 
 def _set_cntp_cval(vcpu: VCPU, value: int) -> None:
-    vcpu.timer.cval = value
+    vcpu.timer.set_cval(value)
 
 
 def _set_cntp_tval(vcpu: VCPU, value: int) -> None:
     vcpu.timer.tval = value
+
+
+def _gic_register(encoding: Encoding, name: str) -> SysRegDesc:
+    """Describe a register of the GICv3's CPU interface, which only VMs with one have."""
+
+    def read(vcpu: VCPU) -> int | None:
+        vgic = vcpu.vm.vgic
+        return None if vgic is None else vgic.read_sysreg(vcpu, encoding)
+
+    def write(vcpu: VCPU, value: int) -> bool:
+        vgic = vcpu.vm.vgic
+        return vgic is not None and vgic.write_sysreg(vcpu, encoding, value)
+
+    return SysRegDesc(name, read, write)
 
 
 SYS_REG_DESCS: Final[dict[Encoding, SysRegDesc]] = {
@@ -229,6 +252,10 @@ SYS_REG_DESCS: Final[dict[Encoding, SysRegDesc]] = {
     Encoding(3, 1, 0, 0, 7): SysRegDesc("AIDR_EL1", _zero),
     **{encoding: _id_register(encoding) for encoding in ID_SPACE},
     ACTLR_EL1.encoding: _raz_wi("ACTLR_EL1"),
+    **{
+        encoding: _gic_register(encoding, register.name)
+        for encoding, register in ICC_REGISTERS.items()
+    },
     **{register.encoding: _access_vm_reg(register) for register in _TVM_REGISTERS},
     CCSIDR_EL1.encoding: SysRegDesc("CCSIDR_EL1", _ccsidr),
     CLIDR_EL1.encoding: SysRegDesc("CLIDR_EL1", lambda vcpu: vcpu.pe.read(CLIDR_EL1)),
@@ -246,3 +273,18 @@ SYS_REG_DESCS: Final[dict[Encoding, SysRegDesc]] = {
     ),
 }
 """What KVM emulates, by encoding."""
+
+_ISS_ENCODING: Final = IssSystemRegister.build(Op0=3, Op1=7, CRn=0b1111, CRm=0b1111, Op2=7)
+_BY_ISS: Final = {
+    int(
+        IssSystemRegister.build(
+            Op0=encoding.op0,
+            Op1=encoding.op1,
+            CRn=encoding.CRn,
+            CRm=encoding.CRm,
+            Op2=encoding.op2,
+        )
+    ): desc
+    for encoding, desc in SYS_REG_DESCS.items()
+}
+"""The same by the fields of the syndrome that name the register."""

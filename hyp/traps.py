@@ -9,6 +9,7 @@ from emu.arch.esr.iss import IssHvc, IssSmc, IssWFx, TrappedWait
 from hyp.aborts import handle_abort
 from hyp.events import KvmHvcArm64, KvmWfxArm64
 from hyp.exits import Intr, IntrCause
+from hyp.halt import kvm_vcpu_halt
 from hyp.hypercalls import kvm_smccc_call_handler
 from hyp.inject import kvm_incr_pc, kvm_inject_undefined
 from hyp.smccc import NOT_SUPPORTED, smccc_set_retval
@@ -51,23 +52,15 @@ def _kvm_handle_unknown_ec(vcpu: VCPU, _esr: int) -> None:
 
 
 def _kvm_handle_wfx(vcpu: VCPU, esr: int) -> Exit | None:
-    """Step over WFI once time has passed to the next interrupt; over WFE at once."""
+    """Step over WFI, and wait for an interrupt; over WFE, and let others run."""
     is_wfe = IssWFx(esr).TI in (TrappedWait.WFE, TrappedWait.WFET)
     emit = vcpu.vm.events.emit
     if emit is not None:
         emit(KvmWfxArm64(vcpu.index, vcpu.pe.retired, vcpu.pc, is_wfe))
     kvm_incr_pc(vcpu)
-    return None if is_wfe or kvm_vcpu_wfi(vcpu) else Intr(IntrCause.WAITING)
-
-
-def kvm_vcpu_wfi(vcpu: VCPU) -> bool:
-    """Let time pass until a timer of the guest fires; return whether one will.
-
-    The virtual timer is the machine's own. For the emulated physical timer the
-    hypervisor programs the machine's, as Linux would a timer of the host.
-    """
-    vcpu.timer.program()
-    return vcpu.pe.wait_for_interrupt()
+    if is_wfe:
+        return Intr(IntrCause.YIELD) if vcpu.shares_machine else None
+    return None if kvm_vcpu_halt(vcpu) else Intr(IntrCause.WAITING)
 
 
 def _handle_hvc(vcpu: VCPU, esr: int) -> Exit | None:

@@ -23,12 +23,13 @@ from hyp.exits import (
     IntrCause,
     MemoryFault,
 )
+from hyp.halt import kvm_vcpu_block
 from hyp.inject import kvm_adjust_pc, kvm_inject_sea, kvm_inject_serror
 from hyp.load import kvm_arch_vcpu_load
 from hyp.memcache import MemoryCache
 from hyp.mmio import kvm_handle_mmio_return
 from hyp.reset import kvm_reset_vcpu, vcpu_mpidr
-from hyp.timer import PhysicalTimer
+from hyp.timer import PhysicalTimer, TimerLines
 from hyp.traps import handle_exit
 
 if TYPE_CHECKING:
@@ -64,8 +65,12 @@ class VCPU:
         The CPU that holds its registers; None if ``ctxt`` does.
     ctxt
         Its registers while it is not loaded.
-    last_count
-        What the counter of its last PE showed when it was taken from there.
+    timer, timer_lines
+        Its physical timer, and the outputs of both of its timers.
+    halted
+        Whether it waits for an interrupt.
+    shares_machine
+        Whether other vCPUs are to run while it waits: see :meth:`run`.
     immediate_exit
         If set, a run completes the pending MMIO access and returns at once.
     powered_off
@@ -78,6 +83,7 @@ class VCPU:
 
     pe: ProcessingElement
     timer: PhysicalTimer
+    timer_lines: TimerLines
     csselr: CSSELR_EL1
     os_lock: bool
 
@@ -87,7 +93,8 @@ class VCPU:
         self.pe = self._cpu(None).pe
         self.loaded_on: HostCpu | None = None
         self.ctxt = KvmCpuContext()
-        self.last_count = 0
+        self.halted = False
+        self.shares_machine = False
         self.mpidr = vcpu_mpidr(index)
         self.immediate_exit = False
         self.powered_off = False
@@ -95,6 +102,7 @@ class VCPU:
         self.memcache = MemoryCache(vm.host.frames)
         self.dirty_ring = vm.dirty_log.new_ring()
         self.timer = PhysicalTimer(self)
+        self.timer_lines = TimerLines(self)
         self.csselr = CSSELR_EL1(0)
         self.os_lock = False
 
@@ -165,6 +173,7 @@ class VCPU:
         self.write(ELR_EL2(entry))
         self.write_x(0, context_id)
         self.powered_off = False
+        self.vm.woken = True
 
     def _reset(self) -> None:
         kvm_reset_vcpu(self)
@@ -172,8 +181,11 @@ class VCPU:
         self.pending_exception = None
         self.pending_incr_pc = False
         self.timer = PhysicalTimer(self)
+        self.timer_lines = TimerLines(self)
         self.csselr = CSSELR_EL1(0)
         self.os_lock = False
+        self.halted = False
+        self.vm.update_virtual_interrupts(self)
 
     def get_one_reg(self, reg_id: int) -> int:
         """Read a register (KVM_GET_ONE_REG); ids are made by :mod:`hyp.one_reg`.
@@ -246,7 +258,9 @@ class VCPU:
 
     # --- running -------------------------------------------------------------------------
 
-    def run(self, budget: int = FOREVER, *, cpu: int | None = None) -> Exit:
+    def run(
+        self, budget: int = FOREVER, *, cpu: int | None = None, shares_machine: bool = False
+    ) -> Exit:
         """Run the guest until user space is needed (KVM_RUN).
 
         Parameters
@@ -256,6 +270,9 @@ class VCPU:
         cpu
             The PE to run on; unless it is given, the one of the vCPU's index if there is
             one, else PE 0.
+        shares_machine
+            Whether to return when the guest waits or spins, so that other vCPUs can run.
+            Otherwise time passes until its next interrupt.
 
         Raises
         ------
@@ -277,19 +294,26 @@ class VCPU:
                     f"vCPU {self.index} cannot run on PE {on.pe.index}: PE {busy.pe.index} is "
                     f"running vCPU {busy.running.index}; use another PE, or wait until it returns",
                 )
+        vgic = self.vm.vgic
+        if vgic is not None:
+            vgic.map_resources()
         self.has_run_once = True
+        self.shares_machine = shares_machine
         kvm = self.vm.kvm
         caller = kvm.current.pe
         kvm.current.pe = on.pe
         kvm_arch_vcpu_load(self, on)
         on.pe.el2_vector = self._el2_vector
         on.running = self
+        was_in_guest = None if vgic is None else vgic.load(self)
         try:
             exit_ = self._run(budget)
             # User space sees the guest after what was pending.
             kvm_adjust_pc(self)
         finally:
             on.running = None
+            if vgic is not None:
+                vgic.put(was_in_guest)
             if caller is not on.pe and kvm.is_running():  # the caller is EL2 on another PE
                 kvm.current.pe = caller
         self._note_exit(exit_)
@@ -323,6 +347,9 @@ class VCPU:
             self._check_requests()
             if self._exit is not None:
                 break
+            if self.halted and not kvm_vcpu_block(self):
+                return Intr(IntrCause.WAITING)
+            self.timer_lines.sync()
             self._trace_entry()
             entry = pe.run(left)
             if entry is EL2Entry.LIVELOCK:
@@ -349,6 +376,8 @@ class VCPU:
 
     def _check_requests(self) -> None:
         """Find what keeps the vCPU from entering the guest (``check_vcpu_requests``)."""
+        if self.vm.woken and self.shares_machine:
+            self._exit = Intr(IntrCause.YIELD)
         ring = self.dirty_ring
         if ring is not None and ring.soft_full_requested and ring.check_request():
             self._exit = DirtyRingFull()

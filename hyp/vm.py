@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from emu.arch.address import IPA, PAGE_MASK, PAGE_SHIFT
+from emu.arch.registers.identification import ID_AA64PFR0_EL1
+from emu.arch.registers.virtualization import HCR_EL2
 from hyp.capabilities import Cap, check_extension, enable_cap
 from hyp.cpufeature import HostFeatures
 from hyp.dirty_log import DirtyLog
@@ -27,6 +29,7 @@ from hyp.stats import Stats
 from hyp.tablepages import TablePages
 from hyp.tlb import Stage2Tlb
 from hyp.vcpu import VCPU
+from hyp.vgic import DeviceType, create_device, kvm_irq_line
 from hyp.vmid import KvmVmid
 from hyp.vtcr import Stage2Geometry, ipa_bits_of_type, vttbr
 
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from emu.machine import Machine
     from hyp.devices.device import Device
     from hyp.memslots import MemoryRegion
+    from hyp.vgic import Vgic, VgicDevice
 
 __all__ = ["VM", "Cap"]
 
@@ -67,6 +71,10 @@ class VM:
         The memory slots.
     vcpus
         The vCPUs by index.
+    vgic
+        The virtual GIC, once there is one.
+    woken
+        Set when a vCPU that had nothing to do has been given something.
     kvm
         What all VMs on the machine share.
     vmid, last_vcpu_ran
@@ -113,6 +121,8 @@ class VM:
         self.memslots = MemSlots()
         self.io_bus = IoBus()
         self.synchronize_srcu: Callable[[], None] | None = None
+        self.vgic: Vgic | None = None
+        self.woken = False
         self.vcpus: dict[int, VCPU] = {}
         self.id_registers = guest_id_registers(pe)
         self.nisv_to_user = False
@@ -176,7 +186,77 @@ class VM:
         if index in self.vcpus:
             raise KvmError(Errno.EEXIST, f"vCPU {index} exists; use vm.vcpus[{index}]")
         vcpu = self.vcpus[index] = VCPU(self, index)
+        if self.vgic is not None:
+            try:
+                self.vgic.vcpu_init()
+            except KvmError:
+                del self.vcpus[index]
+                raise
         return vcpu
+
+    def create_device(self, type_: int, flags: int = 0) -> VgicDevice | None:
+        """Create a virtual GIC (KVM_CREATE_DEVICE).
+
+        Parameters
+        ----------
+        type_
+            Of :class:`~hyp.vgic.DeviceType`.
+        flags
+            1 to only ask whether it is possible; the answer then is ``None``.
+
+        Raises
+        ------
+        KvmError
+            ENODEV for another type, or a GICv3 where the machine's CPUs have none; EEXIST if
+            the VM has a GIC, EBUSY if a vCPU has run, E2BIG for too many vCPUs.
+        """
+        if type_ == DeviceType.VGIC_V3 and not self.features.gic_sysregs:
+            raise KvmError(
+                Errno.ENODEV, "the CPU has no system registers of a GICv3; use a GICv2 (type 5)"
+            )
+        device = create_device(
+            self,
+            type_,
+            flags,
+            existing=self.vgic,
+            kick=lambda vcpu: self.update_virtual_interrupts(self.vcpus[vcpu.index]),
+        )
+        if device is not None:
+            self.vgic = device.vgic
+            self.vgic.resample = lambda vcpu: self.vcpus[vcpu.index].timer_lines.sync()
+            if self.vgic.version == 3:
+                pfr0 = ID_AA64PFR0_EL1(self.id_registers[ID_AA64PFR0_EL1.encoding])
+                self.id_registers[ID_AA64PFR0_EL1.encoding] = pfr0.replace(GIC=1)
+        return device
+
+    def irq_line(self, irq: int, *, level: bool) -> None:
+        """Move the input of an interrupt (KVM_IRQ_LINE).
+
+        Parameters
+        ----------
+        irq
+            Which, as :class:`~hyp.vgic.IrqLine`.
+        level
+            The level of a level-sensitive interrupt; true triggers an edge-triggered one.
+
+        Raises
+        ------
+        KvmError
+            ENXIO without a GIC, EINVAL for an interrupt that does not exist, EBUSY for a
+            GICv3 that is not initialised.
+        """
+        kvm_irq_line(self, self.vgic, irq, level=level)
+
+    def update_virtual_interrupts(self, vcpu: VCPU) -> None:
+        """Assert for a vCPU what its GIC signals: HCR_EL2.VI and VF."""
+        vgic = self.vgic
+        if vgic is None:
+            return
+        hcr = vcpu.read(HCR_EL2)
+        lines = hcr.replace(VI=vgic.pending(vcpu), VF=vgic.fiq_pending(vcpu))
+        if lines != hcr:
+            vcpu.write(lines)
+            self.woken |= vcpu.halted
 
     def vcpu_by_mpidr(self, mpidr: int) -> VCPU | None:
         """Return the vCPU with this affinity."""

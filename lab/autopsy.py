@@ -203,7 +203,7 @@ class Replay(NamedTuple):
 
 def _replay(vmm: Vmm, again: Callable[[], Vmm]) -> Replay | None:
     """Run the guest again, up to what ended it."""
-    retired = vmm.pe.retired
+    retired = vmm.retired
     if retired > REPLAY_LIMIT:
         return None
     second = again()
@@ -237,8 +237,8 @@ class Recorder:
         vmm = self._vmm
         vmm.vm.events.subscribe(self._note)
         for _ in range(count):
-            self._add(vmm.vcpu.pc, vmm.pe.retired)
-            if vmm.monitor.run(vmm.pe.retired + 1).reason is not EndReason.BUDGET:
+            self._add(vmm.vcpu.pc, vmm.retired)
+            if vmm.monitor.run(vmm.retired + 1).reason is not EndReason.BUDGET:
                 break
         vmm.vm.events.unsubscribe(self._note)
 

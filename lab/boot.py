@@ -176,7 +176,8 @@ def place_device_tree(image: Image, ram: Region, size: int, initrd: Region | Non
     """Return where a device tree of ``size`` bytes goes: 2 MiB aligned, well above the image.
 
     Behind an initial file system it goes to the next such boundary. In a RAM too small for
-    that it takes the last 64 KiB, as long as the others leave them free.
+    that it takes the last 64 KiB, as long as the others leave them free. Firmware, which has
+    nothing in RAM yet, looks for it where RAM begins.
 
     Raises
     ------
@@ -184,6 +185,8 @@ def place_device_tree(image: Image, ram: Region, size: int, initrd: Region | Non
         If there is no room.
     """
     top = _top(image, ram)
+    if top == ram.base and (initrd is None or initrd.base >= ram.base + size):
+        return ram.base
     occupied = top if initrd is None else initrd.end
     preferred = IPA(_up(top + SLACK if initrd is None else initrd.end, ALIGNMENT))
     if ram.contains(preferred, size):

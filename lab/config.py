@@ -12,7 +12,7 @@ from lab.errors import UserError
 from lab.loader.image import Region
 from lab.sizes import format_size
 from lab.slots import Slot, check_layout
-from lab.virtmap import MAX_CPUS, RAM_BASE
+from lab.virtmap import FLASH, MAX_CPUS, RAM_BASE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +55,7 @@ class DirtyProtect(Enum):
 
 
 FIRST_SLOT_OF_RAM = 1000
+FIRST_SLOT_OF_FLASH = 2000
 """RAM is slot 0; should it be several, the second is slot 1001."""
 
 
@@ -119,6 +120,9 @@ class RunConfig:
         device than UART and test device, either.
     smp : int
         vCPUs. The first starts, the others wait for PSCI CPU_ON.
+    bios : bool
+        The guest is firmware: it lies in flash, which is two read-only slots from address 0,
+        and starts there. RAM begins with the device tree.
     initrd : Path or None
         A file that goes into memory beside the kernel, and into the device tree.
     seed : int
@@ -152,6 +156,7 @@ class RunConfig:
     ram_slots: tuple[RamSlot, ...] = ()
     gic: int = DEFAULT_GIC
     smp: int = 1
+    bios: bool = False
     initrd: Path | None = None
     seed: int = 0
     kaslr: bool = False
@@ -166,12 +171,27 @@ class RunConfig:
     @property
     def memory(self) -> tuple[Region, ...]:
         """RAM, then the other slots that a guest can be loaded into."""
-        return (self.ram, *(slot.region for slot in self.slots))
+        return (self.ram, *(slot.region for slot in (*self._slots_of_flash(), *self.slots)))
+
+    @property
+    def flash(self) -> Region | None:
+        """Where firmware goes, if the guest is that."""
+        return Region(FLASH[0].base, FLASH[0].size) if self.bios else None
 
     @property
     def all_slots(self) -> tuple[Slot, ...]:
         """RAM as slot 0, or from there on, then the others."""
-        return (*self._slots_of_ram(), *self.slots)
+        return (*self._slots_of_ram(), *self._slots_of_flash(), *self.slots)
+
+    def _slots_of_flash(self) -> tuple[Slot, ...]:
+        return tuple(
+            Slot(
+                id=FIRST_SLOT_OF_FLASH + number,
+                region=Region(place.base, place.size),
+                read_only=True,
+            )
+            for number, place in enumerate(FLASH if self.bios else ())
+        )
 
     def _slots_of_ram(self) -> tuple[Slot, ...]:
         rest = RamSlot(self.memory_size - sum(part.size for part in self.ram_slots))

@@ -16,7 +16,7 @@ from hyp.memslots import MemoryRegion, MemoryRegionFlags
 from lab.config import DirtyProtect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from hyp.dirty_ring import DirtyRing
     from hyp.memslots import MemorySlot
@@ -55,8 +55,8 @@ class DirtyTracker:
         The VM, with its slots.
     config : RunConfig
         Which slots are logged, how, and when.
-    ring : DirtyRing or None
-        The ring of the vCPU, if the VM logs in rings.
+    rings : Sequence[DirtyRing or None]
+        The rings of the vCPUs, if the VM logs in rings.
     retired : Callable[[], int]
         The instructions retired so far.
 
@@ -69,10 +69,15 @@ class DirtyTracker:
     """
 
     def __init__(
-        self, vm: VM, config: RunConfig, ring: DirtyRing | None, *, retired: Callable[[], int]
+        self,
+        vm: VM,
+        config: RunConfig,
+        rings: Sequence[DirtyRing | None],
+        *,
+        retired: Callable[[], int],
     ) -> None:
         self._vm, self._config, self._retired = vm, config, retired
-        self._reader = None if ring is None else RingReader(ring)
+        self._readers = [RingReader(ring) for ring in rings if ring is not None]
         self._slots = [slot.id for slot in config.all_slots if slot.log_dirty]
         self._seen: set[Page] = set()
         self._copy: dict[Page, bytes] = {}
@@ -141,16 +146,15 @@ class DirtyTracker:
         self.due = self._retired() + every if every else None
 
     def _collect(self, *, rearm: bool) -> None:
-        pages = self._from_bitmaps(rearm=rearm) if self._reader is None else self._from_ring()
+        pages = self._from_rings() if self._readers else self._from_bitmaps(rearm=rearm)
         self.rounds.append(Round(self._retired(), len(pages)))
         self._seen.update(pages)
         # They are protected by now: what is written from here on is in the next round.
         if self._config.harvest_every:
             self._take_over(pages)
 
-    def _from_ring(self) -> list[Page]:
-        assert self._reader is not None
-        pages = self._reader.harvest()
+    def _from_rings(self) -> list[Page]:
+        pages = [page for reader in self._readers for page in reader.harvest()]
         self._vm.reset_dirty_rings()
         return pages
 

@@ -34,6 +34,9 @@ class Place(NamedTuple):
         return IPA(self.base + self.size)
 
 
+FLASH: Final = (Place(IPA(0), 0x400_0000), Place(IPA(0x400_0000), 0x400_0000))
+"""Firmware, and what it keeps. Here they are read-only memory without a flash chip's commands."""
+
 GICD: Final = Place(IPA(0x0800_0000), 0x1_0000)
 """The distributor; a GICv2 has registers in its first page alone."""
 

@@ -29,17 +29,21 @@ from lab.config import MIN_IPA_BITS, DirtyProtect
 from lab.console import Console
 from lab.dirtylog import DirtyTracker
 from lab.errors import UserError, hypervisor_refusals
+from lab.gic import create_gic, interrupt_line
 from lab.inputs import Inputs, Port
 from lab.interrupts import Interrupt, catch_interrupt
 from lab.monitor import INTERRUPTED, EndReason, Monitor
 from lab.result import DirtyPages, MachineFacts, RunResult, TlbCounts
+from lab.schedule import Schedule
 from lab.sizes import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
+    from emu.cpu.pe import ProcessingElement
     from hyp.events import Event, Events
+    from hyp.vcpu import VCPU
     from lab.backing import Backing
     from lab.config import RunConfig
     from lab.inputs import Input
@@ -126,19 +130,20 @@ class Vmm:
             self._areas: dict[Region, HVA] = {}
             for slot in config.all_slots:
                 self._add_slot(slot)
+            vcpus = [self.vm.create_vcpu(index) for index in range(config.smp)]
+            create_gic(self.vm, config.gic)
             self._alarms: list[Alarm] = []
             self._add_devices()
-            self.vcpu = self.vm.create_vcpu(0)
-            self.pe = self.vcpu.pe
+            self._schedule = Schedule(self.vm, config.quantum, config.seed)
             self._load()
             self._dirty = DirtyTracker(
-                self.vm, config, self.vcpu.dirty_ring, retired=lambda: self.pe.retired
+                self.vm, config, [v.dirty_ring for v in vcpus], retired=lambda: self.retired
             )
             if not config.dirty_after:
                 self._dirty.start()
         self.monitor = Monitor(
-            self.vcpu,
-            retired=lambda: self.pe.retired,
+            self._schedule if config.smp > 1 else vcpus[0],
+            retired=lambda: self.retired,
             inject_abort=lambda: self.vcpu.set_vcpu_events(ext_dabt_pending=True),
             interrupt=self._interrupt,
             tracker=self._dirty,
@@ -151,11 +156,26 @@ class Vmm:
         self._inputs.connect(
             Port(
                 self.uart,
-                lambda: self.pe.retired,
+                lambda: self.retired,
                 self._end_run,
                 lambda: self._interrupt.requested,
             )
         )
+
+    @property
+    def vcpu(self) -> VCPU:
+        """The vCPU that ran last."""
+        return self._schedule.current
+
+    @property
+    def pe(self) -> ProcessingElement:
+        """What it ran on."""
+        return self.vcpu.pe
+
+    @property
+    def retired(self) -> int:
+        """The instructions that all vCPUs have retired."""
+        return self._schedule.retired
 
     def run(self, name: str) -> RunResult:
         """Run the guest until it ends, and return what came of it under the title ``name``.
@@ -177,9 +197,9 @@ class Vmm:
         """
         with catch_interrupt(self._interrupt, self._stop_at_next_event):
             try:
-                end, instructions = self.monitor.run(self.config.max_insns), self.pe.retired
-            except _Stopped as stopped:
-                end, instructions = INTERRUPTED, stopped.time
+                end, instructions = self.monitor.run(self.config.max_insns), self.retired
+            except _Stopped:
+                end, instructions = INTERRUPTED, self.retired
         self._interrupt.requested = False
         if end.reason is EndReason.INTERRUPTED and self._end is not None:
             end = self._end
@@ -222,9 +242,9 @@ class Vmm:
     def _stop_at_next_event(self) -> None:
         """End the run where the hypervisor is next entered, however long the slice still is."""
 
-        def stop(event: Event) -> None:
+        def stop(_event: Event) -> None:
             if self._interrupt.requested:
-                raise _Stopped(event.time)
+                raise _Stopped
 
         self.vm.events.subscribe(stop)
 
@@ -293,13 +313,19 @@ class Vmm:
 
     def _add_devices(self) -> None:
         """Put the devices in process on the io bus."""
-        self.uart = PL011(self._printed, looked=self._inputs.looked if self._inputs else None)
-        self.vm.register_device(virtmap.PL011.base, virtmap.PL011.size, self.uart)
+        place = virtmap.PL011
+        self.uart = PL011(
+            self._printed,
+            interrupt_line(self.vm, place),
+            self._inputs.looked if self._inputs else None,
+        )
+        self.vm.register_device(place.base, place.size, self.uart)
         if self.config.gic:
-            pe = self.machine.pes[0]
-            self.rtc = PL031(lambda: pe.time, self.config.rtc_base)
-            self.vm.register_device(virtmap.PL031.base, virtmap.PL031.size, self.rtc)
-            self._alarms.append(Alarm(self.rtc, lambda: pe.time, lambda: pe.retired))
+            place, clock = virtmap.PL031, self.machine.clock
+            line = interrupt_line(self.vm, place)
+            self.rtc = PL031(lambda: clock.now, self.config.rtc_base, line)
+            self.vm.register_device(place.base, place.size, self.rtc)
+            self._alarms.append(Alarm(self.rtc, lambda: clock.now, lambda: self.retired))
 
     def _enable_dirty_log(self) -> None:
         """Choose the form of the dirty log, before there are slots."""
@@ -365,7 +391,8 @@ class Vmm:
         boot = self.boot
         for address, data in boot.loads:
             self._write(address, data)
-        self.vcpu.init()
+        for vcpu in self.vm.vcpus.values():
+            vcpu.init(power_off=vcpu.index > 0)
         self.vcpu.set_one_reg(one_reg.PC, self.image.entry)
         self.vcpu.set_one_reg(one_reg.core_x(0), boot.device_tree)
 
@@ -385,9 +412,6 @@ class Vmm:
 class _Stopped(Exception):  # noqa: N818  # no error: the user asked for it
     """Raised in the hypervisor, between two instructions, to get out of it after Ctrl-C."""
 
-    def __init__(self, retired: int) -> None:
-        self.time = retired
-
 
 def _build_machine(config: RunConfig) -> Machine:
     ctr = CPU.read(CTR_EL0).replace(
@@ -399,7 +423,7 @@ def _build_machine(config: RunConfig) -> Machine:
     size = memory + memory // TABLE_SHARE + TABLE_MINIMUM
     size = -(-size // PAGE_SIZE) * PAGE_SIZE
     try:
-        return Machine(size, features=features)
+        return Machine(size, config.smp, features)
     except (ValueError, OSError, MemoryError, OverflowError) as error:
         raise UserError(
             f"the host has no {format_size(config.memory_size)} of memory for the guest "

@@ -185,6 +185,11 @@ class CpuFeatures:
         return self.read(ID_AA64PFR1_EL1).BT != 0
 
     @cached_property
+    def gic_sysregs(self) -> bool:
+        """The CPU interface of a GICv3 has system registers."""
+        return self.read(ID_AA64PFR0_EL1).GIC != 0
+
+    @cached_property
     def hcr_res0(self) -> int:
         """The bits of HCR_EL2 that are RES0 for want of their feature."""
         evt = self.read(ID_AA64MMFR2_EL1).EVT

@@ -130,6 +130,10 @@ class BlockBudget:
         self._granted += instructions
         self._state.left += instructions + self._state.size // INSTRUCTION_BYTES
 
+    def take_back(self) -> None:
+        """Allow one instruction more in place of the current one, which does not retire."""
+        self._state.left += 1
+
     @property
     def pending(self) -> int:
         """The interrupts that wait until they are unmasked, at their bits in PSTATE."""

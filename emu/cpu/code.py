@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 from emu.arch.a64.loadstore import decode
 from emu.arch.a64.maintenance import DC
 from emu.arch.a64.predecode import Sites, is_free, is_ordered, scan
-from emu.arch.a64.system import SystemInstruction, SystemKind, decode_system
+from emu.arch.a64.system import SystemKind, decode_system
 from emu.arch.address import PA, PAGE_SHIFT, PAGE_SIZE, VA
+from emu.cpu import system
 from emu.cpu.blocks import INSTRUCTION_BYTES
 from emu.cpu.engine import SystemHook
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from emu.arch.features import CpuFeatures
     from emu.cpu.engine import Engine
     from emu.memory import PhysicalMemory
 
@@ -50,6 +52,8 @@ class CodePages:
     ----------
     scanned
         VA >> 12 to the physical page that was scanned there.
+    sites
+        The intercepted system instructions, by address.
     unprivileged
         Addresses of LDTR and STTR instructions.
     watched
@@ -61,12 +65,18 @@ class CodePages:
     """
 
     def __init__(
-        self, memory: PhysicalMemory, engine: Engine, intercept: Callable[[int], bool]
+        self,
+        memory: PhysicalMemory,
+        engine: Engine,
+        features: CpuFeatures,
+        intercept: Callable[[int], bool],
     ) -> None:
         self._memory = memory
         self._engine = engine
+        self._features = features
         self._intercept = intercept
-        self._sites: dict[VA, SystemInstruction] = {}
+        self._by_word: dict[int, system.Site | None] = {}
+        self.sites: dict[VA, system.Site] = {}
         self._ordered: set[VA] = set()
         self._by_page: dict[PA, Sites] = {}
         self.scanned: dict[int, PA] = {}
@@ -84,13 +94,13 @@ class CodePages:
             self._forget(page)
         self.scanned[page >> PAGE_SHIFT] = pa
         for offset, word in sites.system:
-            instruction = decode_system(word)
-            if instruction is None:
+            site = self.site(word)
+            if site is None:
                 continue
-            if instruction.operation is DC.ZVA:  # the engine has no hook for it
+            if site.operation is DC.ZVA:  # the engine has no hook for it
                 self._watch(VA(page + offset), word)
-            elif instruction.kind in _HOOKS:
-                self._sites[VA(page + offset)] = instruction
+            elif site.instruction.kind in _HOOKS:
+                self.sites[VA(page + offset)] = site
                 self._engine.stop_behind(VA(page + offset))
         for offset, _word in sites.unprivileged:
             self.unprivileged.add(VA(page + offset))
@@ -113,17 +123,22 @@ class CodePages:
         self.watched[va] = word
         self._engine.watch(va)
 
-    def at(self, pc: VA, word: int) -> SystemInstruction | None:
-        """Return the intercepted instruction ``word`` at ``pc``.
+    def site(self, word: int) -> system.Site | None:
+        """Return what is known of a system instruction; None for any other word."""
+        try:
+            return self._by_word[word]
+        except KeyError:
+            instruction = decode_system(word)
+            found = None if instruction is None else system.site(instruction, self._features)
+            self._by_word[word] = found
+            return found
 
-        If such instructions are never intercepted, the engine does not ask for them again.
-        """
-        instruction = self._sites.get(pc)
-        if instruction is None and (is_free(word) or not self._intercept(word)):
+    def let_pass(self, word: int) -> None:
+        """If ``word`` is never intercepted, have the engine not ask for such words again."""
+        if is_free(word) or not self._intercept(word):
             passing = decode_system(word)
             if passing is not None and passing.kind in _HOOKS:
                 self._engine.let_pass(_HOOKS[passing.kind], passing.encoding)
-        return instruction
 
     def changed(self, pa: PA | None) -> dict[VA, PA]:
         """Scan the page of ``pa`` (None: all pages) again before it is next executed.
@@ -136,7 +151,7 @@ class CodePages:
         if pa is None:
             known = {VA(page << PAGE_SHIFT): frame for page, frame in self.scanned.items()}
             self._by_page.clear()
-            self._sites.clear()
+            self.sites.clear()
             self.unprivileged.clear()
             self.watched.clear()
             self.behind_stack_writes.clear()
@@ -154,10 +169,11 @@ class CodePages:
     def _forget(self, page: VA) -> None:
         """Remove what was remembered of the code at ``page``."""
         sites = self._by_page[self.scanned.pop(page >> PAGE_SHIFT)]
-        for site in (*sites.system, *sites.unprivileged):
-            self._sites.pop(VA(page + site.offset), None)
-            self.unprivileged.discard(VA(page + site.offset))
-        for site in sites.stack:
-            self.behind_stack_writes.discard(VA(page + site.offset + INSTRUCTION_BYTES))
+        for offset, _word in sites.system:
+            self.sites.pop(VA(page + offset), None)
+        for offset, _word in sites.unprivileged:
+            self.unprivileged.discard(VA(page + offset))
+        for offset, _word in sites.stack:
+            self.behind_stack_writes.discard(VA(page + offset + INSTRUCTION_BYTES))
         for address in [address for address in self.watched if address & -PAGE_SIZE == page]:
             del self.watched[address]

@@ -99,6 +99,13 @@ _stop, _read, _write, _read_batch = (
     _lib.uc_reg_read_batch,
 )
 
+_flush_tlb = _lib.tlb_flush_aarch64
+_NEVER: Final = 1 << 62
+"""A time, in nanoseconds, that does not come."""
+_leave = _lib.helper_check_exit_request_aarch64
+"""Leaves the engine if a stop was asked for. It does not return then, so it must never be called
+from Python."""
+
 Q_IDS: Final = tuple(range(reg.UC_ARM64_REG_Q0, reg.UC_ARM64_REG_Q31 + 1))
 X_COUNT: Final = 31
 """X0 to X30."""
@@ -179,6 +186,10 @@ class Engine:
         internals = find_internals()
         structure = handle(self._uc)
         cpu = _u64.from_address(structure + 8 * internals.cpu).value
+        self._cpu = _pointer(cpu)
+        self._windows = _strided(cpu, internals.windows)
+        self._never = memoryview(array("Q", [_NEVER] * len(internals.windows)))
+        self._keep_tlb_size()
         self._exclusive = _u64.from_address(cpu + internals.exclusive)
         daif = ctypes.c_uint32.from_address(cpu + internals.daif)
         registers = (_u64 * (PSTATE_INDEX + 1)).from_address(cpu + internals.registers)
@@ -196,7 +207,10 @@ class Engine:
         self._watch = self._ranged(self._on_code)
         self._stop_at = self._ranged(_stop)
         self._stops: set[VA] = set()
-        self._filters = {kind: SystemFilter(self._on_system, native=native) for kind in SystemHook}
+        self._filters = {
+            kind: SystemFilter(self._on_system, _leave, native=native) for kind in SystemHook
+        }
+        self._stops_at_once = all(filter_.leaves for filter_ in self._filters.values())
         for kind, filter_ in self._filters.items():
             self._hook(const.UC_HOOK_INSN, filter_.hook, 1, 0, kind, data=filter_.state)
         self._scratch = _u64()
@@ -240,6 +254,11 @@ class Engine:
     def pc(self) -> VA:
         """PC alone, without a call of the engine."""
         return VA(self._registers[PC_INDEX])
+
+    def stop_at(self, pc: VA) -> None:
+        """Stop inside a callback, with this PC."""
+        self._registers[PC_INDEX] = pc
+        _stop(self._handle)
 
     @property
     def mode(self) -> int:
@@ -326,13 +345,13 @@ class Engine:
         self._filters[kind].let_pass(encoding)
 
     def stop_behind(self, va: VA) -> None:
-        """Have a stop take effect behind ``va`` at the latest.
+        """Have a stop by the system instruction at ``va`` take effect behind it.
 
-        It otherwise does where the next block begins. The hook costs nothing at other
-        addresses. It must be in place before Unicorn first translates the code.
+        Where the filter is no machine code, the stop otherwise does where the next block begins.
+        It must be in place before Unicorn first translates the code.
         """
         behind = va + INSTRUCTION_BYTES
-        if behind not in self._stops:
+        if behind not in self._stops and not self._stops_at_once:
             self._stops.add(VA(behind))
             self._hook(const.UC_HOOK_CODE, nothing(), behind, behind)
 
@@ -352,7 +371,12 @@ class Engine:
 
     def flush_tlb(self) -> None:
         """Forget all translations. Safe inside callbacks."""
-        self._uc.ctl(const.UC_CTL_TLB_FLUSH, const.UC_CTL_IO_WRITE)
+        _flush_tlb(self._cpu)
+        self._keep_tlb_size()
+
+    def _keep_tlb_size(self) -> None:
+        """Have Unicorn's TLB never shrink, which it does by the host's clock at a flush."""
+        self._windows[:] = self._never
 
     def forget_code_at(self, begin: VA, end: VA) -> None:
         """Forget the translated code of one page between two addresses."""
@@ -390,6 +414,13 @@ class Engine:
             )
         )
         return handle
+
+
+def _strided(start: int, offsets: tuple[int, ...]) -> memoryview:
+    """Return 64-bit words that lie at equal distances."""
+    step = (offsets[1] - offsets[0]) // ctypes.sizeof(_u64)
+    block = (_u64 * (step * len(offsets))).from_address(start + offsets[0])
+    return memoryview(block).cast("B").cast("Q")[::step]
 
 
 @cache

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import time
 from functools import cache
+from itertools import pairwise
 from typing import Any, Final, NamedTuple, TypeVar
 
 from unicorn import arm64_const as reg
@@ -48,6 +50,8 @@ _USER_SPACE: Final = range(PAGE_SIZE, 1 << 47)
 
 NO_EXCLUSIVE: Final = (1 << 64) - 1
 """QEMU's value for a monitor that is not set."""
+NO_ADDRESS: Final = (1 << 64) - 1
+"""QEMU's value for a page that is none."""
 
 
 _Place = TypeVar("_Place")
@@ -74,6 +78,9 @@ class Internals(NamedTuple):
     """X0 to X30, SP, PC, and PSTATE without flags and interrupt masks: bytes behind it."""
     daif: int
     """PSTATE.DAIF, at its bits in PSTATE: bytes behind that pointer."""
+    windows: tuple[int, ...]
+    """Where the time begins after which its TLB may shrink, for each kind of access: bytes behind
+    that pointer."""
     hook_range: int
     """First and last address of a hook: bytes behind the pointer that stands for it."""
 
@@ -93,6 +100,7 @@ _EL1H: Final = 0x5
 @cache
 def find_internals() -> Internals:
     """Locate the values. The places are the same in every instance of one library."""
+    began = time.time_ns()
     uc = Uc(const.UC_ARCH_ARM64, const.UC_MODE_ARM)
     uc.ctl_set_page_size(PAGE_SIZE)
     uc.ctl_set_tlb_mode(const.UC_TLB_VIRTUAL)
@@ -106,8 +114,9 @@ def find_internals() -> Internals:
         cpu, offset = _only("the exclusive monitor", exclusive)
         registers = _only("the general registers", _find_registers(uc, words[cpu], memory.fileno()))
         daif = _only("PSTATE.DAIF", _find_daif(uc, words[cpu], memory.fileno()))
+        windows = _find_windows(words[cpu], memory.fileno(), began)
     hook_range = _only("the range of a hook", _find_range(uc))
-    return Internals(cpu, offset, registers, daif, hook_range)
+    return Internals(cpu, offset, registers, daif, windows, hook_range)
 
 
 def _only(what: str, found: set[_Place]) -> _Place:
@@ -170,6 +179,26 @@ def _find_daif(uc: Uc, cpu: int, memory: int) -> set[int]:
         words = memoryview(os.pread(memory, CPU_BYTES, cpu)).cast("I")
         found.append({4 * index for index, word in enumerate(words) if word == mask})
     return set.intersection(*found)
+
+
+def _find_windows(cpu: int, memory: int, began: int) -> tuple[int, ...]:
+    """Return the words that hold a time of this instance's life, behind two that are all ones.
+
+    Unicorn reads the clock in microseconds.
+    """
+    block = memoryview(os.pread(memory, CPU_BYTES, cpu)).cast("Q")
+    born = range(began // 1000 * 1000, time.time_ns() + 1)
+    found = tuple(
+        8 * index
+        for index in range(2, len(block))
+        if block[index] in born and block[index - 1] == block[index - 2] == NO_ADDRESS
+    )
+    if len({after - before for before, after in pairwise(found)}) != 1:
+        raise EngineError(
+            f"Unicorn {uc_version()}: the windows of its TLBs are not where they should be; "
+            "use unicorn 2.1.4"
+        )
+    return found
 
 
 def _find_range(uc: Uc) -> set[int]:

@@ -10,7 +10,8 @@ from emu.arch.exceptions import ExceptionKind
 from emu.arch.registers.exceptions import PSTATE
 from emu.arch.registers.virtualization import HCR_EL2
 
-_MADE_PENDING: Final = HCR_EL2.VSE.in_place | HCR_EL2.VI.in_place | HCR_EL2.VF.in_place
+MADE_PENDING: Final = HCR_EL2.VSE.in_place | HCR_EL2.VI.in_place | HCR_EL2.VF.in_place
+"""What EL2 sets in HCR_EL2 to make an interrupt pending."""
 _ENABLE_SHIFT: Final = HCR_EL2.VI.lsb - HCR_EL2.IMO.lsb
 """From AMO, IMO, FMO, which enable virtual interrupts, to VSE, VI, VF."""
 _SERROR_ISS: Final = (1 << 25) - 1
@@ -40,7 +41,7 @@ def pending(hcr: int) -> int:
     hcr
         HCR_EL2. Only what AMO, IMO and FMO route to EL2 has a virtual form.
     """
-    return hcr & _MADE_PENDING & hcr << _ENABLE_SHIFT
+    return hcr & MADE_PENDING & hcr << _ENABLE_SHIFT
 
 
 def to_take(waiting: int, pstate: int) -> VirtualInterrupt | None:

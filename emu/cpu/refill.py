@@ -49,10 +49,11 @@ class Refill:
         self._mmu = pe.mmu
         self._code = pe.code
         self._engine = pe.engine
+        self._execution = pe.execution
 
     def fill(self, va: VA, access: int, result: Any) -> bool:  # noqa: ANN401  # a C array
         """Answer the engine: fill in PA and permissions of the page ``va``, or refuse."""
-        if self._pe.leaving:  # DC ZVA asks again after a refusal
+        if self._execution.leaving:  # DC ZVA asks again after a refusal
             return False
         pc, mode = self._engine.pc, self._engine.mode
         privilege = privilege_of(mode)
@@ -62,8 +63,8 @@ class Refill:
             privilege = EL0
         if self._pe.stale:
             self._pe.refresh()
-            if self._pe.restart:
-                self._pe.fetching = need == EXECUTE
+            if self._pe.strictness.restart:
+                self._execution.fetching = need == EXECUTE
                 return False
         mmu = self._mmu
         page = va >> PAGE_SHIFT
@@ -72,11 +73,11 @@ class Refill:
             mmu.hits += 1
         else:
             mmu.misses += 1
-            self._pe.fetching = need == EXECUTE
+            self._execution.fetching = need == EXECUTE
             walked = self._walk(va, need, privilege, pc)
             if walked is None:
                 return False
-            self._pe.fetching = False
+            self._execution.fetching = False
             entry = walked
         permissions = entry.allowed[privilege]
         if code.scanned.get(page) != entry.page:
@@ -91,9 +92,9 @@ class Refill:
     def _walk(self, va: VA, need: int, privilege: int, pc: VA) -> TlbEntry | None:
         """Walk until the access is allowed or an exception leaves the engine."""
         pe = self._pe
-        _, pstate = self._engine.state()
         if need == EXECUTE and pc % INSTRUCTION_BYTES:
-            pe.resolved_in_place(misaligned_pc(pc), pstate)  # taken to EL1: never resolved
+            pstate = self._engine.state()[1]
+            pe.guest.resolved_in_place(misaligned_pc(pc), pstate)  # taken to EL1: never resolved
             return None
         if need == READ and self._mmu.regime.updates and self._is_atomic(pc):
             need = READ | WRITE  # the access is refused as a whole before hardware marks a page
@@ -102,16 +103,17 @@ class Refill:
             found = self._mmu.walk(va, need, privilege, is_unaligned)
             if not isinstance(found, Fault):
                 if found.is_device and need != EXECUTE and not pe.code.strict:
-                    pe.device_memory_used()
+                    pe.strictness.device_memory_used()
                     return None
                 return found
             if need == EXECUTE:
                 kind, far = FETCH, pc
             else:
                 found, kind, far = self._describe(found, va, need, privilege, pc)
+            pstate = self._engine.state()[1]
             to_el2 = found.stage == stage1.STAGE and pe.external_aborts_to_el2
             exception = abort(found, kind, far, pc, pstate >> 2 & 3, external_to_el2=to_el2)
-            if not pe.resolved_in_place(exception, pstate):
+            if not pe.guest.resolved_in_place(exception, pstate):
                 return None
 
     def _is_atomic(self, pc: VA) -> bool:

@@ -94,6 +94,8 @@ class RegisterFile:
     ----------
     written
         Set whenever a general register is written from outside the guest.
+    reconfigured
+        Set whenever a system register of EL1 is.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class RegisterFile:
         self._vectors = engine.batch(*Q_IDS)
         self._lists: dict[tuple[type[SystemRegister], ...], _Split] = {}
         self.written = False
+        self.reconfigured = False
 
     # General registers
 
@@ -171,6 +174,8 @@ class RegisterFile:
     def write(self, value: SystemRegister) -> None:
         """Write a system register as EL2 software would."""
         register = type(value)
+        if register.encoding.op1 != _EL2_OP1:
+            self.reconfigured = True
         if register is SP_EL0 or register is SP_EL1:
             self._engine.write(self._bank(register), value)
         elif self._timer.handles(register):
@@ -196,6 +201,7 @@ class RegisterFile:
         self, registers: tuple[type[SystemRegister], ...], values: Sequence[int]
     ) -> None:
         """Write system registers; those of the engine at once."""
+        self.reconfigured = True
         split = self._split(registers)
         given = dict(zip(registers, values, strict=True))
         split.batch.write([given[register] for register in split.native])

@@ -2,7 +2,8 @@
 
 Its hooks on MRS, MSR and SYS come before every one of them: Linux reads SP_EL0 millions of
 times. A filter in machine code lets those pass that have been found to concern nobody, and
-calls Python for the others.
+calls Python for the others. If Python asked for a stop, the filter then leaves the engine at
+once, which otherwise would go on to the end of the block.
 """
 
 from __future__ import annotations
@@ -31,7 +32,18 @@ MACHINE_CODE: Final = {
         "74 03"  #       je ask
         "31 c0"  #       xor eax, eax          if state.passes[index]:
         "c3"  #          ret                       return 0
-        "ff 61 08"  # ask: jmp [rcx+8]         return state.ask(...)
+        "53"  #     ask: push rbx
+        "57"  #          push rdi
+        "51"  #          push rcx
+        "ff 51 08"  #    call [rcx+8]          answer = state.ask(engine, ...)
+        "89 c3"  #       mov ebx, eax
+        "59"  #          pop rcx
+        "5f"  #          pop rdi
+        "31 f6"  #       xor esi, esi
+        "ff 51 10"  #    call [rcx+16]         state.leave(engine, 0)
+        "89 d8"  #       mov eax, ebx
+        "5b"  #          pop rbx
+        "c3"  #          ret                   return answer
     ),
     "aarch64": words(
         0xB9400844,  # ldr w4, [x2, #8]        index = op0
@@ -48,8 +60,20 @@ MACHINE_CODE: Final = {
         0x34000064,  # cbz w4, ask
         0x52800000,  # mov w0, #0              if state.passes[index]:
         0xD65F03C0,  # ret                         return 0
-        0xF9400464,  # ask: ldr x4, [x3, #8]
-        0xD61F0080,  # br x4                   return state.ask(...)
+        0xA9BE7BE0,  # ask: stp x0, x30, [sp, #-32]!
+        0xF9000BE3,  # str x3, [sp, #16]
+        0xF9400464,  # ldr x4, [x3, #8]
+        0xD63F0080,  # blr x4                  answer = state.ask(engine, ...)
+        0xB9001BE0,  # str w0, [sp, #24]
+        0xF94003E0,  # ldr x0, [sp]
+        0xF9400BE3,  # ldr x3, [sp, #16]
+        0x52800001,  # mov w1, #0
+        0xF9400864,  # ldr x4, [x3, #16]
+        0xD63F0080,  # blr x4                  state.leave(engine, 0)
+        0xB9401BE0,  # ldr w0, [sp, #24]
+        0xF94007FE,  # ldr x30, [sp, #8]
+        0x910083FF,  # add sp, sp, #32
+        0xD65F03C0,  # ret                     return answer
     ),
 }
 """The filter, by the host's architecture."""
@@ -58,7 +82,7 @@ MACHINE_CODE: Final = {
 class _State(ctypes.Structure):
     """What the filter works on. The machine code knows these offsets."""
 
-    _fields_ = (("passes", ctypes.c_void_p), ("ask", ctypes.c_void_p))
+    _fields_ = tuple((name, ctypes.c_void_p) for name in ("passes", "ask", "leave"))
 
 
 class SystemFilter:
@@ -68,6 +92,8 @@ class SystemFilter:
     ----------
     ask
         The C function that decides where the filter does not.
+    leave
+        The C function that leaves the engine if a stop has been asked for.
     native
         Whether to use machine code where possible.
 
@@ -77,13 +103,18 @@ class SystemFilter:
         The C function for the engine.
     state
         The address it must be given.
+    leaves
+        Whether a stop takes effect at once.
     """
 
-    def __init__(self, ask: Any, *, native: bool = True) -> None:  # noqa: ANN401  # a C function
+    def __init__(self, ask: Any, leave: Any, *, native: bool = True) -> None:  # noqa: ANN401  # C functions
         self._passes = (ctypes.c_uint8 * ENCODINGS)()
-        self._state = _State(ctypes.addressof(self._passes), ctypes.cast(ask, ctypes.c_void_p))
+        functions = (ctypes.cast(function, ctypes.c_void_p) for function in (ask, leave))
+        self._state = _State(ctypes.addressof(self._passes), *functions)
         self.state = ctypes.addressof(self._state)
-        self.hook = (for_host(MACHINE_CODE) if native else None) or ask
+        code = for_host(MACHINE_CODE) if native else None
+        self.hook = code or ask
+        self.leaves = code is not None
 
     def let_pass(self, encoding: tuple[int, int, int, int, int]) -> None:
         """Have the engine execute the instruction without asking from now on.

@@ -8,19 +8,20 @@ execute.
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from emu.arch.a64.maintenance import AT, DC, IC
 from emu.arch.a64.operations import TranslationRegime
-from emu.arch.a64.system import SystemInstruction, SystemKind, decode_system
+from emu.arch.a64.system import Operation, SystemInstruction, SystemKind, decode_system
 from emu.arch.a64.tlbi import TLBI
-from emu.arch.address import VA
+from emu.arch.address import PA, PAGE_MASK, VA
 from emu.arch.esr.build import system_register_trap
 from emu.arch.esr.fsc import EXTERNAL_ABORTS
 from emu.arch.fields import Encoding, SystemRegister
 from emu.arch.registers import REGISTERS
 from emu.arch.registers.control import DAIF
 from emu.arch.registers.exceptions import ISR_EL1, PAR_EL1, PSTATE
+from emu.arch.registers.gic import ICH_HCR_EL2
 from emu.arch.registers.identification import CTR_EL0, DCZID_EL0, MIDR_EL1, MPIDR_EL1
 from emu.arch.registers.timer import (
     CNTFRQ_EL0,
@@ -37,12 +38,14 @@ from emu.arch.registers.timer import (
 )
 from emu.arch.registers.translation import SCTLR_EL1
 from emu.arch.registers.virtualization import HCR_EL2, VMPIDR_EL2, VPIDR_EL2
+from emu.cpu import maintenance
 from emu.cpu.aborts import MAINTENANCE, abort
 from emu.cpu.exception import ArmException
 from emu.cpu.extensions import in_engine, is_implemented
+from emu.cpu.gictraps import gic_traps
 from emu.cpu.instructions import undefined
 from emu.cpu.registers import TRANSLATION_CONTROLS
-from emu.cpu.traps import is_id_group_3, is_trapped
+from emu.cpu.traps import is_id_group_3, trap_bits
 from emu.mmu.at import address_translate, fault_report
 from emu.mmu.fault import Fault
 from emu.mmu.permissions import READ, WRITE
@@ -125,7 +128,7 @@ def intercept(word: int, features: CpuFeatures) -> bool:
         instruction.encoding in _INTERCEPTED_REGISTERS
         or is_id_group_3(instruction.encoding)
         or is_performance_monitor(instruction.encoding)
-        or is_trapped(instruction, -1)
+        or bool(trap_bits(instruction))
     )
 
 
@@ -144,28 +147,79 @@ def traps_zeroing(word: int, hcr: int) -> bool:
     return instruction is not None and instruction.operation is DC.ZVA
 
 
-def execute(
-    pe: ProcessingElement, instruction: SystemInstruction, pc: VA, el: int
-) -> Outcome | ArmException:
+class Site(NamedTuple):
+    """A system instruction, and what the CPU makes of it whatever its registers hold."""
+
+    instruction: SystemInstruction
+    operation: Operation | None
+    implemented: bool
+    """Whether the CPU has it, or it is no operation."""
+    el0: bool
+    """Whether EL0 may execute it, if ``el0_enable`` allows."""
+    el0_enable: int
+    """The SCTLR_EL1 bit without which EL1 traps it when EL0 executes it; 0 for none."""
+    traps: int
+    """The HCR_EL2 bits that trap it."""
+    gic_traps: int
+    """The ICH_HCR_EL2 bits that trap it."""
+    esr: int
+    """The syndrome of its trap."""
+    constant: int | None
+    """What it reads if that never changes."""
+
+
+def site(instruction: SystemInstruction, features: CpuFeatures) -> Site:
+    """Return what is always so of an instruction."""
+    operation = instruction.operation
+    by_ich, by_hcr = gic_traps(instruction.encoding) if features.gic_sysregs else (0, 0)
+    return Site(
+        instruction,
+        operation,
+        operation is None or is_implemented(operation, features),
+        instruction.encoding.op1 == _EL0_OP1,
+        _el0_enable(instruction),
+        trap_bits(instruction) | by_hcr,
+        by_ich,
+        system_register_trap(instruction.encoding, rt=instruction.rt, read=instruction.is_read),
+        _constant(instruction.encoding, features) if instruction.is_read else None,
+    )
+
+
+def _constant(encoding: Encoding, features: CpuFeatures) -> int | None:
+    """Return the value of a register that identifies the CPU; None for any other."""
+    if encoding in _VIRTUALIZED:
+        return None
+    register = REGISTERS.get(encoding)
+    if register is CTR_EL0 or register is DCZID_EL0:
+        return int(features.read(register))
+    if is_id_group_3(encoding):
+        return int(features.read(register)) if register is not None else 0
+    return None
+
+
+def execute(pe: ProcessingElement, site: Site, pc: VA, el: int) -> Outcome | ArmException:
     """Execute one system instruction of EL1 or EL0.
 
     Parameters
     ----------
     pe
         The PE that executes it.
-    instruction
+    site
         What the scan found.
     pc
         Its address.
     el
         The Exception level: 0 or 1.
     """
-    operation = instruction.operation
-    if operation is not None and not is_implemented(operation, pe.features):
+    if not site.implemented:
         return undefined(pc)
-    refusal = trapped(pe, instruction, pc, el)
+    refusal = trapped(pe, site, pc, el)
     if refusal is not None:
         return refusal
+    instruction, operation = site.instruction, site.operation
+    if site.constant is not None:
+        pe.registers.set_x(instruction.rt, site.constant)
+        return Outcome.DONE
     if operation is not None:
         argument = pe.registers.x(instruction.rt)
         if isinstance(operation, TLBI):
@@ -183,7 +237,7 @@ def execute(
         return undefined(pc)
     register = REGISTERS.get(instruction.encoding)
     if register is not None and register in TIMER_EL0_ENABLE:
-        return _timer(pe, instruction, register, pc, el)
+        return _timer(pe, site, register, pc, el)
     if instruction.is_read:
         return _read(pe, instruction)
     if register in TRANSLATION_CONTROLS:
@@ -211,27 +265,21 @@ def _el0_enable(instruction: SystemInstruction) -> int:
     return _EL0_ENABLE.get(instruction.encoding, default)
 
 
-def trapped(
-    pe: ProcessingElement, instruction: SystemInstruction, pc: VA, el: int
-) -> ArmException | None:
-    """Return what ``instruction`` is refused with, or None.
+def trapped(pe: ProcessingElement, site: Site, pc: VA, el: int) -> ArmException | None:
+    """Return what an instruction is refused with, or None.
 
     What EL1 keeps from EL0 comes before the traps to EL2 of HCR_EL2.
     """
     if el == 0:
-        if instruction.encoding.op1 != _EL0_OP1:
+        if not site.el0:
             return undefined(pc)
-        enable = _el0_enable(instruction)
-        if enable and not pe.registers.read(SCTLR_EL1) & enable:
-            return _trap(1, instruction, pc)
-    if is_trapped(instruction, pe.registers.el2(HCR_EL2)):
-        return _trap(2, instruction, pc)
+        if site.el0_enable and not pe.registers.read(SCTLR_EL1) & site.el0_enable:
+            return ArmException(1, site.esr, pc)
+    if pe.registers.el2(HCR_EL2) & site.traps or (
+        site.gic_traps and pe.registers.el2(ICH_HCR_EL2) & site.gic_traps
+    ):
+        return ArmException(2, site.esr, pc)
     return None
-
-
-def _trap(target: int, instruction: SystemInstruction, pc: VA) -> ArmException:
-    esr = system_register_trap(instruction.encoding, rt=instruction.rt, read=instruction.is_read)
-    return ArmException(target, esr, pc)
 
 
 def _read(pe: ProcessingElement, instruction: SystemInstruction) -> Outcome:
@@ -247,29 +295,23 @@ def _value(pe: ProcessingElement, encoding: Encoding) -> int | None:
     copy = _VIRTUALIZED.get(encoding)
     if copy is not None:
         return pe.registers.el2(copy)
-    register = REGISTERS.get(encoding)
-    if register is CTR_EL0 or register is DCZID_EL0:
-        return pe.registers.read(register)
-    if register is ISR_EL1:
-        return pe.blocks.pending
-    if is_id_group_3(encoding):
-        return pe.features.read(register) if register is not None else 0
-    return None
+    return pe.blocks.pending if encoding == ISR_EL1.encoding else None
 
 
 def _timer(
     pe: ProcessingElement,
-    instruction: SystemInstruction,
+    site: Site,
     register: type[SystemRegister],
     pc: VA,
     el: int,
 ) -> Outcome | ArmException:
     """Execute an MRS or MSR of a timer register (Arm ARM D12.2)."""
     if el == 0 and not pe.registers.read(CNTKCTL_EL1) & TIMER_EL0_ENABLE[register]:
-        return _trap(1, instruction, pc)
+        return ArmException(1, site.esr, pc)
     enable = TIMER_EL1_ENABLE.get(register)
     if enable is not None and not pe.registers.el2(CNTHCTL_EL2) & enable:
-        return _trap(2, instruction, pc)
+        return ArmException(2, site.esr, pc)
+    instruction = site.instruction
     if instruction.is_read:
         pe.registers.set_x(instruction.rt, pe.timer.read(register))
     else:
@@ -305,12 +347,13 @@ def _cache_maintenance(
     if operation.by_va:
         pe.refresh()
         need = _permission_needed(operation, el)
-        found = pe.mmu.probe(va, need, el)
+        entry = pe.mmu.lookup(va, need, el)
+        found = pe.mmu.probe(va, need, el) if entry is None else PA(entry.page | va & PAGE_MASK)
         if isinstance(found, Fault):
             return abort(found, MAINTENANCE, va, pc, el, external_to_el2=pe.external_aborts_to_el2)
-        pe.maintain(operation, found, by_guest=True)
+        maintenance.cache(pe, operation, found, by_guest=True)
     else:
-        pe.maintain(operation, None, by_guest=True)
+        maintenance.cache(pe, operation, None, by_guest=True)
     return Outcome.DONE
 
 

@@ -118,6 +118,6 @@ RULES: Final = (
 )
 
 
-def is_trapped(instruction: SystemInstruction, hcr: int) -> bool:
-    """Whether HCR_EL2 traps ``instruction``, executed at EL1 or EL0, to EL2."""
-    return any(hcr & rule.bit and rule.matches(instruction) for rule in RULES)
+def trap_bits(instruction: SystemInstruction) -> int:
+    """Return the bits of HCR_EL2 of which each traps ``instruction``, at EL1 or EL0, to EL2."""
+    return sum({rule.bit for rule in RULES if rule.matches(instruction)})

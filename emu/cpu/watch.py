@@ -91,13 +91,13 @@ class Watch:
 
     def _before_zeroing(self, word: int, pc: VA, pstate: int) -> ArmException | None:
         """Check DC ZVA: it may be trapped, and Device memory refuses it."""
-        instruction = decode_system(word)
-        assert instruction is not None
-        assert instruction.operation is DC.ZVA
-        outcome = system.trapped(self._pe, instruction, pc, pstate >> 2 & 3)
+        site = self._pe.code.site(word)
+        assert site is not None
+        assert site.operation is DC.ZVA
+        outcome = system.trapped(self._pe, site, pc, pstate >> 2 & 3)
         if outcome is not None:
             return outcome
-        address = VA(self._pe.registers.x(instruction.rt))
+        address = VA(self._pe.registers.x(site.instruction.rt))
         return self._in_device_memory(address, 1, WRITE, ZEROING, pc, pstate)
 
     def _in_device_memory(

@@ -55,6 +55,10 @@ class Stage1Half(NamedTuple):
     """The lookups of a walk, the start level's first."""
     tbi: bool
     """Whether the address's top byte is ignored."""
+    address: int
+    """The bits of an address that count: all, or all but the top byte."""
+    top: int
+    """What they hold above ``input_bits`` in an address that can be translated."""
     e0pd: bool
     """Whether EL0 may not use this half at all."""
     hpd: bool
@@ -168,10 +172,10 @@ def decode_regime(registers: ControlRegisters, features: CpuFeatures) -> Transla
     asid_mask = (1 << (features.asid_bits if tcr.AS else 8)) - 1
     vmid_mask = (1 << (features.vmid_bits if vtcr.VS else 8)) - 1
     lower = _TcrHalf(
-        registers.ttbr0, BY_TG0.get(tcr.TG0), tcr.T0SZ, tcr.EPD0, tcr.TBI0, tcr.E0PD0, tcr.HPD0
+        0, registers.ttbr0, BY_TG0.get(tcr.TG0), tcr.T0SZ, tcr.EPD0, tcr.TBI0, tcr.E0PD0, tcr.HPD0
     )
     upper = _TcrHalf(
-        registers.ttbr1, BY_TG1.get(tcr.TG1), tcr.T1SZ, tcr.EPD1, tcr.TBI1, tcr.E0PD1, tcr.HPD1
+        1, registers.ttbr1, BY_TG1.get(tcr.TG1), tcr.T1SZ, tcr.EPD1, tcr.TBI1, tcr.E0PD1, tcr.HPD1
     )
     ha = bool(tcr.HA and features.hardware_access_flag)
     stage1 = Stage1(
@@ -201,6 +205,7 @@ def decode_regime(registers: ControlRegisters, features: CpuFeatures) -> Transla
 class _TcrHalf(NamedTuple):
     """A TTBR and the fields of TCR_EL1 that go with it."""
 
+    number: int
     ttbr: int
     granule: Granule | None
     tsz: int
@@ -217,6 +222,7 @@ def _half(fields: _TcrHalf, tcr: TCR_EL1, features: CpuFeatures) -> Stage1Half:
     input_bits = 64 - fields.tsz if size_exists else granule.address_bits
     level = granule.start_level(input_bits)
     table_shift = input_bits - granule.level_shift(level) + 3
+    address = (1 << 56 if fields.tbi else 1 << 64) - 1
     return Stage1Half(
         not fields.epd and size_exists,
         IPA(table_base(fields.ttbr, table_shift, granule)),
@@ -225,6 +231,8 @@ def _half(fields: _TcrHalf, tcr: TCR_EL1, features: CpuFeatures) -> Stage1Half:
         _output_bits(tcr.IPS, granule, features),
         granule.steps(level, input_bits),
         bool(fields.tbi),
+        address,
+        address >> input_bits if fields.number else 0,
         bool(fields.e0pd and features.e0pd),
         bool(fields.hpd and features.hpds),
     )

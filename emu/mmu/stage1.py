@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from emu.arch.address import IPA, PAGE_SHIFT, VA
@@ -32,6 +33,11 @@ ATTR_SHIFT: Final = Stage1Leaf.AttrIndx.lsb
 AP_TABLE_SHIFT: Final = Stage1Table.APTable.lsb
 UXN_TABLE_SHIFT: Final = Stage1Table.UXNTable.lsb
 PXN_TABLE_SHIFT: Final = Stage1Table.PXNTable.lsb
+
+PERMISSION_BITS: Final = Stage1Leaf.AP.in_place | Stage1Leaf.UXN.in_place | Stage1Leaf.PXN.in_place
+TABLE_BITS: Final = (
+    Stage1Table.APTable.in_place | Stage1Table.UXNTable.in_place | Stage1Table.PXNTable.in_place
+)
 
 UPPER_HALF: Final = 1 << 55
 """VA bit 55 chooses between TTBR0_EL1 and TTBR1_EL1."""
@@ -92,8 +98,9 @@ def walk(stage1: Stage1, va: VA, fetch: Callable[[IPA, int], int | Fault]) -> St
     Stage1Mapping or Fault
         A fault of either stage: stage 2 may refuse the walk's own accesses (S1PTW).
     """
-    half = half_of(stage1, va)
-    if not half.walks or not _in_range(va, half):
+    half = stage1.upper if va & UPPER_HALF else stage1.lower
+    # The bits above the input address are all equal to bit 55, tag aside.
+    if not half.walks or (va & half.address) >> half.input_bits != half.top:
         return Fault(FaultType.TRANSLATION, 0, STAGE)
     output: int = half.base
     limit = 1 << half.output_bits
@@ -127,7 +134,13 @@ def walk(stage1: Stage1, va: VA, fetch: Callable[[IPA, int], int | Fault]) -> St
         output - (va & -(1 << shift)),
         shift,
         level,
-        _permissions(stage1, word, 0 if half.hpd else hierarchical, clean=clean),
+        _permissions(
+            word & PERMISSION_BITS,
+            0 if half.hpd else hierarchical & TABLE_BITS,
+            stage1.wxn,
+            stage1.epan,
+            clean=clean,
+        ),
         not word & NG,
         stage1.mair >> 8 * (word >> ATTR_SHIFT & 7) & 0xFF,
         clean,
@@ -136,7 +149,8 @@ def walk(stage1: Stage1, va: VA, fetch: Callable[[IPA, int], int | Fault]) -> St
     )
 
 
-def _permissions(stage1: Stage1, word: int, hierarchical: int, *, clean: bool) -> Permissions:
+@lru_cache(maxsize=4096)
+def _permissions(word: int, hierarchical: int, wxn: int, epan: int, *, clean: bool) -> Permissions:
     """Return the permissions of a leaf below table descriptors with these bits together.
 
     APTable[1] removes writes, APTable[0] removes EL0; both only ever restrict (D8.4.1). What
@@ -150,8 +164,8 @@ def _permissions(stage1: Stage1, word: int, hierarchical: int, *, clean: bool) -
         ap & ~(ap_table & 1) | ap_table & 2,
         (word >> UXN_SHIFT | hierarchical >> UXN_TABLE_SHIFT) & 1,
         (word >> PXN_SHIFT | hierarchical >> PXN_TABLE_SHIFT) & 1,
-        stage1.wxn,
-        stage1.epan,
+        wxn,
+        epan,
     )
 
 
@@ -164,10 +178,3 @@ def updated(mapping: Stage1Mapping, *, write: bool) -> int:
 def half_of(stage1: Stage1, va: VA) -> Stage1Half:
     """Return the half of the address space that ``va`` lies in."""
     return stage1.upper if va & UPPER_HALF else stage1.lower
-
-
-def _in_range(va: VA, half: Stage1Half) -> bool:
-    """Whether the bits above the input address are all equal to bit 55 (tag aside)."""
-    top = (va & ADDRESS_BITS if half.tbi else va) >> half.input_bits
-    width = (56 if half.tbi else 64) - half.input_bits
-    return top == ((1 << width) - 1 if va & UPPER_HALF else 0)

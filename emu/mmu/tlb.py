@@ -48,19 +48,22 @@ class TlbEntry(NamedTuple):
 class TlbContext:
     """The combined entries of one VMID and one ASID, or of one VMID's global entries."""
 
-    __slots__ = ("blocks", "pages")
+    __slots__ = ("_shifts", "blocks", "pages")
 
     def __init__(self) -> None:
         self.pages: dict[int, TlbEntry] = {}
         """By VA >> 12."""
         self.blocks: dict[tuple[int, int], list[int]] = {}
         """Pages cut from a larger stage-1 block, by (shift, VA >> shift)."""
+        self._shifts: dict[int, None] = {}
+        """The shifts that there have been."""
 
     def insert(self, va: VA, entry: TlbEntry) -> None:
         """Add the entry for the page of ``va``."""
         page = va >> PAGE_SHIFT
         self.pages[page] = entry
         if entry.shift > PAGE_SHIFT:
+            self._shifts[entry.shift] = None
             self.blocks.setdefault((entry.shift, va >> entry.shift), []).append(page)
 
     def remove(self, va: VA, levels: range) -> int:
@@ -76,8 +79,11 @@ class TlbContext:
         if entry is not None and entry.level1 in levels and entry.shift <= PAGE_SHIFT:
             del self.pages[va >> PAGE_SHIFT]
             hits += 1
-        for shift in {shift for shift, _ in self.blocks}:
-            block = dict.fromkeys(self.blocks.pop((shift, va >> shift), ()))
+        for shift in self._shifts:
+            found = self.blocks.pop((shift, va >> shift), None)
+            if found is None:
+                continue
+            block = dict.fromkeys(found)
             # A page whose entry was replaced by one of another size is not the block's any more.
             cut = [page for page in block if self._shift_of(page) == shift]
             gone = [page for page in cut if self.pages[page].level1 in levels]
@@ -246,7 +252,7 @@ class Tlb:
         return [
             context
             for (v, a), context in self.contexts.items()
-            if vmid in {None, v} and asid in {None, a}
+            if (vmid is None or v == vmid) and (asid is None or a == asid)
         ]
 
     def __len__(self) -> int:

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 ANY_LEVEL: Final = range(4)
 _MASK64: Final = (1 << 64) - 1
 _PAGE_SHIFT: Final = 12
+_VA: Final = TlbiVa.VA.in_place
+_VA_SIGN: Final = 1 << TlbiVa.VA.msb
+_ABOVE_VA: Final = (1 << 64 - _PAGE_SHIFT) - 1 & ~_VA
+_TTL_SHIFT: Final = TlbiVa.TTL.lsb
+_TTL: Final = TlbiVa.TTL.mask
+_ASID_SHIFT: Final = TlbiVa.ASID.lsb
 
 
 class Span(NamedTuple):
@@ -104,7 +110,13 @@ def named_page(operation: TLBI, argument: int) -> int | None:
     """Return VA >> 12 of the one page that an operation by VA names; None for all others."""
     if operation.is_range or operation.scope not in (TlbiScope.VA, TlbiScope.VA_ALL_ASID):
         return None
-    return (_signed(TlbiVa(argument).VA, TlbiVa.VA) << _PAGE_SHIFT & _MASK64) >> _PAGE_SHIFT
+    return _named_page(argument)
+
+
+def _named_page(argument: int) -> int:
+    """Return VA >> 12 of an argument: its highest bit fills the top of the VA."""
+    frame = argument & _VA
+    return frame | _ABOVE_VA if frame & _VA_SIGN else frame
 
 
 def _by_ipa(tlb: Tlb, operation: TLBI, argument: int, vmid: int) -> int:
@@ -118,9 +130,13 @@ def _by_ipa(tlb: Tlb, operation: TLBI, argument: int, vmid: int) -> int:
 
 
 def _by_va(tlb: Tlb, operation: TLBI, argument: int, vmid: int) -> int:
+    asid = None if operation.scope is TlbiScope.VA_ALL_ASID else argument >> _ASID_SHIFT
+    if not operation.is_range:
+        va = VA(_named_page(argument) << _PAGE_SHIFT)
+        levels = _levels(argument >> _TTL_SHIFT & _TTL)
+        return sum(context.remove(va, levels) for context in _matching(tlb, vmid, asid))
     named = span(operation, argument)
     assert named is not None
-    asid = None if operation.scope is TlbiScope.VA_ALL_ASID else TlbiVa(argument).ASID
     hits = 0
     for context in _matching(tlb, vmid, asid):
         if named.size >> _PAGE_SHIFT > len(context.pages):
@@ -139,9 +155,13 @@ def _matching(tlb: Tlb, vmid: int, asid: int | None) -> list[TlbContext]:
 
 
 def _page_span(frame: int, ttl: int) -> Span:
-    hint = level_hint(ttl)
-    levels = ANY_LEVEL if hint is None else range(hint.level, hint.level + 1)
-    return Span(frame << _PAGE_SHIFT, 1 << _PAGE_SHIFT, levels)
+    return Span(frame << _PAGE_SHIFT, 1 << _PAGE_SHIFT, _levels(ttl))
+
+
+def _levels(ttl: int) -> range:
+    """Return the levels of the leaves that go."""
+    hint = level_hint(ttl) if ttl else None
+    return ANY_LEVEL if hint is None else range(hint.level, hint.level + 1)
 
 
 def _range_span(argument: TlbiRangeVa | TlbiRangeIpa, base: int) -> Span:

@@ -61,6 +61,9 @@ class Vgic:
         Where the guest finds it.
     ready
         Whether the frames are mapped.
+    resample
+        Called with a vCPU before its guest looks at interrupts: levels that nobody reports
+        as they change are then injected (``vgic_get_phys_line_level``).
 
     Raises
     ------
@@ -88,6 +91,7 @@ class Vgic:
         self.kick = kick
         self.addresses = Addresses(version, vm.ipa_bits)
         self.ready = False
+        self.resample: Callable[[VcpuLike], None] | None = None
         self._nr_irqs: int | None = None
         self._dist: Distributor | None = None
         self._vcpus: list[VcpuLike] = []
@@ -229,6 +233,8 @@ class Vgic:
     def guest_view(self, number: int | None = None) -> View:
         """Return the registers as the loaded vCPU sees them; those of ``number`` if given."""
         by = self._loaded or 0
+        if self.resample is not None and self._loaded is not None:
+            self.resample(self._vcpus[by])
         if number is None:
             return View(self.distributor, by, by)
         return View(self.distributor, number, by, self._is_last(number))
@@ -268,13 +274,20 @@ class Vgic:
             raise KvmError(Errno.EINVAL, f"vCPU {vcpu.index} is not one of this GIC's")
         return number
 
-    def load(self, vcpu: VcpuLike) -> None:
-        """Take note that ``vcpu`` runs: accesses to banked registers are its own."""
-        self._loaded = self.number_of(vcpu)
+    def load(self, vcpu: VcpuLike) -> int | None:
+        """Take note that ``vcpu`` runs: accesses to banked registers are its own.
 
-    def put(self) -> None:
-        """Take note that no vCPU runs: user space may access registers again."""
-        self._loaded = None
+        Returns
+        -------
+        int or None
+            For :meth:`put`: the vCPU during whose run this one is run.
+        """
+        before, self._loaded = self._loaded, self.number_of(vcpu)
+        return before
+
+    def put(self, before: int | None = None) -> None:
+        """Take note that the vCPU does not run: user space may access registers again."""
+        self._loaded = before
 
     @property
     def is_busy(self) -> bool:
@@ -352,6 +365,8 @@ class Vgic:
         register = ICC_REGISTERS.get(encoding)
         if self.version != 3 or self._dist is None or register is None or register.read is None:
             return None
+        if self.resample is not None:
+            self.resample(vcpu)
         number = self.number_of(vcpu)
         value = register.read(View(self._dist, number, number))
         self._dist.settle()
@@ -362,6 +377,8 @@ class Vgic:
         register = ICC_REGISTERS.get(encoding)
         if self.version != 3 or self._dist is None or register is None or register.write is None:
             return False
+        if self.resample is not None:
+            self.resample(vcpu)
         number = self.number_of(vcpu)
         register.write(View(self._dist, number, number), value)
         self._dist.settle()

@@ -9,7 +9,6 @@ import click
 
 from lab.commands import options
 from lab.config import DEFAULT_GIC, DEFAULT_QUANTUM, GICS
-from lab.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +30,12 @@ _OPTIONS = (
         default=next(name for name, version in GICS.items() if version == DEFAULT_GIC),
         show_default=True,
         help="Version of the interrupt controller.",
+    ),
+    click.option(
+        "--bios",
+        is_flag=True,
+        help="GUEST is firmware: it lies in read-only flash at 0 and starts there, and the device "
+        "tree is where RAM begins.",
     ),
     click.option(
         "--initrd",
@@ -81,16 +86,8 @@ def boot_options(command: Wrapped) -> Wrapped:
 
 
 def settings(values: dict[str, Any]) -> dict[str, Any]:
-    """Return what the options are in a :class:`lab.config.RunConfig`.
-
-    Raises
-    ------
-    UserError
-        For more CPUs than can run so far.
-    """
-    if values["smp"] > 1:
-        raise UserError(f"--smp {values['smp']}: the machine has one CPU so far; use --smp 1")
-    names = ("smp", "initrd", "seed", "kaslr", "quantum", "rtc_base")
+    """Return what the options are in a :class:`lab.config.RunConfig`."""
+    names = ("smp", "bios", "initrd", "seed", "kaslr", "quantum", "rtc_base")
     return {
         "bootargs": values["append"],
         "gic": GICS[values["gic"]],

@@ -202,6 +202,7 @@ def run(ctx: click.Context, /, guest: str, **given: Any) -> int:  # noqa: ANN401
       stage2 run Image --initrd initrd.cpio --append "console=ttyAMA0" --mem 512M
       stage2 run Image --initrd initrd.cpio --append "console=ttyAMA0" --console
       stage2 run Image --initrd initrd.cpio --gic 2 --script login.txt
+      stage2 run u-boot.bin --bios --mem 128M --console
       stage2 run test.c --json --trace-file test.jsonl
 
     \b
@@ -306,7 +307,7 @@ def after_run(guest: str, options: Sequence[str]) -> Ended:
         values = _values(target, options)
         config = _config(values)
         config.check()
-        image = load(target.image, config.memory)
+        image = load(target.image, config.memory, config.flash)
     with open_inputs(talk_of(values)) as inputs:
         vmm = Vmm(config, image, inputs=inputs)
         end, instructions = vmm.run_to_end()
@@ -346,7 +347,7 @@ def _run(name: str, image: Path, config: RunConfig, outputs: Outputs, talk: Talk
     from lab.vmm import Vmm  # noqa: PLC0415
 
     config.check()
-    loaded = load(image, config.memory)
+    loaded = load(image, config.memory, config.flash)
     listeners: list[Callable[[Event], None]] = []
     with ExitStack() as files:
         text = TextTrace(sys.stderr, colour=_shows_colour())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from emu.arch.address import PAGE_SIZE
@@ -47,6 +47,7 @@ _NOT_PASSED_ON: Final = {
     "--idc": "idc",
     "--icache": "icache",
     "--gic": "gic",
+    "--bios": "bios",
     "--smp": "smp",
     "--quantum": "quantum",
     "--rtc-base": "rtc_base",
@@ -63,6 +64,8 @@ def check_is_passed_on(config: RunConfig) -> None:
         For an option that would apply to the run here alone.
     """
     default = RunConfig()
+    if config.gic == 0:  # as it is there
+        default = replace(default, gic=0)
     for option, name in _NOT_PASSED_ON.items():
         if getattr(config, name) != getattr(default, name):
             raise UserError(

@@ -26,7 +26,7 @@ MAXIMUM_ELF_SIZE = 1 << 30
 """ELF files carry debug information, so that the guest's memory is no measure for them."""
 
 
-def load(path: Path, memory: Sequence[Region]) -> Image:
+def load(path: Path, memory: Sequence[Region], flash: Region | None = None) -> Image:
     """Read the guest in ``path`` and check that it fits ``memory``.
 
     Parameters
@@ -35,6 +35,8 @@ def load(path: Path, memory: Sequence[Region]) -> Image:
         An ELF file, an arm64 ``Image`` or a flat binary.
     memory : Sequence[Region]
         RAM first, then the additional slots.
+    flash : Region or None
+        Where the guest goes if it is firmware: raw bytes, started at the first one.
 
     Raises
     ------
@@ -50,10 +52,16 @@ def load(path: Path, memory: Sequence[Region]) -> Image:
     if head.startswith(ELF_MAGIC):
         _check_size(path, MAXIMUM_ELF_SIZE, "an ELF file may have", "strip it")
         image = load_elf(name, _read(path), IPA(ram.base + FLAT_OFFSET))
+    elif flash is not None:
+        _check_size(path, flash.size, "the flash has", "build smaller firmware")
+        image = load_flat(name, _read(path), flash.base)
     else:
         _check_size(path, ram.size, "the guest has", "give the guest more with --mem")
-        read = load_arm64_image if is_arm64_image(head) else load_flat
-        image = read(name, _read(path), ram.base)
+        content = _read(path)
+        if is_arm64_image(head):
+            image = load_arm64_image(name, content, ram.base)
+        else:
+            image = load_flat(name, content, IPA(ram.base + FLAT_OFFSET))
     check_placement(name, image, memory)
     return image
 

@@ -27,6 +27,13 @@ from emu.arch.registers.identification import (
     ID_AA64MMFR1_EL1,
     ID_AA64MMFR2_EL1,
 )
+from emu.arch.registers.timer import (
+    CNTP_CTL_EL0,
+    CNTP_CVAL_EL0,
+    CNTPCT_EL0,
+    CNTV_CTL_EL0,
+    CNTV_CVAL_EL0,
+)
 from emu.cpu.pe import EL2Entry
 from emu.memory import PhysicalMemory
 from hyp.host import SIZE_4K
@@ -88,12 +95,15 @@ class FakePE:
         self.log: list[tuple[Any, ...]] = []
         self.stage1: Callable[[VA], IPA | None] = IPA
         """What AT finds."""
-        self.timer_set = False
-        """Whether a timer will end a wait."""
+        self.interrupting: tuple[bool, bool] = (False, False)
 
     def read(self, register: type[R]) -> R:
+        value = self.registers.get(register, 0)
+        if register is CNTV_CTL_EL0 and value & 1:
+            fired = self.registers.get(CNTPCT_EL0, 0) >= self.registers.get(CNTV_CVAL_EL0, 0)
+            return register(value | fired << 2)
         if register in self.registers:
-            return register(self.registers[register])
+            return register(value)
         return self.features.read(register)
 
     def write(self, value: SystemRegister) -> None:
@@ -140,8 +150,14 @@ class FakePE:
         ipa = self.stage1(va)
         self.write(PAR_EL1(1) if ipa is None else PAR_EL1.build(PA=ipa >> 12))
 
-    def wait_for_interrupt(self) -> bool:
-        return self.timer_set
+    def wait_for_interrupt(self, *, virtual: bool) -> bool:
+        assert not virtual, "the hypervisor waits for its own timer"
+        assert self.read(CNTP_CTL_EL0) == 1
+        self.write(CNTPCT_EL0(self.read(CNTP_CVAL_EL0)))
+        return True
+
+    def interrupt_on_timers(self, *, virtual: bool, physical: bool) -> None:
+        self.interrupting = (virtual, physical)
 
     def run(self, budget: int) -> EL2Entry:
         assert budget > 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from emu.arch.esr.fsc import FaultType
-from emu.arch.registers.timer import CNTPCT_EL0, CNTV_CTL_EL0
+from emu.arch.registers.timer import CNTV_CTL_EL0
 from emu.arch.registers.virtualization import VTTBR_EL2
 from hyp.context import KvmCpuContext
 from hyp.errors import Errno, KvmError
@@ -97,27 +97,6 @@ def test_reset_of_a_loaded_vcpu_leaves_it_loaded() -> None:
     guest.vcpu.init()
     assert guest.vcpu.loaded_on is guest.vm.kvm.cpus[0]
     assert guest.pe.x[3] == 0
-
-
-def test_a_pe_that_is_behind_waits_for_the_count_that_the_vcpu_has_seen() -> None:
-    guest = make_guest(pe_count=2)
-    first, second = guest.machine.pes
-    waits: list[int] = []
-
-    def wait() -> bool:
-        waits.append(1)
-        return True
-
-    second.wait_for_interrupt = wait  # type: ignore[method-assign]  # a spy
-    first.write(CNTPCT_EL0(1000))
-    second.write(CNTPCT_EL0(1000))
-    guest.vcpu.run(1, cpu=1)
-    assert not waits
-    second.write(CNTPCT_EL0(1001))
-    guest.vcpu.run(1, cpu=0)
-    first.write(CNTPCT_EL0(1005))
-    guest.vcpu.run(1, cpu=1)
-    assert waits == [1]
 
 
 def test_no_timer_of_a_vcpu_is_left_on_the_pe() -> None:

@@ -176,3 +176,19 @@ def test_a_kernel_with_pages_that_the_cpu_lacks_is_refused() -> None:
         "Image is a kernel with 16K pages, a cortex-a72 has 4K and 64K; "
         "build it with CONFIG_ARM64_4K_PAGES"
     )
+
+
+# -- firmware
+
+
+def test_firmware_finds_the_device_tree_where_ram_begins() -> None:
+    boot = plan(image((0, 0x1000)), RunConfig(bios=True))
+    assert boot.device_tree == BASE
+
+
+def test_firmware_lies_in_flash_which_it_cannot_write() -> None:
+    low, high = RunConfig(bios=True).all_slots[1:]
+    assert (low.region.base, high.region.base, high.region.end) == (0, 64 * M, 128 * M)
+    assert low.read_only
+    assert high.read_only
+    assert len(RunConfig().all_slots) == 1

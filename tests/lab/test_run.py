@@ -309,7 +309,6 @@ def test_an_entry_point_outside_ram_is_refused(
             ("--backing", "1G"),
             "RAM has 64M, which is not a multiple of its 1G pages; change --mem or the backing",
         ),
-        (("--smp", "2"), "--smp 2: the machine has one CPU so far; use --smp 1"),
         (("--smp", "0"), "--smp is 1 to 123 on a machine with a GICv3, not 0"),
         (("--gic", "4"), "Invalid value for '--gic': '4' is not one of 'none', '2', '3'"),
         (("--quantum", "0"), "--quantum 0 leaves no vCPU a turn; give at least 1"),

@@ -6,21 +6,19 @@ It looks at each page once, when the page first becomes executable.
 
 from __future__ import annotations
 
-import re
+from enum import Enum
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from emu.arch.a64.exceptions import wait
-from emu.arch.a64.stack import misaligning
+from emu.arch.a64.search import searcher
+from emu.arch.a64.stack import WRITES_SP, may_misalign
 from emu.arch.a64.system import is_system
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _WORD = 4
-_TOP_BYTE = 3
-
-_CANDIDATE = re.compile(rb"[\xd5\x38\x78\xb8\xf8\x08\x48\x88\xc8\x19\x59\x99\xd9]")
-"""Top bytes of system instructions, and of the loads and stores that :class:`Sites` lists."""
 
 ORDERED = (0x3FA0_0000, 0x0880_0000)
 """(mask, value) of LDAR, STLR, LDLAR and STLLR."""
@@ -94,9 +92,32 @@ def is_ordered(word: int) -> bool:
     return word & mask == value
 
 
-def is_watched(word: int) -> bool:
-    """Whether ``word`` is one of :data:`WATCHED`."""
-    return any(word & mask == value for mask, value in WATCHED)
+class _Kind(Enum):
+    """What a word is to a scan."""
+
+    SYSTEM = "a system instruction that is not free"
+    UNPRIVILEGED = "LDTR or STTR"
+    WATCHED = "one of WATCHED"
+    STACK = "may leave SP misaligned"
+
+
+_SYSTEM = (0xFFC0_0000, 0xD500_0000)
+_UNPRIVILEGED = (UNPRIVILEGED_MASK, UNPRIVILEGED_VALUE)
+_find = searcher((_SYSTEM, _UNPRIVILEGED, *WATCHED, *WRITES_SP))
+
+
+@lru_cache(maxsize=1 << 16)
+def _kinds(word: int) -> tuple[_Kind, ...]:
+    kinds = []
+    if word & UNPRIVILEGED_MASK == UNPRIVILEGED_VALUE:
+        kinds.append(_Kind.UNPRIVILEGED)
+    elif any(word & mask == value for mask, value in WATCHED):
+        kinds.append(_Kind.WATCHED)
+    elif is_system(word) and not is_free(word):
+        kinds.append(_Kind.SYSTEM)
+    if may_misalign(word):
+        kinds.append(_Kind.STACK)
+    return tuple(kinds)
 
 
 def scan(page: bytes | memoryview, intercept: Callable[[int], bool]) -> Sites:
@@ -117,17 +138,9 @@ def scan(page: bytes | memoryview, intercept: Callable[[int], bool]) -> Sites:
     code = bytes(page)
     if len(code) % _WORD:
         raise ValueError(f"code consists of 4-byte words; {len(code)} bytes were given")
-    system: list[Site] = []
-    unprivileged: list[Site] = []
-    watched: list[Site] = []
-    for match in _CANDIDATE.finditer(code[_TOP_BYTE::_WORD]):
-        offset = match.start() * _WORD
-        word = int.from_bytes(code[offset : offset + _WORD], "little")
-        if word & UNPRIVILEGED_MASK == UNPRIVILEGED_VALUE:
-            unprivileged.append(Site(offset, word))
-        elif is_watched(word):
-            watched.append(Site(offset, word))
-        elif is_system(word) and not is_free(word) and intercept(word):
-            system.append(Site(offset, word))
-    stack = tuple(Site(offset, word) for offset, word in misaligning(code))
-    return Sites(tuple(system), tuple(unprivileged), tuple(watched), stack)
+    sites: dict[_Kind, list[Site]] = {kind: [] for kind in _Kind}
+    for offset, word in _find(code):
+        for kind in _kinds(word):
+            if kind is not _Kind.SYSTEM or intercept(word):
+                sites[kind].append(Site(offset, word))
+    return Sites(*(tuple(found) for found in sites.values()))

@@ -5,7 +5,7 @@ The 128-bit forms (MRRS, MSRR, SYSP) are not decoded.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
 
@@ -82,18 +82,16 @@ class SystemInstruction:
     """op0, op1, CRn, CRm, op2. For MSR and MRS, the register's address."""
     rt: int
     """The general register read or written; 31 is XZR."""
+    is_read: bool = field(init=False)
+    """Whether a general register is written: ISS.Direction of a trap (EC 0x18)."""
+    operation: Operation | None = field(init=False)
+    """The TLBI, AT, DC or IC operation of a SYS, or None."""
 
-    @property
-    def is_read(self) -> bool:
-        """Whether a general register is written: ISS.Direction of a trap (EC 0x18)."""
-        return self.kind is SystemKind.MRS or self.kind is SystemKind.SYSL
-
-    @property
-    def operation(self) -> Operation | None:
-        """The TLBI, AT, DC or IC operation of a SYS, or None."""
-        if self.kind is not SystemKind.SYS:
-            return None
-        return operation(SysEncoding(*self.encoding[1:]))
+    def __post_init__(self) -> None:
+        is_sys = self.kind is SystemKind.SYS
+        known = operation(SysEncoding(*self.encoding[1:])) if is_sys else None
+        object.__setattr__(self, "is_read", self.kind in (SystemKind.MRS, SystemKind.SYSL))
+        object.__setattr__(self, "operation", known)
 
 
 def operation(encoding: SysEncoding) -> Operation | None:

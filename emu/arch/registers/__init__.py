@@ -12,6 +12,7 @@ from emu.arch.fields import Encoding, SystemRegister
 from emu.arch.registers import (
     control,
     exceptions,
+    gic,
     identification,
     timer,
     translation,
@@ -26,7 +27,7 @@ __all__ = ["BY_NAME", "REGISTERS"]
 
 def _declared() -> Iterator[type[SystemRegister]]:
     """Yield every register class, in the order of declaration."""
-    for module in (translation, exceptions, virtualization, identification, timer, control):
+    for module in (translation, exceptions, virtualization, identification, timer, control, gic):
         for item in vars(module).values():
             if not isinstance(item, type) or item.__module__ != module.__name__:
                 continue  # imported into the module, not declared there

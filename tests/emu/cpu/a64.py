@@ -12,6 +12,7 @@ ISB: Final = 0xD503_3FDF
 WFE: Final = 0xD503_205F
 WFI: Final = 0xD503_207F
 ERET: Final = 0xD69F_03E0
+RET: Final = 0xD65F_03C0
 UDF: Final = 0x0000_0000
 CLREX: Final = 0xD503_3F5F
 

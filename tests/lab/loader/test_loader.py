@@ -148,6 +148,19 @@ def test_any_other_binary_is_flat_and_starts_at_its_first_byte(guest_file: Guest
 # -- what does not ------------------------------------------------------------------------------
 
 
+def test_firmware_goes_to_flash_whatever_its_bytes_are(guest_file: GuestFile) -> None:
+    flash = Region(IPA(0), 1 << 20)
+    for content in (b"\x14\0\0\x14" * 4, arm64_image()):
+        loaded = load(guest_file(content), [*RAM, flash], flash)
+        assert (loaded.kind, loaded.entry) == (ImageKind.FLAT, 0)
+
+
+def test_firmware_larger_than_flash_is_refused(guest_file: GuestFile) -> None:
+    flash = Region(IPA(0), 4096)
+    with pytest.raises(UserError, match="4097 bytes, the flash has 4K; build smaller firmware"):
+        load(guest_file(bytes(4096) + b"\x14"), [*RAM, flash], flash)
+
+
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path / "nowhere") == "there is no file GUEST; check the path"
 

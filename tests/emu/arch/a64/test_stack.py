@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from emu.arch.a64.stack import may_misalign, misaligning
+from emu.arch.a64.predecode import scan
+from emu.arch.a64.stack import may_misalign
 
 SP_STAYS_ALIGNED = {
     "add sp, sp, #16": 0x9100_43FF,
@@ -61,9 +62,10 @@ def test_all_of_them_are_found_in_a_page_and_nothing_else() -> None:
     aligned, misaligned = list(SP_STAYS_ALIGNED.values()), list(SP_MAY_NOT.values())
     words = [word for pair in zip(misaligned, aligned, strict=False) for word in pair]
     code = b"".join(word.to_bytes(4, "little") for word in words)
-    assert list(misaligning(code)) == [(8 * i, word) for i, word in enumerate(misaligned)]
+    found = scan(code, lambda _word: False).stack
+    assert found == tuple((8 * i, word) for i, word in enumerate(misaligned))
 
 
 def test_words_across_two_instructions_are_none() -> None:
     mov = SP_MAY_NOT["mov sp, x0"].to_bytes(4, "little")
-    assert not list(misaligning(b"\0\0" + mov + b"\0\0"))
+    assert not scan(b"\0\0" + mov + b"\0\0", lambda _word: False).stack

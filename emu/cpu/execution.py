@@ -1,0 +1,156 @@
+"""Runs of the engine: how one begins and ends, and how many instructions it retired."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from emu.arch.address import PAGE_SIZE, VA
+from emu.arch.registers.translation import SCTLR_EL1
+from emu.arch.registers.virtualization import HCR_EL2
+from emu.cpu import instructions
+from emu.cpu.blocks import INSTRUCTION_BYTES
+from emu.cpu.internals import EngineError
+
+if TYPE_CHECKING:
+    from emu.cpu.exception import ArmException
+    from emu.cpu.pe import ProcessingElement
+
+LONGEST_BLOCK: Final = PAGE_SIZE // INSTRUCTION_BYTES
+"""Instructions in the longest block: blocks do not cross pages."""
+
+
+class Execution:
+    """The run of one PE's engine, and the count of what all runs retired.
+
+    Attributes
+    ----------
+    running
+        Whether the engine has been entered.
+    before
+        Instructions retired by the runs before this one.
+    fetching
+        Whether Python runs for the fetch of an instruction, which has not been entered yet.
+    pending
+        The exception for which the engine is to be left.
+    answered
+        For one that EL2 has handled: whether it returned to the guest.
+    failure
+        What Python raised in a callback of the engine.
+    stopped_at
+        Instructions completed when a stop was asked for.
+    timer_changed
+        Whether a timer may now interrupt at another time than was planned.
+    """
+
+    def __init__(self, pe: ProcessingElement) -> None:
+        self._pe = pe
+        self.running = False
+        self.before = 0
+        self.fetching = False
+        self.pending: ArmException | None = None
+        self.answered: bool | None = None
+        self.failure: BaseException | None = None
+        self.stopped_at: int | None = None
+        self.timer_changed = False
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the engine is to be left, for an exception that was met."""
+        return self.answered is not None or self.pending is not None
+
+    @property
+    def in_flight(self) -> int:
+        """Instructions retired since the engine was entered."""
+        pe = self._pe
+        return pe.blocks.completed(pe.engine.pc, fetching=self.fetching)
+
+    @property
+    def retired(self) -> int:
+        """Instructions retired so far."""
+        return self.before + self.in_flight if self.running else self.before
+
+    def execute(self, pc: VA, count: int) -> tuple[VA, int]:
+        """Run the engine for at most ``count`` instructions; return PC and PSTATE.
+
+        The engine counts by the block and stops before the block that would exceed the count;
+        then it is stopped within that block.
+        """
+        pe = self._pe
+        pe.blocks.grant(count)
+        pe.clock.begin(self)
+        self.running = True
+        code = pe.engine.start(pc)
+        if pe.blocks.left < 0 and not pe.blocks.pending & ~pe.engine.state()[1]:
+            code = self._finish(code)
+            self.running = False
+            # Else the block would call the hook at its stop for ever. No harm if it stays.
+            pe.engine.forget_code_at(*pe.blocks.block)
+        self.running = False
+        if self.failure is not None:
+            failure, self.failure = self.failure, None
+            pe.clock.end(0)
+            raise failure
+        pc, pstate = pe.engine.state()
+        completed, self.stopped_at = self.stopped_at, None
+        if completed is None:
+            completed = pe.blocks.completed(pc, fetching=self.fetching)
+        self.fetching = False
+        self.timer_changed = False
+        if completed > count:
+            raise EngineError(
+                f"the engine ran {completed} instructions, not {count}, to PC {pc:#x}"
+            )
+        if not self.leaving:
+            if code and not pe.strictness.restart:
+                raise EngineError(f"the engine stopped at PC {pc:#x} with error {code}")
+            if pe.blocks.block[1] == pc:
+                self.pending = self._wait(VA(pc - INSTRUCTION_BYTES), pstate)
+                completed -= self.pending is not None
+        self.before += completed
+        pe.clock.end(completed)
+        if pe.changed_code.pages:
+            pe.changed_code.forget()
+        if pe.strictness.restart:
+            pe.strictness.choose()
+        return pc, pstate
+
+    def _finish(self, code: int) -> int:
+        """Execute what the count allows of the block before which the engine stopped."""
+        blocks = self._pe.blocks
+        begin, end = blocks.block
+        stop = VA(end + blocks.left * INSTRUCTION_BYTES)
+        if stop == begin:
+            return code
+        blocks.withdraw(LONGEST_BLOCK)
+        return self._pe.engine.start_until(begin, stop, end)
+
+    def _wait(self, pc: VA, pstate: int) -> ArmException | None:
+        """Return the trap of a WFI, after which the engine stops by itself."""
+        pe = self._pe
+        return instructions.wait_exception(
+            pe.word_at(pc),
+            pc,
+            pstate >> 2 & 3,
+            HCR_EL2(pe.registers.el2(HCR_EL2)),
+            pe.read(SCTLR_EL1),
+        )
+
+    # Stops, from inside a callback
+
+    def stop_behind(self) -> None:
+        """Stop behind the current instruction, or for the exception that is pending.
+
+        The engine may look for the next block before it notices, so what has completed is
+        noted now.
+        """
+        exception = self.pending
+        following = VA(self._pe.engine.pc + INSTRUCTION_BYTES)
+        self.stopped_at = self._pe.blocks.completed(
+            following if exception is None else exception.pc
+        )
+        self._pe.engine.stop_at(following)
+
+    def stop_before(self, pc: VA) -> None:
+        """Stop before the instruction at ``pc``."""
+        self.stopped_at = self._pe.blocks.completed(pc)
+        self._pe.engine.stop()

@@ -1,0 +1,180 @@
+"""The guest between EL2's ERET and the next entry to EL2: exceptions are taken here."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from emu.arch.address import VA
+from emu.arch.exceptions import ExceptionKind
+from emu.arch.registers.exceptions import ELR_EL2, SPSR_EL2, Mode
+from emu.arch.registers.virtualization import HCR_EL2
+from emu.cpu import interrupts
+from emu.cpu.blocks import INSTRUCTION_BYTES
+
+if TYPE_CHECKING:
+    from emu.cpu.exception import ArmException
+    from emu.cpu.pe import ProcessingElement
+
+LIVELOCK_LIMIT: Final = 1000
+"""Exceptions in a row without one retired instruction after which the PE gives up."""
+
+_GUEST_MODES: Final = frozenset({Mode.EL0t, Mode.EL1t, Mode.EL1h})
+
+
+class EL2Entry(Enum):
+    """Why the guest stopped and EL2 runs."""
+
+    TRAP = "a synchronous exception"
+    """Described by ESR_EL2, FAR_EL2, HPFAR_EL2, ELR_EL2 and SPSR_EL2."""
+    IRQ = "the budget of instructions is spent, or a timer of the PE fires"
+    LIVELOCK = "exceptions without progress"
+    """The guest takes exception after exception and retires nothing."""
+
+
+class Guest:
+    """What EL1 and EL0 of one PE do."""
+
+    def __init__(self, pe: ProcessingElement) -> None:
+        self._pe = pe
+        self._execution = pe.execution
+        self._progress = (VA(0), -1, 0)
+        self._stalls = 0
+
+    def run(self, budget: int) -> EL2Entry:
+        """Do what :meth:`emu.cpu.pe.ProcessingElement.run` says."""
+        pe, execution = self._pe, self._execution
+        self._stalls = 0
+        pe.mmu.forget_walk()  # whoever was EL2's guest may have changed the tables
+        deadline = execution.before + budget
+        pc = self._return_to_guest()
+        while True:
+            if pe.blocks.pending:
+                pc = self._take_virtual_interrupts(pc)
+            left = deadline - execution.before
+            due = pe.timer.next_interrupt()
+            if due is not None:
+                left = min(left, due - pe.time)
+            if left <= 0:
+                return self._leave(EL2Entry.IRQ, pc)
+            pc, pstate = execution.execute(pc, left)
+            if execution.answered is None:
+                if execution.pending is None:
+                    continue
+                exception, execution.pending = execution.pending, None
+                if self._is_stalled(exception.pc):
+                    return self._leave(EL2Entry.LIVELOCK, exception.pc)
+                if exception.target == 1:
+                    pc = pe.registers.enter_el1(exception, pstate)
+                    continue
+                execution.answered = self._enter_el2(exception, pstate)
+            again, execution.answered = execution.answered, None
+            if not again:
+                return EL2Entry.TRAP
+            pc = self._return_to_guest()
+
+    def _return_to_guest(self) -> VA:
+        """Make the engine's state that of ELR_EL2 and SPSR_EL2; return the PC."""
+        pe = self._pe
+        spsr = SPSR_EL2(pe.registers.el2(SPSR_EL2))
+        pstate = pe.engine.state()[1]
+        if int(spsr) != pstate:
+            if spsr.nRW or spsr.M not in _GUEST_MODES:
+                raise ValueError(
+                    f"the guest runs in EL0t, EL1t or EL1h (SPSR_EL2.M 0x0, 0x4, 0x5), "
+                    f"not with M[4:0] {spsr & 0x1F:#x}"
+                )
+            pe.registers.set_pstate(spsr, pstate)
+        pe.engine.clear_exclusive()
+        return VA(pe.registers.el2(ELR_EL2))
+
+    def _leave(self, why: EL2Entry, pc: VA) -> EL2Entry:
+        self._pe.registers.write(ELR_EL2(pc))
+        self._pe.registers.write(SPSR_EL2(self._pe.engine.state()[1]))
+        return why
+
+    def _enter_el2(self, exception: ArmException, pstate: int) -> bool:
+        """Take an exception to EL2 and call its vector; return whether it ERETs."""
+        self._pe.registers.enter_el2(exception, pstate)
+        return self._pe.el2_vector is not None and self._pe.el2_vector()
+
+    def resolved_in_place(self, exception: ArmException, pstate: int) -> bool:
+        """Take an abort met in a refill; return whether the access can simply be tried again.
+
+        It can if EL2 returns to the same instruction, changed no register of the guest, left
+        the instruction's page mapped, and its ERET has no exclusive monitor to clear. If not,
+        the engine must be left first: it would go on with code that it has translated.
+        """
+        pe, execution = self._pe, self._execution
+        if exception.target == 1 or self._is_stalled(exception.pc):
+            execution.pending = exception
+            return False
+        pe.registers.written = False
+        again = self._enter_el2(exception, pstate)
+        if (
+            again
+            and not pe.registers.written
+            and not pe.changed_code.pages
+            and not execution.timer_changed
+            and not pe.strictness.restart
+            and not pe.engine.exclusive
+            and not pe.blocks.pending & ~pstate
+            and pe.registers.el2(ELR_EL2) == exception.pc
+            and pe.registers.el2(SPSR_EL2) == pstate
+            and (execution.fetching or pe.mmu.holds(exception.pc))
+        ):
+            if pe.stale:
+                pe.refresh()
+            return True
+        execution.answered = again
+        return False
+
+    def trapped_in_place(self, exception: ArmException) -> bool:
+        """Take the trap of a system instruction in its hook; return whether it is done with.
+
+        It is if EL2 returns behind the instruction and left the rest of the guest's block as it
+        was translated. If not, the engine must be left before the instruction.
+        """
+        pe, execution = self._pe, self._execution
+        if self._is_stalled(exception.pc):
+            execution.pending = exception
+            return False
+        pstate = pe.engine.state()[1]
+        pe.registers.reconfigured = False
+        again = self._enter_el2(exception, pstate)
+        if (
+            again
+            and not pe.registers.reconfigured
+            and not pe.changed_code.pages
+            and not execution.timer_changed
+            and not pe.strictness.restart
+            and not pe.stale
+            and not pe.blocks.pending & ~pstate
+            and pe.registers.el2(ELR_EL2) == exception.pc + INSTRUCTION_BYTES
+            and pe.registers.el2(SPSR_EL2) == pstate
+            and pe.mmu.holds(exception.pc)
+        ):
+            pe.engine.clear_exclusive()
+            pe.blocks.take_back()
+            return True
+        execution.answered = again
+        return False
+
+    def _take_virtual_interrupts(self, pc: VA) -> VA:
+        """Take the virtual interrupt that is due, if there is one; return where to go on."""
+        pe = self._pe
+        pstate = pe.engine.state()[1]
+        interrupt = interrupts.to_take(pe.blocks.pending, pstate)
+        if interrupt is None:
+            return pc
+        vector = pe.registers.take_interrupt(interrupt, pc, pstate)
+        if interrupt.kind is ExceptionKind.SERROR:
+            pe.write(HCR_EL2(pe.registers.el2(HCR_EL2)).replace(VSE=0))
+        return vector
+
+    def _is_stalled(self, pc: VA) -> bool:
+        """Count exceptions at one PC between which no instruction has retired."""
+        here = (pc, self._execution.before, self._pe.blocks.left)
+        self._stalls = self._stalls + 1 if here == self._progress else 0
+        self._progress = here
+        return self._stalls >= LIVELOCK_LIMIT
