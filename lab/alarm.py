@@ -21,10 +21,19 @@ class Alarm:
         The machine's time, in instructions, time that the guest waited included.
     retired : Callable[[], int]
         The instructions retired so far.
+    wait_until : Callable[[int], None]
+        Lets the machine's time pass up to a moment.
     """
 
-    def __init__(self, clock: PL031, time: Callable[[], int], retired: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        clock: PL031,
+        time: Callable[[], int],
+        retired: Callable[[], int],
+        wait_until: Callable[[int], None],
+    ) -> None:
         self._clock, self._time, self._retired = clock, time, retired
+        self._wait_until = wait_until
 
     @property
     def due(self) -> int | None:
@@ -38,3 +47,12 @@ class Alarm:
     def act(self) -> None:
         """Raise the alarm."""
         self._clock.update()
+
+    def wait(self) -> bool:
+        """Let time pass until the alarm, because the guest waits; return whether one is set."""
+        due = self._clock.due
+        if due is None:
+            return False
+        self._wait_until(due)
+        self._clock.update()
+        return True

@@ -148,7 +148,7 @@ class Vmm:
             interrupt=self._interrupt,
             tracker=self._dirty,
             attendants=(*self._alarms, self._inputs),
-            wait=self._inputs.wait,
+            wait=self._wait,
         )
         self._heard: list[tuple[Events, Callable[[Event], None]]] = []
         for listener in listeners:
@@ -234,6 +234,10 @@ class Vmm:
         self._end = end
         self._interrupt.requested = True
         self._stop_at_next_event()
+
+    def _wait(self) -> bool:
+        """Let something come that ends the guest's wait; return whether it did."""
+        return any(alarm.wait() for alarm in self._alarms) or self._inputs.wait()
 
     def _printed(self, data: bytes) -> None:
         self.console.write(data)
@@ -325,7 +329,9 @@ class Vmm:
             line = interrupt_line(self.vm, place)
             self.rtc = PL031(lambda: clock.now, self.config.rtc_base, line)
             self.vm.register_device(place.base, place.size, self.rtc)
-            self._alarms.append(Alarm(self.rtc, lambda: clock.now, lambda: self.retired))
+            self._alarms.append(
+                Alarm(self.rtc, lambda: clock.now, lambda: self.retired, clock.wait_until)
+            )
 
     def _enable_dirty_log(self) -> None:
         """Choose the form of the dirty log, before there are slots."""
