@@ -69,6 +69,8 @@ class LiveConsole:
 
     def flush(self) -> None:
         """Print what is held back."""
+        if not self._held:
+            return
         self._stream.write(self._held)
         self._stream.flush()
         self._held.clear()

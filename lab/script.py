@@ -10,11 +10,15 @@ A script is text, one step a line; steps are done in order:
 ``send "root\n"``    send this
 ``break``            send a break (the line held low)
 ``end``              end the run
+``every 200000``     from now on the run is cut so often, as it is for a keyboard
 ``# ...``            nothing
 ==================  =================================================================
 
 A step is done the moment the one before it is: what an ``expect`` waits for is found at its last
 byte, before the guest runs on. So equal runs with equal scripts are equal.
+
+Where the run is cut, an exclusive monitor is lost: the guest repeats the access. So a script that
+is to repeat a session has to cut the run where it was cut then.
 """
 
 from __future__ import annotations
@@ -32,7 +36,7 @@ if TYPE_CHECKING:
 
     from lab.inputs import Port
 
-SYNTAX = 'expect "TEXT", send "TEXT", at N, look N, idle, break or end'
+SYNTAX = 'expect "TEXT", send "TEXT", at N, look N, idle, break, end or every N'
 
 
 class Verb(Enum):
@@ -45,10 +49,15 @@ class Verb(Enum):
     SEND = "send"
     BREAK = "break"
     END = "end"
+    EVERY = "every"
 
 
 _WITH_TEXT = {Verb.EXPECT, Verb.SEND}
-_WITH_NUMBER = {Verb.AT: "a number of instructions", Verb.LOOK: "a number of looks"}
+_WITH_NUMBER = {
+    Verb.AT: "a number of instructions",
+    Verb.LOOK: "a number of looks",
+    Verb.EVERY: "a number of instructions",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +71,7 @@ class Step:
     text : bytes
         Of ``expect`` and ``send``.
     number : int
-        Of ``at``, in instructions, and of ``look``.
+        Of ``at`` and ``every``, in instructions, and of ``look``.
     place : str
         Where it stands, for messages; empty if nowhere.
     """
@@ -77,7 +86,7 @@ class Step:
         match self.verb:
             case Verb.EXPECT | Verb.SEND:
                 return f"{self.verb.value} {quoted(self.text)}"
-            case Verb.AT | Verb.LOOK:
+            case Verb.AT | Verb.LOOK | Verb.EVERY:
                 return f"{self.verb.value} {self.number}"
             case Verb.IDLE | Verb.BREAK | Verb.END:
                 return str(self.verb.value)
@@ -180,7 +189,7 @@ def _step(line: str, place: str) -> Step | None:
             )
         return Step(verb, text=content, place=place)
     if verb in _WITH_NUMBER:
-        if not re.fullmatch(r"[0-9](_?[0-9])*", argument):
+        if not re.fullmatch(r"[0-9](_?[0-9])*", argument) or not int(argument):
             raise UserError(f"{place}: write it as {word} N, {_WITH_NUMBER[verb]}")
         return Step(verb, number=int(argument), place=place)
     if argument:
@@ -207,12 +216,15 @@ class Script:
         self._times = sorted({step.number for step in steps if step.verb is Verb.AT})
         self._printed = bytearray()
         self._looks = 0
+        self._period = 0
+        self._next_cut = 0
         self._port: Port | None = None
 
     @property
     def due(self) -> int | None:
         """When it has its turn, in instructions retired."""
-        return self._times[0] if self._times else None
+        moments = self._times[:1] + ([self._next_cut] if self._period else [])
+        return min(moments, default=None)
 
     def connect(self, port: Port) -> None:
         """Take the console, and do the steps that wait for nothing."""
@@ -240,7 +252,11 @@ class Script:
 
     def act(self) -> None:
         """Go on if the script waits for this moment."""
-        self._times.pop(0)
+        assert self._port is not None, "it is connected before the guest starts"
+        now = self._port.now()
+        self._times = [time for time in self._times if time > now]
+        if self._period and now >= self._next_cut:
+            self._next_cut += self._period
         step = self._waiting_for
         if step is not None and step.verb is Verb.AT:
             self._go_on()
@@ -284,6 +300,9 @@ class Script:
                     port.send_break()
                 case Verb.END:
                     port.leave(f"{step.place}: the script ends the run".lstrip(": "))
+                case Verb.EVERY:
+                    self._period = step.number
+                    self._next_cut = port.now() + step.number
                 case Verb.AT:
                     if port.now() < step.number:
                         return

@@ -121,6 +121,7 @@ class Keyboard:
         self._looks = 0
         self._port: Port | None = None
         self._sent: list[Step] = []
+        self._note([Step(Verb.EVERY, number=PERIOD)])
         self.due: int | None = PERIOD
 
     def connect(self, port: Port) -> None:

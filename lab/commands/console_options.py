@@ -66,6 +66,23 @@ class Talk:
     scripts: tuple[Path, ...]
     input: Path | None
 
+    def refuse(self) -> None:
+        """Refuse all of it.
+
+        Raises
+        ------
+        UserError
+            If there is anything to refuse.
+        """
+        given = {
+            "--console": self.console,
+            "--script": self.scripts,
+            "--input": self.input,
+        }
+        for option, value in given.items():
+            if value:
+                raise UserError(f"{option} is for a run here alone; leave it out")
+
 
 def talk_of(values: dict[str, Any]) -> Talk:
     """Return what the options say.

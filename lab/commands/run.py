@@ -264,9 +264,22 @@ def _merge(ctx: click.Context, asked: Sequence[str], given: dict[str, Any]) -> d
 
 
 def configuration(target: Target, options: Sequence[str]) -> RunConfig:
-    """Return the configuration that ``stage2 run`` has with these options."""
+    """Return the configuration that ``stage2 run`` has with these options.
+
+    Raises
+    ------
+    UserError
+        For options that are no part of it: nobody could talk with the guest.
+    """
+    values = _values(target, options)
+    talk_of(values).refuse()
+    return _config(values)
+
+
+def _values(target: Target, options: Sequence[str]) -> dict[str, Any]:
+    """Return what these options of ``stage2 run`` stand for."""
     ctx = run.make_context("run", [target.name, *options])
-    return _config(_merge(ctx, target.options, ctx.params))
+    return _merge(ctx, target.options, ctx.params)
 
 
 class Ended(NamedTuple):
@@ -291,10 +304,13 @@ def after_run(guest: str, options: Sequence[str]) -> Ended:
     from lab.vmm import Vmm  # noqa: PLC0415
 
     with open_target(guest) as target:
-        config = configuration(target, options)
+        values = _values(target, options)
+        config = _config(values)
         config.check()
-        vmm = Vmm(config, load(target.image, config.memory, config.flash))
-    end, instructions = vmm.run_to_end()
+        image = load(target.image, config.memory, config.flash)
+    with open_inputs(talk_of(values)) as inputs:
+        vmm = Vmm(config, image, inputs=inputs)
+        end, instructions = vmm.run_to_end()
     return Ended(target.name, vmm, end, instructions)
 
 

@@ -18,10 +18,13 @@ from click.testing import CliRunner, Result
 
 from emu.arch.address import IPA
 from lab.cli import cli
+from lab.commands.run import configuration
 from lab.config import RunConfig
+from lab.errors import UserError
 from lab.loader import Image, ImageKind, Segment
 from lab.monitor import EndReason
 from lab.script import Script, Verb, parse_script
+from lab.target import Target
 from lab.vmm import Vmm
 
 if TYPE_CHECKING:
@@ -188,6 +191,22 @@ def test_impossible_input_is_refused_in_one_line(
     assert done.stderr.count("\n") == 1
 
 
+def test_tables_can_be_dumped_after_a_script(program: Program, tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text('send "abcq"\n')
+    result = stage2("ptdump", program(*ECHO), "--script", script, "--max-insns", "10K")
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("option", ["--console", "--script", "--input"])
+def test_a_comparison_with_kvm_refuses_input(tmp_path: Path, option: str) -> None:
+    target = Target("hello", tmp_path / "hello")
+    given = (option,) if option == "--console" else (option, str(tmp_path))
+    with pytest.raises(UserError) as caught:
+        configuration(target, given)
+    assert str(caught.value) == f"{option} is for a run here alone; leave it out"
+
+
 # -- a terminal
 
 
@@ -257,7 +276,8 @@ def test_what_was_typed_can_be_recorded_and_done_again(program: Program, tmp_pat
     assert session.end() == (0, b"")
     steps = parse_script(record.read_text(), "r")
     assert b"".join(step.text for step in steps) == b"abq"
-    assert steps[0].verb in {Verb.AT, Verb.LOOK}
+    assert steps[0].verb is Verb.EVERY
+    assert steps[1].verb in {Verb.AT, Verb.LOOK}
     again = json.loads(
         stage2("run", program(*PROMPT_AND_ECHO), "--script", record, "--json").stdout
     )
@@ -270,6 +290,28 @@ def test_an_external_sigint_ends_the_session_and_restores_the_terminal(program: 
     session.process.send_signal(signal.SIGINT)
     status, errors = session.end()
     assert (status, errors.count(b"\n")) == (130, 1)
+
+
+def test_a_terminal_that_goes_away_ends_the_session_in_one_line(program: Program) -> None:
+    session = Session(program(*X_AND_LOOP), "--console", *FOR_EVER)
+    session.read_until(b"x")
+    os.close(session.screen)
+    os.close(session.keys)
+    _, errors = session.process.communicate(timeout=60)
+    assert session.process.returncode == 130
+    assert errors == b"stage2: program.bin interrupted: the terminal has been closed\n"
+
+
+def test_ctrl_c_ends_a_guest_that_waits_for_a_pipe(program: Program) -> None:
+    command = [sys.executable, "-m", "lab.cli", "run", str(program(*X_AND_WAIT)), "--console", "-q"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(1) == b"x"
+        process.send_signal(signal.SIGINT)
+        # The pipe stays open: communicate() would close it, and so end the wait.
+        assert process.wait(timeout=60) == 130
 
 
 def test_a_pipe_can_be_the_console(program: Program) -> None:

@@ -70,7 +70,7 @@ def test_text_has_escapes(text: str, content: bytes) -> None:
 
 
 def test_every_step_is_written_as_it_is_read() -> None:
-    text = 'expect "a\\\\b"\nat 5\nlook 7\nidle\nsend "\\x80\\"\\e"\nbreak\nend'
+    text = 'expect "a\\\\b"\nevery 9\nat 5\nlook 7\nidle\nsend "\\x80\\"\\e"\nbreak\nend'
     steps = parse_script(text, "s")
     assert "\n".join(map(str, steps)) == text
     assert all(
@@ -89,6 +89,7 @@ def test_every_step_is_written_as_it_is_read() -> None:
         (r'send "\x1"', 's line 1: write it as send "TEXT"'),
         ('send "a" "b"', 's line 1: write it as send "TEXT"'),
         ("at noon", "s line 1: write it as at N, a number of instructions"),
+        ("every 0", "s line 1: write it as every N, a number of instructions"),
         ("look", "s line 1: write it as look N, a number of looks"),
         ("end now", "s line 1: nothing follows end, not 'now'"),
         ("expect", 's line 1: write it as expect "TEXT"'),
@@ -181,6 +182,18 @@ def test_a_time_that_has_passed_is_not_waited_for() -> None:
     console.inputs.act()
     console.now = 600
     console.inputs.printed(b"x")
+    assert console.got == b"a"
+
+
+def test_the_run_can_be_cut_at_multiples_too() -> None:
+    console = Console('every 200\nat 500\nsend "a"')
+    cuts: list[int] = []
+    while len(cuts) < 5:
+        assert console.inputs.due is not None
+        console.now = console.inputs.due
+        cuts.append(console.now)
+        console.inputs.act()
+    assert cuts == [200, 400, 500, 600, 800]
     assert console.got == b"a"
 
 

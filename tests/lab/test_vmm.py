@@ -168,3 +168,21 @@ def test_the_machine_without_gic_has_no_clock_and_does_not_tell_of_one() -> None
     result = vmm.run("t")
     assert [(page, access) for page, access, _ in result.unclaimed] == [(0x0901_0000, "read")]
     assert all(b"pl031" not in data for _, data in vmm.boot.loads)
+
+
+def test_the_alarm_ends_a_wait_for_interrupts() -> None:
+    # IMSC = 1 and MR = the base + 2; the GIC passes nothing on, so that the guest waits for ever.
+    alarm = (
+        0xD2A12021,  # mov x1, #0x09010000
+        0x52800022,  # mov w2, #1
+        0xB9001022,  # str w2, [x1, #0x10]: IMSC
+        0x52800042,  # mov w2, #2
+        0xB9000422,  # str w2, [x1, #4]: MR
+        0xD503207F,  # wfi
+        LOOP,
+    )
+    vmm = Vmm(RunConfig(rtc_base=0), image(*alarm))
+    end, _ = vmm.run_to_end()
+    assert end.reason is EndReason.IDLE
+    assert vmm.rtc.read(0, 4) == 2
+    assert vmm.rtc.read(0x18, 4) == 1
