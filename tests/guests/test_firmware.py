@@ -201,3 +201,44 @@ def test_memory_functions_copy_and_set_any_alignment_and_size(
                         : n >= 3 && n < 8 ? n - 1 : 0);
         pass();"""
     assert run_source(guest(body)).console == "PASS\n"
+
+
+ALARM = """
+#define RTC 0x09010000
+enum { DR = 0x00, MR = 0x04, IMSC = 0x10, ICR = 0x1c, ALARM = 34 };
+static volatile uint64_t rings;
+static void ring(unsigned intid) {
+    check_equal("interrupt", intid, ALARM);
+    write32(RTC + ICR, 1);
+    rings++;
+}
+"""
+
+
+def test_the_alarm_of_the_clock_wakes_a_guest_that_waits_for_nothing_else(
+    run_source: Callable[..., Run],
+) -> None:
+    run = run_source(
+        guest(
+            """
+            gic_init();
+            on_interrupt(ring);
+            gic_enable(ALARM);
+            uint32_t start = read32(RTC + DR);
+            uint64_t ticks = counter();
+            write32(RTC + IMSC, 1);
+            write32(RTC + MR, start + 5);
+            while (!rings) {
+                wfi();
+                irq_on();
+                isb();
+                irq_off();
+            }
+            check(counter() - ticks >= 4 * counter_frequency(), "the counter is behind");
+            print("%u s\\n", (uint64_t)(read32(RTC + DR) - start));
+            quit(0);
+            """,
+            ALARM,
+        )
+    )
+    assert run.console == "5 s\n"
