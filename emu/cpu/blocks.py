@@ -109,6 +109,7 @@ class _State(ctypes.Structure):
         ("pending", ctypes.c_uint64),
         ("pstate", ctypes.c_void_p),
         ("user", ctypes.c_int64),
+        ("end", ctypes.c_uint64),
     )
 
 
@@ -154,7 +155,7 @@ class BlockBudget:
         code = for_host(MACHINE_CODE) if native else None
         self.hook = BLOCK_CALLBACK(self._enter_block) if code is None else BLOCK_CALLBACK(code)
 
-    def grant(self, instructions: int, user: int | None = None) -> None:
+    def grant(self, instructions: int, user: int | None = None, *, now: int = 0) -> None:
         """Allow so many instructions from now on.
 
         Parameters
@@ -163,8 +164,11 @@ class BlockBudget:
             How many.
         user
             How many of them may be of EL0. None not to count those apart.
+        now
+            The machine's time, which machine code may ask for while the grant lasts.
         """
         state = self._state
+        state.end = now + instructions
         self._granted = state.left = instructions
         self._granted_user = state.user = _UNLIMITED if user is None else user
         state.pending = self.pending | (0 if user is None else _COUNT_USER)
@@ -176,6 +180,7 @@ class BlockBudget:
         if self._counted_for_user:
             state.user += size
         self._granted += instructions
+        state.end += instructions
         state.left += instructions + size
         self._granted_user += instructions
         state.user += instructions

@@ -32,7 +32,7 @@ from emu.cpu.internals import (
     find_internals,
     handle,
 )
-from emu.cpu.sysfilter import SystemFilter
+from emu.cpu.sysfilter import SystemCounter, SystemFilter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -214,7 +214,14 @@ class Engine:
         self._stops: set[VA] = set()
         self._breaks: dict[VA, _RangedHook] = {}
         self._filters = {
-            kind: SystemFilter(self._on_system, _leave, native=native) for kind in SystemHook
+            kind: SystemFilter(
+                self._on_system,
+                _leave,
+                native=native,
+                registers=ctypes.addressof(registers),
+                blocks=self.blocks.state,
+            )
+            for kind in SystemHook
         }
         self._stops_at_once = all(filter_.leaves for filter_ in self._filters.values())
         for kind, filter_ in self._filters.items():
@@ -349,6 +356,10 @@ class Engine:
     def let_pass(self, kind: SystemHook, encoding: Encoding) -> None:
         """Have system instructions of one encoding executed without ``on_system``."""
         self._filters[kind].let_pass(encoding)
+
+    def answer(self, counter: SystemCounter, encoding: Encoding, offset: int | None) -> None:
+        """Have a counter read at EL1 without ``on_system``, less ``offset`` ticks; None to ask."""
+        self._filters[SystemHook.MRS].answer(encoding, counter, offset)
 
     def stop_behind(self, va: VA) -> None:
         """Have a stop by the system instruction at ``va`` take effect behind it.

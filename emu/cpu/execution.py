@@ -79,7 +79,7 @@ class Execution:
         exceed a count; then it is stopped within that block.
         """
         pe = self._pe
-        pe.blocks.grant(count, user)
+        pe.blocks.grant(count, user, now=pe.clock.now)
         pe.progress.accessed = None
         pe.clock.begin(self)
         self.running = True

@@ -15,6 +15,7 @@ from emu.arch.address import PA, PAGE_MASK, PAGE_SHIFT, VA
 from emu.arch.fields import SystemRegister
 from emu.arch.registers.exceptions import PSTATE, SP_EL0, SP_EL1, SPSR_EL2
 from emu.arch.registers.identification import CTR_EL0
+from emu.arch.registers.timer import CNTHCTL_EL2, CNTPCT_EL0, CNTVCT_EL0, CNTVOFF_EL2
 from emu.arch.registers.virtualization import HCR_EL2, MDCR_EL2
 from emu.cpu import interrupts, maintenance, system
 from emu.cpu.callbacks import Callbacks
@@ -28,6 +29,7 @@ from emu.cpu.progress import ProgressCount
 from emu.cpu.refill import Refill
 from emu.cpu.registers import TRANSLATION_CONTROLS, ZERO_REGISTER, RegisterFile
 from emu.cpu.strictness import Strictness
+from emu.cpu.sysfilter import SystemCounter
 from emu.cpu.watch import Watch
 from emu.mmu.at import address_translate, fault_report
 from emu.mmu.fault import Fault
@@ -51,6 +53,7 @@ R = TypeVar("R", bound=SystemRegister)
 __all__ = ["EL2Entry", "ProcessingElement"]
 
 _STACK_POINTERS: Final = frozenset({SP_EL0, SP_EL1})
+_COUNTER_CONTROLS: Final = frozenset({CNTHCTL_EL2, CNTVOFF_EL2})
 _ONLY_HCR: Final = (HCR_EL2,)
 _WORD: Final = 4
 """CTR_EL0 gives line sizes as logarithms of words."""
@@ -127,11 +130,14 @@ class ProcessingElement:
         )
         self.registers = RegisterFile(self.engine, features, self.timer, self.pmu, index)
         units = self.timer.registers | self.pmu.registers
-        self._consequential = TRANSLATION_CONTROLS | units | DEBUG_REGISTERS | _STACK_POINTERS
+        self._consequential = (
+            TRANSLATION_CONTROLS | units | DEBUG_REGISTERS | _STACK_POINTERS | _COUNTER_CONTROLS
+        )
         self.code = CodePages(memory, self.engine, features, self._intercept)
         self.watch = Watch(self)
         self.refill = Refill(self)
         self.guest = Guest(self)
+        self._counters_changed()
 
     # Time
 
@@ -193,6 +199,8 @@ class ProcessingElement:
             self.debug.stale = True
         if not self.timer.registers.isdisjoint(registers):
             self.timer_changed()
+        if not _COUNTER_CONTROLS.isdisjoint(registers):
+            self._counters_changed()
         if not self.pmu.registers.isdisjoint(registers):
             self.monitors_changed()
         for register, value in zip(registers, values, strict=True):
@@ -352,6 +360,13 @@ class ProcessingElement:
         if self.execution.running:
             self.execution.timer_changed = True
         self.strictness.choose()
+
+    def _counters_changed(self) -> None:
+        """Have EL1 read the counters without Python, as far as EL2 does not trap that."""
+        offset = self.registers.read(CNTVOFF_EL2)
+        trapped = not self.registers.el2(CNTHCTL_EL2) & CNTHCTL_EL2.EL1PCTEN.in_place
+        self.engine.answer(SystemCounter.VIRTUAL, CNTVCT_EL0.encoding, int(offset))
+        self.engine.answer(SystemCounter.PHYSICAL, CNTPCT_EL0.encoding, None if trapped else 0)
 
     def refresh(self) -> None:
         """Decode the translation regime again if a control register has changed."""
