@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LINUX_PROMPT = "/ # "
-UBOOT_PROMPT = "=> "
+UBOOT_PROMPT = "\n=> "
 
 _INIT = b"""#!/bin/busybox sh
 /bin/busybox mount -t proc proc /proc
@@ -42,9 +42,9 @@ class Run(NamedTuple):
 
     def answer(self, command: str, prompt: str = LINUX_PROMPT) -> str:
         """Return what a command printed: it comes after its echo, and before the next prompt."""
-        _, echo, after = self.console.partition(f"{prompt}{command}\n")
+        _, echo, after = self.console.partition(f"{prompt}{command}")
         assert echo, f"{command!r} was not echoed in: {self.console[-2000:]}"
-        return after.partition(prompt)[0]
+        return after.partition(prompt)[0].removeprefix("\n")
 
     def faults_that_mapped(self) -> int:
         """Return how many stage-2 aborts ended in a mapping."""
