@@ -99,10 +99,12 @@ _stop, _read, _write, _read_batch = (
     _lib.uc_reg_read_batch,
 )
 
-_flush_tlb = _lib.tlb_flush_aarch64
+# Functions that Unicorn's library exports and its interface lacks; None if a build hides them.
+_flush_tlb = getattr(_lib, "tlb_flush_aarch64", None)
+"""Takes the CPU."""
 _NEVER: Final = 1 << 62
 """A time, in nanoseconds, that does not come."""
-_leave = _lib.helper_check_exit_request_aarch64
+_leave = getattr(_lib, "helper_check_exit_request_aarch64", None)
 """Leaves the engine if a stop was asked for. It does not return then, so it must never be called
 from Python."""
 
@@ -216,14 +218,15 @@ class Engine:
         self._filters = {
             kind: SystemFilter(
                 self._on_system,
-                _leave,
+                _leave or nothing(),
                 native=native,
                 registers=ctypes.addressof(registers),
                 blocks=self.blocks.state,
             )
             for kind in SystemHook
         }
-        self._stops_at_once = all(filter_.leaves for filter_ in self._filters.values())
+        filters_leave = all(filter_.leaves for filter_ in self._filters.values())
+        self._stops_at_once = filters_leave and _leave is not None
         for kind, filter_ in self._filters.items():
             self._hook(const.UC_HOOK_INSN, filter_.hook, 1, 0, kind, data=filter_.state)
         self._scratch = _u64()
@@ -403,7 +406,10 @@ class Engine:
 
     def flush_tlb(self) -> None:
         """Forget all translations. Safe inside callbacks."""
-        _flush_tlb(self._cpu)
+        if _flush_tlb is not None:
+            _flush_tlb(self._cpu)
+        else:
+            self._uc.ctl(const.UC_CTL_TLB_FLUSH, const.UC_CTL_IO_WRITE)
         self._keep_tlb_size()
 
     def _keep_tlb_size(self) -> None:

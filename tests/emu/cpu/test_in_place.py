@@ -21,7 +21,7 @@ from emu.arch.address import IPA, PA
 from emu.arch.esr.classes import ExceptionClass
 from emu.arch.registers.control import TPIDR_EL1
 from emu.arch.registers.exceptions import ELR_EL2, ESR_EL2, FAR_EL2, HPFAR_EL2, SPSR_EL2, VBAR_EL1
-from emu.arch.registers.identification import CSSELR_EL1, CTR_EL0
+from emu.arch.registers.identification import CSSELR_EL1, CTR_EL0, MIDR_EL1
 from emu.arch.registers.timer import CNTVCT_EL0
 from emu.cpu.pe import EL2Entry
 from tests.emu.cpu import a64, tables
@@ -291,6 +291,22 @@ def test_only_a_trap_that_changes_the_system_leaves_the_engine(word: int, starts
     assert [trap.elr - CODE for trap in outcome.traps] == [0, 0, 4, 8, 16]
     assert [trap.retired for trap in outcome.traps] == [0, 0, 0, 0, 1], "trapped, so not retired"
     assert len(started) == starts
+
+
+def test_a_library_that_hides_its_functions_does_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = (
+        a64.ldr(1, 20),
+        a64.mrs(2, CTR_EL0),
+        a64.msr(CSSELR_EL1, 2),
+        a64.mrs(3, MIDR_EL1),
+        TLBI.VMALLE1.word(),
+        a64.str_(1, 20, 8),
+    )
+    usual = in_place(Lazy(program, CODE, stage1=True))
+    monkeypatch.setattr("emu.cpu.engine._leave", None)
+    monkeypatch.setattr("emu.cpu.engine._flush_tlb", None)
+    assert in_place(Lazy(program, CODE, stage1=True)) == usual
+    assert leaving(Lazy(program, CODE, stage1=True)) == usual
 
 
 @pytest.mark.parametrize("word", [a64.str_(1, 2), DC.ZVA.word(2)], ids=["str", "dc zva"])
