@@ -443,17 +443,14 @@ class VCPU:
     def _el2_vector(self) -> bool:
         """Handle a trap; return whether the guest is to go on."""
         esr = self.pe.read(ESR_EL2)
-        traced = self.vm.events.emit is not None
-        if traced:
-            self._trace_exit(ExceptionType.TRAP, esr)
+        self._trace_exit(ExceptionType.TRAP, esr)
         self._exit = handle_exit(self, esr)
         if self._exit is None:
             self._check_requests()
         if self._exit is not None or self.powered_off:
             return False
         kvm_adjust_pc(self)
-        if traced:
-            self._trace_entry()
+        self._trace_entry()  # to whom a device has subscribed meanwhile, too
         return True
 
     def _check_requests(self) -> None:

@@ -18,7 +18,7 @@ from lab.loader.image import Region
 from lab.sizes import format_address, format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
     from pathlib import Path
 
     from emu.arch.features import CpuFeatures
@@ -60,7 +60,7 @@ class Boot:
     initrd: Region | None
 
 
-def plan(image: Image, config: RunConfig, *, virtio: Sequence[int] = (), pmu: bool = False) -> Boot:
+def plan(image: Image, config: RunConfig, *, virtio: Iterable[int] = (), pmu: bool = False) -> Boot:
     """Return what an image gets for a start.
 
     Parameters
@@ -69,7 +69,7 @@ def plan(image: Image, config: RunConfig, *, virtio: Sequence[int] = (), pmu: bo
         The guest; its segments are in memory already.
     config : RunConfig
         The machine.
-    virtio : Sequence[int]
+    virtio : Iterable[int]
         The virtio transports that have a device.
     pmu : bool
         Whether the guest is told of a performance monitoring unit.

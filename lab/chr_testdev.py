@@ -1,7 +1,7 @@
 """The host's end of the test device of kvm-unit-tests: commands that come over a console.
 
-A test ends with ``<code>q``; QEMU's ``testdev`` character device then exits with
-``(code << 1) | 1``, so that success is 1 and not what an accident might give.
+A test ends with ``<code>q``. QEMU's ``testdev`` character device then exits, with
+``(code << 1) | 1``; here the exit code is the guest's own.
 """
 
 from __future__ import annotations
@@ -39,8 +39,3 @@ class ChrTestdev:
                 self.code = int(argument[:_MAX_PENDING] or b"0")
             self._pending = self._pending[command.end() :]
         self._pending = self._pending[-_MAX_PENDING:]
-
-    @property
-    def exit_status(self) -> int | None:
-        """What QEMU would exit with; ``None`` as long as it would not."""
-        return None if self.code is None else self.code << 1 | 1

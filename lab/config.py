@@ -12,10 +12,12 @@ from lab.errors import UserError
 from lab.loader.image import Region
 from lab.sizes import format_size
 from lab.slots import Slot, check_layout
-from lab.virtmap import FLASH, MAX_CPUS, RAM_BASE
+from lab.virtmap import FLASH, MAX_CPUS, RAM_BASE, VIRTIO_COUNT
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from lab.drive import Drive
 
 DEFAULT_MEMORY = 64 << 20
 DEFAULT_IPA_BITS = 40
@@ -38,6 +40,8 @@ DEFAULT_MAX_INSNS = 2_000_000_000
 GICS = {"none": 0, "2": 2, "3": 3}
 """The interrupt controllers that there are, by version; 0 for none."""
 DEFAULT_GIC = 3
+VIRTIO = ("legacy", "modern")
+"""The names in :class:`hyp.devices.virtio.Version`, in small letters."""
 DEFAULT_QUANTUM = 10_000
 DEFAULT_RTC_BASE = 1_704_067_200
 """2024-01-01 00:00:00 UTC."""
@@ -116,8 +120,8 @@ class RunConfig:
     ram_slots : tuple[RamSlot, ...]
         RAM is not one slot but these, one after the other; what they leave is the last one.
     gic : int
-        The version of the interrupt controller, 2 or 3. 0 for none: then there is no other
-        device than UART and test device, either.
+        The version of the interrupt controller, 2 or 3. 0 for none: then no device has an
+        interrupt, and there is no clock.
     smp : int
         vCPUs. The first starts, the others wait for PSCI CPU_ON.
     bios : bool
@@ -136,6 +140,14 @@ class RunConfig:
         Instructions after which the next vCPU has its turn.
     rtc_base : int
         What the real-time clock shows at first, in seconds since 1970.
+    drives : tuple[Drive, ...]
+        Disks, which are virtio block devices.
+    rng : bool
+        There is a virtio entropy device; its bytes follow from ``seed``.
+    testdev : bool
+        There is a virtio console with the test device of kvm-unit-tests behind it.
+    virtio : str
+        The interface of virtio devices, one of :data:`VIRTIO`.
     """
 
     memory_size: int = DEFAULT_MEMORY
@@ -166,6 +178,16 @@ class RunConfig:
     pmu: bool = False
     quantum: int = DEFAULT_QUANTUM
     rtc_base: int = DEFAULT_RTC_BASE
+    drives: tuple[Drive, ...] = ()
+    rng: bool = False
+    testdev: bool = False
+    virtio: str = VIRTIO[0]
+
+    @property
+    def virtio_devices(self) -> tuple[str, ...]:
+        """What is behind the virtio transports, from number 0 on."""
+        disks = ("disk",) * len(self.drives)
+        return (*disks, *("rng",) * self.rng, *("testdev",) * self.testdev)
 
     @property
     def ram(self) -> Region:
@@ -235,6 +257,11 @@ class RunConfig:
             )
         check_layout(self.all_slots, self.ipa_bits)
         self._check_cpus()
+        if len(self.virtio_devices) > VIRTIO_COUNT:
+            raise UserError(
+                f"--drive: there are {VIRTIO_COUNT} places for virtio devices, not "
+                f"{len(self.virtio_devices)}; leave some out"
+            )
         self._check_dirty_log()
         if self.kvm_profile == EAGER_EXEC and self.cache_rules not in {"", EAGER_EXEC}:
             raise UserError(

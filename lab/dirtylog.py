@@ -146,7 +146,10 @@ class DirtyTracker:
         self.due = self._retired() + every if every else None
 
     def _collect(self, *, rearm: bool) -> None:
-        pages = self._from_rings() if self._readers else self._from_bitmaps(rearm=rearm)
+        pages = self._from_rings()
+        # Beside rings, bitmaps have what devices wrote while no vCPU ran, or a ring was full.
+        named = set(pages)
+        pages += (page for page in self._from_bitmaps(rearm=rearm) if page not in named)
         self.rounds.append(Round(self._retired(), len(pages)))
         self._seen.update(pages)
         # They are protected by now: what is written from here on is in the next round.
@@ -155,7 +158,8 @@ class DirtyTracker:
 
     def _from_rings(self) -> list[Page]:
         pages = [page for reader in self._readers for page in reader.harvest()]
-        self._vm.reset_dirty_rings()
+        if self._readers:
+            self._vm.reset_dirty_rings()
         return pages
 
     def _from_bitmaps(self, *, rearm: bool) -> list[Page]:

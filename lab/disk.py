@@ -1,75 +1,22 @@
-"""Disks as they are written on the command line, and the files behind them."""
+"""Files of the host as disks of the guest."""
 
 from __future__ import annotations
 
+import copy
 import os
 import stat
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 from hyp.devices.virtio.image import SECTOR, Overlay, Recorder
 from lab.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
     from hyp.devices.virtio.image import Image
-
-SYNTAX: Final = "file=PATH[,ro][,cow]"
-
-_KEYS: Final = {"file": True, "ro": False, "cow": False}
-"""The keys of a ``--drive`` value, and whether they take one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Drive:
-    """One disk of the guest.
-
-    Attributes
-    ----------
-    path : Path
-        The raw image.
-    read_only : bool
-        The guest may only read.
-    copy_on_write : bool
-        What the guest writes is kept in memory, and lost with the run; the file is only read.
-    """
-
-    path: Path
-    read_only: bool = False
-    copy_on_write: bool = False
-
-    def __str__(self) -> str:
-        flags = ",ro" * self.read_only + ",cow" * self.copy_on_write
-        return f"file={self.path}{flags}"
-
-
-def parse_drive(spec: str) -> Drive:
-    """Return the disk that a ``--drive`` value describes.
-
-    Raises
-    ------
-    UserError
-        If the text does not follow :data:`SYNTAX`.
-    """
-    fields: dict[str, str] = {}
-    for item in spec.split(","):
-        key, equals, value = item.strip().partition("=")
-        if key not in _KEYS:
-            raise _malformed(spec, f"{key!r} is not a key" if key else "an item is empty")
-        if key in fields:
-            raise _malformed(spec, f"{key!r} is given twice")
-        if bool(equals) is not _KEYS[key] or (equals and not value):
-            raise _malformed(spec, f"{key!r} {'needs a' if _KEYS[key] else 'takes no'} value")
-        fields[key] = value
-    if "file" not in fields:
-        raise _malformed(spec, "file is missing")
-    if "ro" in fields and "cow" in fields:
-        raise _malformed(spec, "a disk that is only read (ro) has nothing to copy (cow)")
-    return Drive(Path(fields["file"]), "ro" in fields, "cow" in fields)
-
-
-def _malformed(spec: str, why: str) -> UserError:
-    return UserError(f"--drive {spec!r}: {why}; write it as {SYNTAX}")
+    from lab.drive import Drive
 
 
 class FileImage:
@@ -154,16 +101,36 @@ class Disk:
         elif file.read_only:
             self.image = file
 
-    def again(self) -> Image:
-        """Return the image as it was when it was opened, for a run to be repeated.
+    def again(self) -> Disk:
+        """Return the disk as it was when it was opened, for a run to be repeated.
 
         The file is not written by it.
         """
-        return self._file if self.image is self._file else self._recorder.before()
+        disk = copy.copy(self)
+        if self.image is not self._file:
+            disk.image = self._recorder.before()
+        return disk
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+@contextmanager
+def open_drives(drives: Iterable[Drive]) -> Iterator[list[Disk]]:
+    """Provide the disks, open as long as the block lasts.
+
+    Raises
+    ------
+    UserError
+        As :func:`open_drive` does.
+    """
+    with ExitStack() as files:
+        disks = []
+        for drive in drives:
+            disks.append(open_drive(drive))
+            files.callback(disks[-1].close)
+        yield disks
 
 
 def open_drive(drive: Drive) -> Disk:

@@ -38,6 +38,7 @@ class EndReason(Enum):
 
     POWER_OFF = "powered off"
     RESET = "asked for a reset"
+    EXITED = "exited"
     CRASHED = "crashed"
     STUCK = "makes no progress"
     IDLE = "waits for ever"
@@ -48,7 +49,7 @@ class EndReason(Enum):
     @property
     def is_normal(self) -> bool:
         """Whether the guest itself ended the run, or who works with it."""
-        return self in {EndReason.POWER_OFF, EndReason.RESET, EndReason.LEFT}
+        return self in {EndReason.POWER_OFF, EndReason.RESET, EndReason.EXITED, EndReason.LEFT}
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,8 @@ class MachineFacts(NamedTuple):
     seed: int = 0
     kaslr: bool = False
     quantum: int = DEFAULT_QUANTUM
+    virtio: tuple[str, ...] = ()
+    """What is behind the virtio transports."""
 
     @classmethod
     def of(cls, config: RunConfig, boot: Boot) -> MachineFacts:
@@ -97,6 +99,7 @@ class MachineFacts(NamedTuple):
             seed=config.seed,
             kaslr=config.kaslr,
             quantum=config.quantum,
+            virtio=config.virtio_devices,
         )
 
 
@@ -128,6 +131,8 @@ class RunResult:
         MMIO without a device: page, ``read`` or ``write``, how often.
     nisv : int
         Accesses without valid syndrome that got an external abort from user space.
+    virtio : tuple[str, ...]
+        The virtio devices that wait for a reset, and why.
     machine : MachineFacts
         What it ran on.
     unmet : str
@@ -149,6 +154,7 @@ class RunResult:
     harvest: Harvest | None = None
     unclaimed: tuple[tuple[IPA, str, int], ...] = ()
     nisv: int = 0
+    virtio: tuple[str, ...] = ()
     machine: MachineFacts = field(default_factory=MachineFacts)
     unmet: str = ""
     crash: CrashReport | None = None
@@ -224,6 +230,7 @@ class RunResult:
                     for page, access, count in self.unclaimed
                 ],
             },
+            "virtio": list(self.virtio),
             "unmet": self.unmet,
             "crash": None if self.crash is None else self.crash.as_dict(),
             "host": {"seconds": round(self.host_seconds, 6), "mips": round(self.mips, 3)},

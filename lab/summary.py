@@ -134,6 +134,8 @@ def _fact_lines(result: RunResult) -> Iterator[tuple[str, str]]:
         yield "no syndrome", f"{result.nisv:,} answered with an external abort"
     if result.unmet:
         yield "script", result.unmet
+    for failure in result.virtio:
+        yield "virtio", failure
     for page, access, count in result.unclaimed:
         yield "unclaimed", f"{count:,} x {access} at {format_address(page)}"
 
@@ -152,6 +154,7 @@ def _machine(machine: MachineFacts) -> str:
         parts.append(f"seed {machine.seed}{' with KASLR' if machine.kaslr else ''}")
     if machine.quantum != usual.quantum:
         parts.append(f"quantum {machine.quantum:,}")
+    parts += [f"virtio {name}" for name in machine.virtio]
     return ", ".join(parts)
 
 

@@ -32,10 +32,11 @@ from lab.errors import UserError, hypervisor_refusals
 from lab.gic import create_gic, interrupt_line, set_up_pmu
 from lab.inputs import Inputs, Port
 from lab.interrupts import Interrupt, catch_interrupt
-from lab.monitor import INTERRUPTED, EndReason, Monitor
+from lab.monitor import INTERRUPTED, End, EndReason, Monitor
 from lab.result import DirtyPages, MachineFacts, RunResult, TlbCounts
 from lab.schedule import Schedule
 from lab.sizes import format_size
+from lab.virtio import VirtioDevices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -46,10 +47,10 @@ if TYPE_CHECKING:
     from hyp.vcpu import VCPU
     from lab.backing import Backing
     from lab.config import RunConfig
+    from lab.disk import Disk
     from lab.inputs import Input
     from lab.loader import Image
     from lab.loader.image import Region
-    from lab.monitor import End
     from lab.slots import Slot
 
 CPU = CORTEX_A72
@@ -62,6 +63,8 @@ TABLE_MINIMUM = 8 << 20
 
 _STOPPED = {EndReason.INTERRUPTED, EndReason.LEFT}
 """Ends that nothing in the guest is to blame for."""
+
+_EXITED = End(EndReason.EXITED, "the guest ended its run through the test device")
 
 _PROTECT = {
     DirtyProtect.AUTO: 0,
@@ -87,6 +90,8 @@ class Vmm:
         Capabilities of the VM to enable before it has slots, with their arguments.
     inputs : Sequence[Input]
         Who sends something to the console.
+    disks : Sequence[Disk]
+        The drives of the configuration, open.
 
     Raises
     ------
@@ -103,6 +108,7 @@ class Vmm:
         listeners: Iterable[Callable[[Event], None]] = (),
         caps: Iterable[tuple[Cap, int]] = (),
         inputs: Sequence[Input] = (),
+        disks: Sequence[Disk] = (),
     ) -> None:
         config.check()
         if config.ipa_bits > CPU.pa_bits:
@@ -112,10 +118,11 @@ class Vmm:
             )
         check_page_size("the guest", image, CPU)
         self.config, self.image = config, image
-        self.boot = plan(image, config, pmu=config.pmu)
+        transports = range(len(config.virtio_devices))
+        self.boot = plan(image, config, virtio=transports, pmu=config.pmu)
         self.console = Console(output)
         self._interrupt = Interrupt()
-        self._inputs = Inputs(inputs)
+        self._inputs, self._disks = Inputs(inputs), disks
         self._end: End | None = None
         with hypervisor_refusals():
             self.machine = _build_machine(config)
@@ -262,13 +269,11 @@ class Vmm:
         stats = copy.deepcopy(self.vm.stats)
         harvest = self._dirty.finish()
         dirty = self._all_dirty_pages()
-        exit_code = self.monitor.device.exit_code
-        if exit_code is None:
-            exit_code = self.console.status or 0
+        codes = (self.monitor.device.exit_code, self.virtio.exit_code, self.console.status)
         result = RunResult(
             guest=name,
             end=end,
-            guest_code=exit_code,
+            guest_code=next((code for code in codes if code is not None), 0),
             console=self.console.text,
             instructions=instructions,
             stats=stats,
@@ -285,6 +290,7 @@ class Vmm:
                 for (page, access), count in sorted(self.monitor.unclaimed.items())
             ),
             nisv=self.monitor.nisv,
+            virtio=self.virtio.failures(),
             machine=MachineFacts.of(self.config, self.boot),
             unmet="" if end.reason in _STOPPED else self._inputs.unfinished(),
             host_seconds=seconds,
@@ -316,7 +322,8 @@ class Vmm:
         self._inputs.close()
 
     def _again(self) -> Vmm:
-        return Vmm(self.config, self.image, inputs=self._inputs.again())
+        disks = [disk.again() for disk in self._disks]
+        return Vmm(self.config, self.image, inputs=self._inputs.again(), disks=disks)
 
     # Building
 
@@ -335,6 +342,9 @@ class Vmm:
             self.rtc = PL031(lambda: clock.now, self.config.rtc_base, line)
             self.vm.register_device(place.base, place.size, self.rtc)
             self._alarms.append(Alarm(self.rtc, clock, lambda: self.retired))
+        self.virtio = VirtioDevices(
+            self.vm, self.config, self._disks, lambda: self._end_run(_EXITED)
+        )
 
     def _enable_dirty_log(self) -> None:
         """Choose the form of the dirty log, before there are slots."""

@@ -43,7 +43,7 @@ class Callbacks:
         try:
             return pe.refill.fill(va, access, result)
         except BaseException as failure:  # noqa: BLE001  # raised again by Execution.execute
-            execution.failure = failure
+            execution.fail(failure)
             return False
 
     def on_interrupt(self, _engine: Any, number: int, _data: Any) -> None:  # noqa: ANN401  # C
@@ -56,7 +56,7 @@ class Callbacks:
                     execution.stop_before(self._pe.engine.pc)
                 return
         except BaseException as failure:  # noqa: BLE001  # raised again by Execution.execute
-            execution.failure = failure
+            execution.fail(failure)
         execution.stop_behind()
 
     def on_system(self, _engine: Any, _register: int, _encoding: Any, _data: Any) -> int:  # noqa: ANN401  # C
@@ -83,7 +83,7 @@ class Callbacks:
                 return 1
             execution.pending = outcome
         except BaseException as failure:  # noqa: BLE001  # raised again by Execution.execute
-            execution.failure = failure
+            execution.fail(failure)
         execution.stop_behind()
         return 1
 
@@ -112,7 +112,7 @@ class Callbacks:
             if execution.pending is None and not strictness.restart:
                 return
         except BaseException as failure:  # noqa: BLE001  # raised again by Execution.execute
-            execution.failure = failure
+            execution.fail(failure)
         execution.stop_before(va)
 
     def _instruction_exception(self, number: int) -> ArmException | None:

@@ -36,6 +36,8 @@ class Execution:
         For one that EL2 has handled: whether it returned to the guest.
     failure
         What Python raised in a callback of the engine.
+    failed_at
+        Instructions completed then.
     stopped_at
         Instructions completed when a stop was asked for.
     refused
@@ -52,6 +54,7 @@ class Execution:
         self.pending: ArmException | None = None
         self.answered: bool | None = None
         self.failure: BaseException | None = None
+        self.failed_at = 0
         self.stopped_at: int | None = None
         self.refused = False
         self.timer_changed = False
@@ -92,7 +95,9 @@ class Execution:
         self.running = False
         if self.failure is not None:
             failure, self.failure = self.failure, None
-            pe.clock.end(0)
+            self.fetching, self.stopped_at = False, None
+            self.before += self.failed_at
+            pe.clock.end(self.failed_at)
             raise failure
         pc, pstate = pe.engine.state()
         completed, self.stopped_at = self.stopped_at, None
@@ -142,6 +147,10 @@ class Execution:
         )
 
     # Stops, from inside a callback
+
+    def fail(self, failure: BaseException) -> None:
+        """Have this raised once the engine has been left."""
+        self.failure, self.failed_at = failure, self.in_flight
 
     def stop_behind(self) -> None:
         """Stop behind the current instruction, or for the exception that is pending.

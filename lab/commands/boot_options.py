@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from lab.commands import options
-from lab.config import DEFAULT_GIC, DEFAULT_QUANTUM, GICS
+from lab.config import DEFAULT_GIC, DEFAULT_QUANTUM, GICS, VIRTIO
+from lab.drive import SYNTAX as DRIVE_SYNTAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,6 +74,29 @@ _OPTIONS = (
         help="Date, or date and time (2024-01-01T12:30:00), that the clock shows at first, in UTC.",
     ),
     click.option(
+        "--drive",
+        "drives",
+        multiple=True,
+        metavar="SPEC",
+        callback=options.drives,
+        help=f"A disk (virtio), repeatable: {DRIVE_SYNTAX}. ro: the guest may only read; cow: what "
+        "it writes is lost with the run. Otherwise it is in the file at once.",
+    ),
+    click.option("--rng", is_flag=True, help="Entropy (virtio), from --seed."),
+    click.option(
+        "--testdev",
+        is_flag=True,
+        help="The test device of kvm-unit-tests, behind a virtio console: it ends the run with the "
+        "guest's exit code.",
+    ),
+    click.option(
+        "--virtio",
+        type=click.Choice(VIRTIO),
+        default=VIRTIO[0],
+        show_default=True,
+        help="The interface of virtio devices: version 1 of the transport, or 2.",
+    ),
+    click.option(
         "--quantum",
         default=str(DEFAULT_QUANTUM),
         metavar="N",
@@ -93,8 +117,9 @@ def boot_options(command: Wrapped) -> Wrapped:
 def settings(values: dict[str, Any]) -> dict[str, Any]:
     """Return what the options are in a :class:`lab.config.RunConfig`."""
     names = ("smp", "bios", "initrd", "seed", "kaslr", "pmu", "quantum", "rtc_base")
+    devices = ("drives", "rng", "testdev", "virtio")
     return {
         "bootargs": values["append"],
         "gic": GICS[values["gic"]],
-        **{name: values[name] for name in names},
+        **{name: values[name] for name in names + devices},
     }

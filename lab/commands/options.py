@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from lab.backing import parse_backing
+from lab.drive import Drive, parse_drive
 from lab.errors import UserError
 from lab.sizes import parse_count, parse_size
 from lab.slots import parse_slot
@@ -60,3 +61,10 @@ def backing(_ctx: click.Context, _param: click.Parameter, value: str) -> Backing
 def slots(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> tuple[Slot, ...]:
     """Return memory slots."""
     return tuple(parse_slot(spec) for spec in value)
+
+
+def drives(
+    _ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]
+) -> tuple[Drive, ...]:
+    """Return disks."""
+    return tuple(parse_drive(spec) for spec in value)

@@ -203,6 +203,7 @@ def run(ctx: click.Context, /, guest: str, **given: Any) -> int:  # noqa: ANN401
       stage2 run Image --initrd initrd.cpio --append "console=ttyAMA0" --console
       stage2 run Image --initrd initrd.cpio --gic 2 --script login.txt
       stage2 run u-boot.bin --bios --mem 128M --console
+      stage2 run Image --initrd initrd.cpio --drive file=disk.img,cow --rng
       stage2 run test.c --json --trace-file test.jsonl
 
     \b
@@ -299,7 +300,8 @@ def after_run(guest: str, options: Sequence[str]) -> Ended:
     UserError
         If there is no such guest, or it cannot be run with these options.
     """
-    from lab.loader import load  # noqa: PLC0415  # start-up time
+    from lab.disk import open_drives  # noqa: PLC0415  # start-up time
+    from lab.loader import load  # noqa: PLC0415
     from lab.target import open_target  # noqa: PLC0415
     from lab.vmm import Vmm  # noqa: PLC0415
 
@@ -308,8 +310,8 @@ def after_run(guest: str, options: Sequence[str]) -> Ended:
         config = _config(values)
         config.check()
         image = load(target.image, config.memory, config.flash)
-    with open_inputs(talk_of(values)) as inputs:
-        vmm = Vmm(config, image, inputs=inputs)
+    with open_inputs(talk_of(values)) as inputs, open_drives(config.drives) as disks:
+        vmm = Vmm(config, image, inputs=inputs, disks=disks)
         end, instructions = vmm.run_to_end()
     return Ended(target.name, vmm, end, instructions)
 
@@ -342,6 +344,7 @@ def _config(values: dict[str, Any]) -> RunConfig:
 def _run(name: str, image: Path, config: RunConfig, outputs: Outputs, talk: Talk) -> RunResult:
     """Run the guest with the console on stdout and the traces where they were asked for."""
     from lab.console import LiveConsole  # noqa: PLC0415  # start-up time
+    from lab.disk import open_drives  # noqa: PLC0415
     from lab.loader import load  # noqa: PLC0415
     from lab.trace import JsonTrace, TextTrace  # noqa: PLC0415
     from lab.vmm import Vmm  # noqa: PLC0415
@@ -358,8 +361,9 @@ def _run(name: str, image: Path, config: RunConfig, outputs: Outputs, talk: Talk
         by_line = outputs.trace or outputs.tlb_trace or outputs.mmu_trace or not sys.stdout.isatty()
         by_line = by_line and not talk.console
         output = None if outputs.as_json else LiveConsole(by_line=by_line)
+        disks = files.enter_context(open_drives(config.drives))
         inputs = files.enter_context(open_inputs(talk))
-        vmm = Vmm(config, loaded, output=output, listeners=listeners, inputs=inputs)
+        vmm = Vmm(config, loaded, output=output, listeners=listeners, inputs=inputs, disks=disks)
         if outputs.tlb_trace:
             vmm.trace_tlb(listeners or [text])
         if outputs.mmu_trace:

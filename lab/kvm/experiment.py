@@ -52,6 +52,10 @@ _NOT_PASSED_ON: Final = {
     "--smp": "smp",
     "--quantum": "quantum",
     "--rtc-base": "rtc_base",
+    "--drive": "drives",
+    "--rng": "rng",
+    "--testdev": "testdev",
+    "--virtio": "virtio",
 }
 """Options of ``stage2 run`` that the machine with KVM, or the VMM in it, does not have."""
 

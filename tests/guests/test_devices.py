@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
+from emu.arch.address import PAGE_SIZE
 from emu.arch.esr.iss import IssDataAbort
 from emu.arch.registers.exceptions import ESR_EL2
 
@@ -145,3 +147,15 @@ def test_one_mmio_write_leaves_its_events_in_the_kernels_order(boot: Callable[..
         "kvm_userspace_exit",
         "kvm_entry",
     ]
+
+
+def test_pages_that_a_device_wrote_are_dirty_without_a_store(boot: Callable[..., Run]) -> None:
+    run = boot("virtio_rng")
+    slot, first = 0x5000_0000, hashlib.sha256(bytes(16)).digest()
+    assert run.console.startswith(f"{int.from_bytes(first[:8], 'little'):#x} ... ")
+    assert run.outcome["dirty"][0]["dirty"] == [slot + page * PAGE_SIZE for page in (0, 1, 4, 5)]
+    assert [abort for abort in run.aborts(slot, 16 * PAGE_SIZE) if "write" in abort] == [
+        f"write translation L2 {slot:#x}"
+    ]
+    levels = [e["level"] for e in run.named("vgic_update_irq_pending") if e["irq"] == 48]
+    assert levels == [True, False] * 2

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hyp.devices.virtio.image import Overlay
-from lab.disk import Drive, FileImage, open_drive, parse_drive
+from lab.disk import FileImage, open_drive
+from lab.drive import Drive, parse_drive
 from lab.errors import UserError
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def test_a_run_can_be_repeated_with_the_disk_as_it_was(
             opened.image.write(at, b"x" * 1024)
     after = Path("d").read_bytes()
     for _ in range(2):
-        again = opened.again()
+        again = opened.again().image
         assert again.read(0, again.size) == CONTENTS
         assert again.read_only is drive.read_only
         if not drive.read_only:

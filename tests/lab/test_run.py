@@ -111,6 +111,7 @@ def test_the_outcome_says_what_machine_was_asked_for(program: Program, tmp_path:
         "seed": 3,
         "kaslr": False,
         "quantum": 2000,
+        "virtio": [],
     }
 
 

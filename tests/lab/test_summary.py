@@ -167,6 +167,10 @@ def test_the_usual_machine_is_not_mentioned() -> None:
         (MachineFacts(cpus=4), "machine 4 CPUs, GICv3, 64M"),
         (MachineFacts(gic=0), "machine 1 CPU, no GIC, 64M"),
         (
+            MachineFacts(virtio=("disk", "rng")),
+            "machine 1 CPU, GICv3, 64M, virtio disk, virtio rng",
+        ),
+        (
             MachineFacts(1 << 30, 2, 2, 1536, 7, kaslr=True, quantum=1000),
             ("machine 2 CPUs, GICv2, 1G, initrd of 1536 bytes, seed 7 with KASLR, quantum 1,000"),
         ),
@@ -185,4 +189,5 @@ def test_json_says_what_the_guest_ran_on() -> None:
         "seed": 0,
         "kaslr": False,
         "quantum": 10_000,
+        "virtio": (),
     }

@@ -33,7 +33,7 @@ def test_a_guest_that_needs_a_gic_or_cpus_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     kernel = pretend(monkeypatch, tmp_path)
-    for guest in ("timer_irq", "smp_lock"):
+    for guest in ("timer_irq", "smp_lock", "virtio_rng"):
         result = diff(guest, "--kernel", kernel)
         assert f"{guest} needs interrupts or several CPUs" in result.stderr
         assert result.exit_code == 2
@@ -132,6 +132,10 @@ def test_guest_must_be_named() -> None:
         ("--dic",),
         ("--idc",),
         ("--icache", "vipt"),
+        ("--drive", "file=disk.img"),
+        ("--rng",),
+        ("--testdev",),
+        ("--virtio", "modern"),
     ],
     ids=lambda options: options[0],
 )
