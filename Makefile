@@ -2,7 +2,7 @@
 # make test    all tests that need no other packages than Python's
 # make artifacts  fetch the real guests of the tests: an arm64 kernel, BusyBox, U-Boot (needs apt)
 # make check   formatting, lint and types
-# make coverage  the tests but those of real guests again, with the coverage gate of emu/ and hyp/
+# make coverage  the tests that need no packages again, with the coverage gate of emu/ and hyp/
 # make mutants  break the code in one line at a time, and see the tests fail
 # make bench   speed, as ratios measured in one run; the figures go to build/bench.json, too
 # make guests  rebuild the bundled guests (they are in the tree, too)
@@ -31,7 +31,7 @@ check: $(DEV)
 	$(BIN)/mypy
 
 coverage: $(DEV)
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not real" --cov --cov-report=term
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not real and not apt" --cov --cov-report=term
 
 mutants: $(DEV)
 	$(BIN)/python -m tests.mutants --jobs $(WORKERS)
