@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from hyp.host import notifiers
 
 STEPS: Final = 60
-EXAMPLES: Final = 40
+EXAMPLES: Final = 44
 """For each CPU; three times this by STEPS are the steps of a run."""
 LEAST: Final = 5000 // 3
 """Steps for each CPU in which something happened."""
