@@ -118,6 +118,8 @@ class CodePages:
             words = self._memory.view(pa, PAGE_SIZE).cast("I")
             accesses = {VA(page + 4 * i): word for i, word in enumerate(words) if _accesses(word)}
             self.watched.update(accesses)
+            for va in accesses:
+                self._engine.accesses.mark(va)
 
     def _watch(self, va: VA, word: int) -> None:
         self.watched[va] = word

@@ -23,6 +23,7 @@ from emu.arch.address import PAGE_SIZE, VA
 from emu.arch.fields import Encoding
 from emu.cpu.batch import Batch, CpReg
 from emu.cpu.blocks import INSTRUCTION_BYTES, BlockBudget
+from emu.cpu.codefilter import CodeFilter
 from emu.cpu.hostcode import nothing
 from emu.cpu.internals import (
     NO_EXCLUSIVE,
@@ -165,6 +166,8 @@ class Engine:
         The instruction budget; grant it before :meth:`start`.
     windows
         When the time began after which Unicorn may shrink its TLB, in nanoseconds.
+    accesses
+        The instructions that ``on_code`` is called before by :meth:`watch_everything`.
     registers
         The registers at the places that :mod:`emu.cpu.internals` names, for whoever is in a hurry.
     """
@@ -211,7 +214,8 @@ class Engine:
         self._hook(const.UC_HOOK_BLOCK, self.blocks.hook, data=self.blocks.state)
         self._pstate_mask = pstate_mask
         self._watched: set[VA] = set()
-        self._watch = self._ranged(self._on_code)
+        self.accesses = CodeFilter(self._on_code, native=native)
+        self._watch = self._ranged(self.accesses.hook, data=self.accesses.state)
         self._stop_at = self._ranged(_stop)
         self._stops: set[VA] = set()
         self._breaks: dict[VA, _RangedHook] = {}
@@ -400,7 +404,11 @@ class Engine:
         self.forget_code()
 
     def watch_everything(self, on: bool) -> None:
-        """Have ``on_code`` called before every instruction, or no longer."""
+        """Have ``on_code`` called before all instructions of ``accesses``, or no longer.
+
+        They must be named again: the code is forgotten, too.
+        """
+        self.accesses.clear()
         self._watch.cover(*(EVERYWHERE if on else NOWHERE))
         self.forget_code()
 
@@ -424,8 +432,8 @@ class Engine:
         """Forget all translated code, so that it is read from memory again."""
         self._uc.ctl_flush_tb()
 
-    def _ranged(self, callback: Any) -> _RangedHook:  # noqa: ANN401  # a ctypes function
-        handle = self._hook(const.UC_HOOK_CODE, callback, *NOWHERE)
+    def _ranged(self, callback: Any, data: int | None = None) -> _RangedHook:  # noqa: ANN401  # a ctypes function
+        handle = self._hook(const.UC_HOOK_CODE, callback, *NOWHERE, data=data)
         assert handle.value is not None, "a hook that was made has a place"
         return _RangedHook(handle.value)
 

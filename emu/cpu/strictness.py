@@ -40,6 +40,7 @@ class Strictness:
         sticky = self._device_memory or self._misaligned_stack
         strict = sticky or pe.mmu.regime.stage1.is_strict or pe.pmu.counts_accesses
         if strict is pe.code.strict:
+            self._count_accesses()
             return
         if pe.execution.running:
             self.restart = True
@@ -48,4 +49,10 @@ class Strictness:
         pe.code.changed(None)
         pe.code.strict = strict
         pe.engine.watch_everything(strict)
+        self._count_accesses()
         pe.engine.flush_tlb()
+
+    def _count_accesses(self) -> None:
+        """If they are counted, have a look at what is behind them, too."""
+        if self._pe.pmu.counts_accesses:
+            self._pe.engine.accesses.mark_all()

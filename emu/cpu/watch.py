@@ -3,7 +3,7 @@
 The engine enforces alignment of exclusive and atomic accesses only. Ordered accesses are
 watched always; all loads and stores are while unaligned ones may fault: with SCTLR_EL1.A, with
 stage 1 off, once a page of RAM has been used as Device memory, and once SP has been misaligned.
-That mode costs a call of Python for every instruction, so it lasts no longer than it must.
+That mode costs a call of Python for each of them, so it lasts no longer than it must.
 """
 
 from __future__ import annotations
