@@ -123,6 +123,17 @@ def test_watchpoints_agree_with_the_pseudocode(
     assert found == expected
 
 
+@pytest.mark.parametrize(("kind", "links"), [(0, False), (1, False), (2, False), (3, True)])
+def test_a_link_leads_to_a_breakpoint_that_is_for_links_and_compares_a_context(
+    kind: int, links: bool
+) -> None:
+    context = Context(CONTEXTS[0], VMIDS[0])
+    address = Comparator(0x1000, BreakpointControl.build(E=1, BT=1, LBN=5, PMC=3, BAS=0xF))
+    target = Comparator(CONTEXTS[0], BreakpointControl.build(E=1, BT=kind, PMC=3, BAS=0xF))
+    breakpoints = Breakpoints((address, *[Comparator(0, 0)] * 4, target), UNITS - CONTEXT_AWARE)
+    assert breakpoints.matches(0, 0x1000, 1, context) is links
+
+
 def watchpoint(value: int, **fields: int) -> Comparator:
     """Return an enabled watchpoint of loads and stores."""
     return Comparator(value, WatchpointControl.build(**{"E": 1, "LSC": 3, **fields}))
