@@ -1,5 +1,5 @@
 # make demo    boot a guest and show its aborts
-# make test    all tests that need no other packages than Python's
+# make test    all tests; those that need other packages are skipped without them
 # make artifacts  fetch the real guests of the tests: an arm64 kernel, BusyBox, U-Boot (needs apt)
 # make check   formatting, lint and types
 # make coverage  the tests that need no packages again, with the coverage gate of emu/ and hyp/

@@ -9,6 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from emu.arch.fields import Encoding, Layout, bit, bits
+from emu.arch.registers.gic import (
+    ICC_ASGI1R_EL1,
+    ICC_CTLR_EL1,
+    ICC_DIR_EL1,
+    ICC_PMR_EL1,
+    ICC_RPR_EL1,
+    ICC_SGI0R_EL1,
+    ICC_SGI1R_EL1,
+    ICC_SRE_EL1,
+)
 from hyp.errors import Errno, KvmError
 from hyp.vgic.irq import FIRST_SPECIAL, SPURIOUS
 
@@ -247,24 +257,24 @@ def _targets(view: View, sgi: ICC_SGIR) -> list[int]:
 
 
 ICC_REGISTERS: Final[dict[Encoding, IccRegister]] = {
-    Encoding(3, 0, 4, 6, 0): IccRegister("ICC_PMR_EL1", _pmr, _set_pmr, for_user=True),
+    ICC_PMR_EL1.encoding: IccRegister("ICC_PMR_EL1", _pmr, _set_pmr, for_user=True),
     Encoding(3, 0, 12, 8, 0): _iar(0),
     Encoding(3, 0, 12, 8, 1): _eoir(0),
     Encoding(3, 0, 12, 8, 2): _hppir(0),
     Encoding(3, 0, 12, 8, 3): IccRegister("ICC_BPR0_EL1", _bpr0, _set_bpr0, for_user=True),
     Encoding(3, 0, 12, 8, 4): _apr(0),
     Encoding(3, 0, 12, 9, 0): _apr(1),
-    Encoding(3, 0, 12, 11, 1): IccRegister("ICC_DIR_EL1", None, _dir),
-    Encoding(3, 0, 12, 11, 3): IccRegister("ICC_RPR_EL1", _rpr, None),
-    Encoding(3, 0, 12, 11, 5): _sgir("ICC_SGI1R_EL1", either_group=True),
-    Encoding(3, 0, 12, 11, 6): _sgir("ICC_ASGI1R_EL1", either_group=False),
-    Encoding(3, 0, 12, 11, 7): _sgir("ICC_SGI0R_EL1", either_group=False),
+    ICC_DIR_EL1.encoding: IccRegister("ICC_DIR_EL1", None, _dir),
+    ICC_RPR_EL1.encoding: IccRegister("ICC_RPR_EL1", _rpr, None),
+    ICC_SGI1R_EL1.encoding: _sgir("ICC_SGI1R_EL1", either_group=True),
+    ICC_ASGI1R_EL1.encoding: _sgir("ICC_ASGI1R_EL1", either_group=False),
+    ICC_SGI0R_EL1.encoding: _sgir("ICC_SGI0R_EL1", either_group=False),
     Encoding(3, 0, 12, 12, 0): _iar(1),
     Encoding(3, 0, 12, 12, 1): _eoir(1),
     Encoding(3, 0, 12, 12, 2): _hppir(1),
     Encoding(3, 0, 12, 12, 3): IccRegister("ICC_BPR1_EL1", _bpr1, _set_bpr1, for_user=True),
-    Encoding(3, 0, 12, 12, 4): IccRegister("ICC_CTLR_EL1", _ctlr, _set_ctlr, True, _user_set_ctlr),
-    Encoding(3, 0, 12, 12, 5): IccRegister("ICC_SRE_EL1", _sre, _ignore, True, _user_set_sre),
+    ICC_CTLR_EL1.encoding: IccRegister("ICC_CTLR_EL1", _ctlr, _set_ctlr, True, _user_set_ctlr),
+    ICC_SRE_EL1.encoding: IccRegister("ICC_SRE_EL1", _sre, _ignore, True, _user_set_sre),
     Encoding(3, 0, 12, 12, 6): _group_enable(0),
     Encoding(3, 0, 12, 12, 7): _group_enable(1),
 }
