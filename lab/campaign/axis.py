@@ -1,0 +1,78 @@
+"""The values that one parameter takes in a fault space, and all combinations of several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def values_of(given: Any) -> Sequence[Any]:  # noqa: ANN401  # of any parameter
+    """Return the values that ``given`` stands for: a range or a list, or just itself."""
+    if isinstance(given, range):
+        return given
+    if isinstance(given, list | tuple | set | frozenset):
+        return tuple(sorted(given) if isinstance(given, set | frozenset) else given)
+    return (given,)
+
+
+class Combinations(Sequence[dict[str, Any]]):
+    """All combinations of the values of some parameters; those of the last one change first.
+
+    Parameters
+    ----------
+    axes : Mapping[str, Sequence[Any]]
+        The values of each parameter, by name.
+    """
+
+    def __init__(self, axes: Mapping[str, Sequence[Any]]) -> None:
+        self._axes = tuple(axes.items())
+        self._size = prod(len(values) for _, values in self._axes)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, index: int) -> dict[str, Any]:  # type: ignore[override]  # no slices
+        if not 0 <= index < self._size:
+            raise IndexError(f"there are {self._size} combinations, and none of number {index}")
+        chosen = {}
+        for name, values in reversed(self._axes):
+            index, place = divmod(index, len(values))
+            chosen[name] = values[place]
+        return {name: chosen[name] for name, _ in self._axes}
+
+
+class Pieces(Sequence[int]):
+    """Several ranges of numbers one after the other, ascending and without overlap.
+
+    Parameters
+    ----------
+    pieces : Sequence[range]
+        Any ranges of step 1; they are put in order, and together where they touch.
+    """
+
+    def __init__(self, pieces: Sequence[range]) -> None:
+        joined: list[range] = []
+        for piece in sorted(pieces, key=lambda piece: piece.start):
+            if not piece:
+                continue
+            if joined and piece.start <= joined[-1].stop:
+                joined[-1] = range(joined[-1].start, max(joined[-1].stop, piece.stop))
+            else:
+                joined.append(piece)
+        self.ranges = tuple(joined)
+        """The ranges, none of which touches another."""
+
+    def __len__(self) -> int:
+        return sum(map(len, self.ranges))
+
+    def __getitem__(self, index: int) -> int:  # type: ignore[override]  # no slices
+        if index >= 0:
+            for piece in self.ranges:
+                if index < len(piece):
+                    return piece[index]
+                index -= len(piece)
+        raise IndexError("no number is left in these ranges")
