@@ -67,13 +67,17 @@ class Store:
                 "or name another file"
             )
         store = cls(path, _connect(path))
-        with store._refusals():
+        try:
             store._connection.executescript(f"BEGIN; {_TABLES} COMMIT;")
             with store._connection as transaction:
                 transaction.executemany(
                     "INSERT INTO provenance VALUES (?, ?)",
                     [("format", FORMAT), *provenance.items()],
                 )
+        except sqlite3.OperationalError as error:
+            store.close()
+            path.unlink(missing_ok=True)
+            raise UserError(f"cannot make {path}: {error}; make room, or name another") from error
         return store
 
     @classmethod
