@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from lab.errors import UserError
@@ -10,6 +10,7 @@ from lab.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lab.campaign.plan import Plan
     from lab.campaign.store import Store
 
 
@@ -21,15 +22,15 @@ def _known(meaning: str, default: Any = "", *, hidden: bool = False) -> Any:  # 
 class Provenance:
     """The provenance of a file of results; a field that is empty or 0 was not recorded."""
 
-    name: str = _known("name of the campaign")
-    campaign: str = _known("the campaign file, all of it", hidden=True)
+    campaign: str = _known("name of the campaign")
+    campaign_text: str = _known("the campaign file, all of it", hidden=True)
     campaign_file: str = _known("its file name, without folders")
     guest: str = _known("the guest, as named in the campaign")
     guest_sha256: str = _known("SHA-256 of the guest's image")
     inputs: str = _known("SHA-256 of the other input files, one 'NAME HEX' a line")
     machine: str = _known("configuration of the machine, as options of 'stage2 run'")
     cpu: str = _known("CPU profile")
-    seed: int = _known("of the machine and of the draws", 0)
+    seed: int = _known("what a sample follows from", 0)
     stage2: str = _known("version of this project")
     python: str = _known("version of Python")
     unicorn: str = _known("version of Unicorn, the execution engine")
@@ -38,12 +39,27 @@ class Provenance:
     masked: int = _known("of them, faults that nothing reads any more: masked without a run", 0)
     classes: int = _known("classes of equivalent faults that need a run", 0)
     total: int = _known("experiments planned", 0)
-    drawn: str = _known("what a sample draws: faults or classes; empty if all classes are run")
+    weighting: str = _known("of a sample: lifetime or uniform; empty if all classes are run")
     draws: str = _known("of a sample: for each draw its experiment, with spaces", hidden=True)
     confidence: float = _known("of the intervals", 0.95)
     golden_instructions: int = _known("instructions of the run without faults", 0)
     golden_end: str = _known("how the run without faults ended")
     golden_console: str = _known("of its console: SHA-256, the first 16 digits")
+
+    def with_plan(self, plan: Plan) -> Provenance:
+        """Return it with what a plan decides."""
+        weighting = "lifetime" if plan.by_lifetime else "uniform"
+        return replace(
+            self,
+            plan=plan.hash,
+            space=plan.size,
+            masked=plan.masked,
+            classes=plan.classes,
+            total=len(plan.experiments),
+            weighting="" if plan.draws is None else weighting,
+            draws="" if plan.draws is None else " ".join(map(str, plan.draws)),
+            confidence=plan.confidence,
+        )
 
     def as_text(self) -> dict[str, str]:
         """Return what :meth:`lab.campaign.store.Store.create` takes."""

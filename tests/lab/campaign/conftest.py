@@ -31,8 +31,8 @@ bit = "0-63"
 """
 
 PROVENANCE: Final = Provenance(
-    name="register and memory flips",
-    campaign=CAMPAIGN,
+    campaign="register and memory flips",
+    campaign_text=CAMPAIGN,
     campaign_file="flips.toml",
     guest="checksum",
     guest_sha256="6a1f0c9e3b7d5824" * 4,
@@ -47,7 +47,8 @@ PROVENANCE: Final = Provenance(
     masked=1_204_311,
     classes=94_208,
     total=10_000,
-    drawn="faults",
+    weighting="lifetime",
+    draws=" ".join(map(str, range(10_000))),
     golden_instructions=48_211,
     golden_end="powered off",
     golden_console="5d41402abc4b2a76",
