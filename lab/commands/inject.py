@@ -59,8 +59,14 @@ def _workers(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @inject.command(short_help="Say what a campaign would run.")
 @click.argument("campaign", type=_file)
-@click.option("--list", "count", type=click.IntRange(min=0), default=0, metavar="N",
-              help="List the first N experiments, too.")
+@click.option(
+    "--list",
+    "count",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="List the first N experiments, too.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 def plan(campaign: Path, count: int, *, as_json: bool) -> None:
     """Run the guest of CAMPAIGN without faults, and say what there is to be injected.
@@ -86,8 +92,9 @@ def plan(campaign: Path, count: int, *, as_json: bool) -> None:
 
 @inject.command(short_help="Run a campaign.")
 @click.argument("campaign", type=_file)
-@click.option("--results", type=_file, metavar="F.db", help="The file of results; CAMPAIGN.db if "
-              "not given.")
+@click.option(
+    "--results", type=_file, metavar="F.db", help="The file of results; CAMPAIGN.db if not given."
+)
 @_workers
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
 def run(
@@ -249,7 +256,9 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
         task = bar.add_task("runs", total=total, rate="")
 
         def advance(count: int) -> None:
