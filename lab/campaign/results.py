@@ -40,35 +40,21 @@ def new_results(path: Path, prepared: Prepared, plan: Plan, file: str = "") -> S
         If there is a file already, or none can be made.
     """
     campaign = prepared.campaign
-    sample = campaign.sample
-    return Store.create(
-        path,
-        Provenance(
-            name=campaign.name,
-            campaign=as_toml(campaign),
-            campaign_file=file,
-            guest=campaign.guest,
-            guest_sha256=prepared.sha256,
-            inputs="\n".join(f"{name} {digest}" for name, digest in prepared.inputs),
-            machine=" ".join(campaign.machine),
-            cpu=CPU.name,
-            seed=campaign.seed,
-            stage2=version("stage2"),
-            python=platform.python_version(),
-            unicorn=version("unicorn"),
-            plan=plan.hash,
-            space=plan.size,
-            masked=plan.masked,
-            classes=plan.classes,
-            total=len(plan.experiments),
-            drawn="" if sample is None else "faults" if plan.by_lifetime else "classes",
-            draws=" ".join(map(str, plan.draws or ())),
-            confidence=plan.confidence,
-            golden_instructions=plan.golden.instructions,
-            golden_end=plan.golden.end.reason.value,
-            golden_console=plan.golden.console_digest,
-        ).as_text(),
+    known = Provenance(
+        campaign=campaign.name,
+        campaign_text=as_toml(campaign),
+        campaign_file=file,
+        guest=campaign.guest,
+        guest_sha256=prepared.sha256,
+        inputs="\n".join(f"{name} {digest}" for name, digest in prepared.inputs),
+        machine=" ".join(campaign.machine),
+        cpu=CPU.name,
+        seed=campaign.seed,
+        stage2=version("stage2"),
+        python=platform.python_version(),
+        unicorn=version("unicorn"),
     )
+    return Store.create(path, known.with_plan(plan).as_text())
 
 
 def prepared_again(store: Store) -> tuple[Prepared, Plan]:
@@ -81,7 +67,7 @@ def prepared_again(store: Store) -> tuple[Prepared, Plan]:
         would be of another campaign.
     """
     known = Provenance.of(store)
-    prepared = prepare(parse_campaign(known.campaign, f"the campaign in {store.path}"))
+    prepared = prepare(parse_campaign(known.campaign_text, f"the campaign in {store.path}"))
     if prepared.sha256 != known.guest_sha256:
         raise _changed(store, f"the guest {known.guest}", known.guest_sha256, prepared.sha256)
     then = dict(line.rsplit(" ", 1) for line in known.inputs.splitlines())
