@@ -12,13 +12,14 @@ from lab.monitor import EndReason
 from lab.sizes import format_address
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from emu.arch.address import VA
     from hyp.events import Event
     from lab.campaign.plan import Experiment
     from lab.campaign.prepare import Prepared
     from lab.campaign.row import Row
+    from lab.loader.symbols import Symbols
     from lab.vmm import Vmm
 
 STEPS: Final = 20_000
@@ -100,9 +101,9 @@ class _State(NamedTuple):
 class _Story:
     """Sentences about a guest whose symbols are known."""
 
-    def __init__(self, symbols: Mapping[str, range]) -> None:
+    def __init__(self, symbols: Symbols | None) -> None:
         self.sentences: list[str] = []
-        self._symbols = sorted((where.start, where, name) for name, where in symbols.items())
+        self._symbols = symbols
 
     def tell(self, sentence: str) -> None:
         self.sentences.append(sentence)
@@ -111,13 +112,8 @@ class _Story:
         """Return an address with its symbol and instruction."""
         word = vmm.pe.word_at(pc)
         text = f" ({disassemble(word, pc)})" if word else ""
-        return f"{format_address(pc)}{self._symbol(pc)}{text}"
-
-    def _symbol(self, pc: VA) -> str:
-        for start, where, name in self._symbols:
-            if pc in where:
-                return f" {name}+{pc - start:#x}" if pc > start else f" {name}"
-        return ""
+        name = "" if self._symbols is None else self._symbols.describe(pc)
+        return f"{format_address(pc)}{f' {name}' if name != f'{pc:#x}' else ''}{text}"
 
 
 def _compare(
