@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lab.errors import UserError
 from lab.loader import load
+from lab.loader.symbols import read_symbols
 from lab.target import open_target
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from lab.campaign.spec import Campaign
     from lab.config import RunConfig
     from lab.loader import Image
+    from lab.loader.symbols import Symbols
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,6 +34,8 @@ class Prepared:
         The machine.
     image : Image
         The guest.
+    symbols : Symbols or None
+        Its symbols, if it has some.
     sha256 : str
         Of the guest's file.
     inputs : tuple[tuple[str, str], ...]
@@ -43,6 +47,7 @@ class Prepared:
     campaign: Campaign
     config: RunConfig
     image: Image
+    symbols: Symbols | None
     sha256: str
     inputs: tuple[tuple[str, str], ...]
     hash: str
@@ -72,6 +77,7 @@ def prepare(campaign: Campaign) -> Prepared:
         config = campaign.configuration(target)
         image = load(target.image, config.memory, config.flash)
         sha256 = _sha256(target.image)
+        symbols = read_symbols(target.image)
     for drive in config.drives:
         if not drive.read_only and not drive.copy_on_write:
             raise UserError(
@@ -80,7 +86,7 @@ def prepare(campaign: Campaign) -> Prepared:
     inputs = tuple((str(path), _sha256(path)) for path in _files(config))
     about = "\n".join([_version(), repr(campaign), repr(config), sha256, repr(inputs)])
     return Prepared(
-        campaign, config, image, sha256, inputs, hashlib.sha256(about.encode()).hexdigest()
+        campaign, config, image, symbols, sha256, inputs, hashlib.sha256(about.encode()).hexdigest()
     )
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lab.campaign.machine import machine_keys
-
 from lab.faults.parameter import parameters_of
 
 if TYPE_CHECKING:

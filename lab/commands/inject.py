@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,19 @@ from lab.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from rich.console import Console
+
     from lab.campaign.execute import Workers
     from lab.campaign.plan import Plan
+    from lab.campaign.prepare import Prepared
     from lab.campaign.store import Store
+    from lab.campaign.summary import Summary
 
 EXIT_ESCAPED = 1
 """A run of the campaign has left its VM's memory."""
+
+EXIT_DIFFERS = 1
+"""A run that was made again came to something else."""
 
 _file = click.Path(dir_okay=False, path_type=Path)
 
@@ -59,8 +67,14 @@ def _workers(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @inject.command(short_help="Say what a campaign would run.")
 @click.argument("campaign", type=_file)
-@click.option("--list", "count", type=click.IntRange(min=0), default=0, metavar="N",
-              help="List the first N experiments, too.")
+@click.option(
+    "--list",
+    "count",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="List the first N experiments, too.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 def plan(campaign: Path, count: int, *, as_json: bool) -> None:
     """Run the guest of CAMPAIGN without faults, and say what there is to be injected.
@@ -71,8 +85,8 @@ def plan(campaign: Path, count: int, *, as_json: bool) -> None:
       stage2 inject plan flips.toml --list 20
       stage2 inject plan flips.toml --json
     """  # noqa: D301  # click's mark for lines to keep is the character \b
-    from lab.campaign.prepare import prepare  # noqa: PLC0415  # start-up time
     from lab.campaign.planning import make_plan  # noqa: PLC0415
+    from lab.campaign.prepare import prepare  # noqa: PLC0415  # start-up time
     from lab.campaign.read import read_campaign  # noqa: PLC0415
     from lab.campaign.showplan import as_dict, print_plan  # noqa: PLC0415
 
@@ -86,8 +100,9 @@ def plan(campaign: Path, count: int, *, as_json: bool) -> None:
 
 @inject.command(short_help="Run a campaign.")
 @click.argument("campaign", type=_file)
-@click.option("--results", type=_file, metavar="F.db", help="The file of results; CAMPAIGN.db if "
-              "not given.")
+@click.option(
+    "--results", type=_file, metavar="F.db", help="The file of results; CAMPAIGN.db if not given."
+)
 @_workers
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
 def run(
@@ -111,13 +126,14 @@ def run(
     from lab.campaign.planning import make_plan  # noqa: PLC0415  # start-up time
     from lab.campaign.prepare import prepare  # noqa: PLC0415
     from lab.campaign.read import read_campaign  # noqa: PLC0415
+    from lab.campaign.results import new_results  # noqa: PLC0415
     from lab.campaign.store import Store  # noqa: PLC0415
 
     path = campaign.with_suffix(".db") if results is None else results
     Store.check_new(path)
     prepared = prepare(read_campaign(campaign))
     made = make_plan(prepared)
-    with Store.create(path, prepared.provenance(made, campaign.name).as_text()) as store:
+    with new_results(path, prepared, made, campaign.name) as store:
         return _execute(prepared, made, store, _who(workers, dask), as_json=as_json)
 
 
@@ -138,7 +154,7 @@ def resume(results: Path, workers: int | None, dask: str, *, as_json: bool) -> i
     \b
     Exit status: as for stage2 inject run.
     """  # noqa: D301  # click's mark for lines to keep is the character \b
-    from lab.campaign.resume import prepared_again  # noqa: PLC0415  # start-up time
+    from lab.campaign.results import prepared_again  # noqa: PLC0415  # start-up time
     from lab.campaign.store import Store  # noqa: PLC0415
 
     with Store.open(results) as store:
@@ -194,7 +210,31 @@ def replay(row: str, *, trace: bool, as_json: bool) -> int:
       1    it is not: the row or the program has changed
       2    bad usage or bad input
     """  # noqa: D301  # click's mark for lines to keep is the character \b
-    raise NotImplementedError
+    from lab.campaign.replay import replay as run_again  # noqa: PLC0415  # start-up time
+    from lab.campaign.results import prepared_again  # noqa: PLC0415
+    from lab.campaign.showreplay import print_replay  # noqa: PLC0415
+    from lab.campaign.store import Store  # noqa: PLC0415
+    from lab.trace import TextTrace  # noqa: PLC0415
+
+    path, number = _row_of(row)
+    with Store.open(path) as store:
+        before = store.row(number)
+        prepared, made = prepared_again(store)
+    listener = TextTrace(sys.stderr, colour=sys.stderr.isatty()) if trace else None
+    found = run_again(prepared, made.experiments[number], before, listener)
+    if as_json:
+        click.echo(json.dumps(found.as_dict(), indent=2))
+    else:
+        print_replay(found, _console())
+    return 0 if found.is_same else EXIT_DIFFERS
+
+
+def _row_of(text: str) -> tuple[Path, int]:
+    """Return the file and the number that a row is named by."""
+    path, mark, number = text.rpartition("#")
+    if not mark or not number.isdecimal():
+        raise UserError(f"a row is named by its file and number, such as flips.db#12, not {text!r}")
+    return Path(path), int(number)
 
 
 def _who(workers: int | None, dask: str) -> Workers:
@@ -249,7 +289,9 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
         task = bar.add_task("runs", total=total, rate="")
 
         def advance(count: int) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from lab.campaign import pool
-from lab.campaign.plan import Experiment
-from lab.campaign.row import Row
 from lab.campaign.work import BATCH, Lost, batches
 from tests.lab.campaign.fake_job import KILLER, FakeJob, experiment, row
+
+if TYPE_CHECKING:
+    from lab.campaign.plan import Experiment
+    from lab.campaign.row import Row
 
 COUNT = 3 * BATCH + 5
 
