@@ -22,6 +22,8 @@ class ChangedCode:
         Those of which the engine still has translated code: VA to PA.
     """
 
+    NOT_STATE = frozenset({"pages"})
+
     def __init__(self, pe: ProcessingElement) -> None:
         self._pe = pe
         self.pages: dict[VA, PA] = {}

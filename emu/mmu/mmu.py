@@ -45,6 +45,9 @@ class Mmu:
         Called with every entry that a walk adds; None while nobody listens.
     """
 
+    NOT_STATE = frozenset({"on_fill"})
+    NOT_COMPARED = frozenset({"hits", "misses"})
+
     def __init__(self, memory: PhysicalMemory, features: CpuFeatures) -> None:
         self.memory = memory
         self.features = features
