@@ -13,7 +13,7 @@ from __future__ import annotations
 from array import array
 from hashlib import sha256
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from emu.arch.address import PAGE_MASK, PAGE_SHIFT
 from lab.campaign.axis import Pieces
@@ -81,6 +81,13 @@ class Trace:
         self._ranges: list[_Range] = []
         self._order = 0
         self._turns: list[tuple[int, int]] = []
+
+    @classmethod
+    def of_length(cls, length: int) -> Self:
+        """Return a trace of which only the length is known: whose addresses are all zero."""
+        trace = cls()
+        trace.pcs = array("Q", bytes(8 * length))
+        return trace
 
     @property
     def length(self) -> int:
