@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hyp.vcpu import VCPU
     from hyp.vm import VM
     from lab.faults.planned import PlannedFault
+    from lab.loader.symbols import Symbols
 
 NOT_REACHED = FaultRecord(Status.NOT_REACHED, "its trigger did not come")
 
@@ -32,12 +33,16 @@ class Injector:
         The VM, with all of its vCPUs.
     faults : Sequence[PlannedFault]
         The faults of a run. Those of one moment are injected in this order.
+    symbols : Symbols or None
+        Those of the guest, for triggers that name one.
     """
 
-    def __init__(self, vm: VM, faults: Sequence[PlannedFault]) -> None:
+    def __init__(
+        self, vm: VM, faults: Sequence[PlannedFault], symbols: Symbols | None = None
+    ) -> None:
         self.vm = vm
         self.faults = tuple(faults)
-        self._moments = Moments(vm)
+        self._moments = Moments(vm, symbols)
         self._records = [NOT_REACHED] * len(self.faults)
         self._cancels: list[Callable[[], None]] = []
         self._ends: dict[int, Callable[[], None]] = {}
@@ -129,4 +134,4 @@ class Injector:
                 del self._ends[number]
                 end()
 
-        moments.at(at + planned.lifespan, expire)
+        moments.at(at + planned.lifespan, expire, early=True)
