@@ -110,12 +110,27 @@ class Guest:
 
     def _is_as_paused(self) -> bool:
         """Whether the guest goes on from a pause, and EL2 has changed none of its registers."""
+        paused = self.is_paused
+        self._paused = None
+        return paused
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the guest, if it went on now, would go on from a pause."""
         registers = self._pe.registers
-        paused, self._paused = self._paused, None
-        return not registers.written and paused == (
+        return not registers.written and self._paused == (
             registers.el2(ELR_EL2),
             registers.el2(SPSR_EL2),
         )
+
+    def stay_paused(self) -> None:
+        """Have the guest go on from its pause although its registers were changed.
+
+        For who changes them as no software does: there is no exception return.
+        """
+        registers = self._pe.registers
+        registers.written = False
+        self._paused = VA(registers.el2(ELR_EL2)), registers.el2(SPSR_EL2)
 
     def _return_to_guest(self, *, paused: bool = False) -> VA:
         """Make the engine's state that of ELR_EL2 and SPSR_EL2; return the PC."""
