@@ -2,61 +2,49 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from emu.arch.address import PAGE_SHIFT, PAGE_SIZE
+from hyp.host import HVA
 from hyp.host.tables import PRESENT, entry_frame
 
 if TYPE_CHECKING:
-    from hyp.host import HVA
-    from hyp.host.vma import Vma
     from hyp.vm import VM
 
 _SHIFTS: Final = (12, 21, 30)
 """Sizes of host pages."""
 
 
-class Backing(NamedTuple):
-    """What a frame is for."""
-
-    ipa: int
-    hva: int
-
-
-def frames_of_slots(vm: VM) -> dict[int, Backing]:
-    """Return every frame of 4 KiB that backs a page of a slot now, by PA.
-
-    A slot with a guest_memfd has the file's pages.
-    """
-    found: dict[int, Backing] = {}
+def frames_of_slots(vm: VM) -> dict[int, int]:
+    """Return every frame of 4 KiB that backs a page of a slot now, and the page's IPA."""
+    found: dict[int, int] = {}
     for slot in vm.memslots:
         if slot.gmem is not None:
             for page in range(slot.npages):
                 file_page = slot.gmem.page_at(slot.gmem_pgoff + page)
                 if file_page is not None:
-                    found[file_page] = Backing(slot.base_ipa + (page << PAGE_SHIFT), 0)
+                    found[file_page] = slot.base_ipa + (page << PAGE_SHIFT)
             continue
         start, end = slot.userspace_addr, slot.userspace_addr + slot.size
         for shift in _SHIFTS:
             for hva, entry in vm.host.tables.present_in(start, end, shift):
                 if entry & PRESENT:
                     for at in range(max(hva, start), min(hva + (1 << shift), end), PAGE_SIZE):
-                        frame = entry_frame(entry) + (at - hva)
-                        found[frame] = Backing(slot.base_ipa + at - start, at)
+                        found[entry_frame(entry) + (at - hva)] = slot.base_ipa + at - start
     return found
 
 
-def still_backs(vm: VM, frame: int, backing: Backing) -> bool:
-    """Whether a frame is for what it was for when :func:`frames_of_slots` found it."""
-    if not backing.hva:
-        slot = vm.memslots.find(backing.ipa >> PAGE_SHIFT)
-        if slot is None or slot.gmem is None:
-            return False
-        page = (backing.ipa >> PAGE_SHIFT) - slot.base_gfn + slot.gmem_pgoff
-        return slot.gmem.page_at(page) == frame
-    vma: Vma | None = vm.host.vmas.lookup(backing.hva)
+def frame_at(vm: VM, ipa: int) -> int | None:
+    """Return the frame that backs a page of a slot now; None if there is none."""
+    gfn = ipa >> PAGE_SHIFT
+    slot = vm.memslots.find(gfn)
+    if slot is None:
+        return None
+    if slot.gmem is not None:
+        return slot.gmem.page_at(gfn - slot.base_gfn + slot.gmem_pgoff)
+    hva = HVA(slot.hva_of(gfn))
+    vma = vm.host.vmas.lookup(hva)
     if vma is None:
-        return False
-    hva: HVA = backing.hva  # type: ignore[assignment]  # an address in the VMM
+        return None
     entry, shift = vm.host.tables.lookup(vma, hva)
-    return bool(entry & PRESENT) and entry_frame(entry) + (hva & (1 << shift) - 1) == frame
+    return entry_frame(entry) + (hva & (1 << shift) - 1) if entry & PRESENT else None

@@ -179,8 +179,8 @@ class GoldenRecorder:
         if seen == self._seen:
             return
         self._seen = seen
-        for frame, backing in frames_of_slots(vm).items():
-            page = backing.ipa >> PAGE_SHIFT
+        for frame, ipa in frames_of_slots(vm).items():
+            page = ipa >> PAGE_SHIFT
             known = trace.pages.get(page)
             if known == frame:
                 continue
