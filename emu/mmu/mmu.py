@@ -43,6 +43,9 @@ class Mmu:
         Whether the last TLBI named one page by VA, and removed that and no other.
     on_fill
         Called with every entry that a walk adds; None while nobody listens.
+    on_table
+        Called with where stage 2 puts a stage-1 descriptor that a walk accesses, when it is
+        asked for that; likewise.
     """
 
     def __init__(self, memory: PhysicalMemory, features: CpuFeatures) -> None:
@@ -53,6 +56,7 @@ class Mmu:
         self.misses = 0
         self.removed_only_named = False
         self.on_fill: Callable[[VA, TlbEntry], None] | None = None
+        self.on_table: Callable[[PA], None] | None = None
         self.load(ControlRegisters(0, 0, 0, 0, 0, 0, 0))
 
     def load(self, registers: ControlRegisters) -> None:
@@ -291,6 +295,8 @@ class Mmu:
         controls = self.regime.stage2
         if controls.ptw and combined_is_device(NORMAL_WRITE_BACK, s2.memattr, fwb=controls.fwb):
             return Fault(FaultType.PERMISSION, s2.level, stage2.STAGE, ipa, s1ptw=True)
+        if self.on_table is not None:
+            self.on_table(PA(ipa + s2.offset))
         return s2
 
     def forget_walk(self) -> None:
