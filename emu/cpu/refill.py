@@ -50,6 +50,7 @@ class Refill:
         self._mmu = pe.mmu
         self._debug = pe.debug
         self._code = pe.code
+        self._icache = pe.icache
         self._engine = pe.engine
         self._execution = pe.execution
         self._registers = pe.engine.registers
@@ -99,6 +100,11 @@ class Refill:
                 permissions &= ~EXECUTE
         result[0] = entry.page
         result[1] = permissions
+        if self._icache.copies and entry.page in self._icache.copies:
+            if need == EXECUTE:
+                result[0], result[1] = self._icache.copies[entry.page], EXECUTE
+            else:
+                result[1] = permissions & ~EXECUTE
         return True
 
     def _walk(self, va: VA, need: int, privilege: int, pc: VA) -> TlbEntry | None:
