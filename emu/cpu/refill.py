@@ -14,6 +14,7 @@ from emu.arch.a64.loadstore import decode
 from emu.arch.a64.maintenance import DC
 from emu.arch.a64.system import decode_system
 from emu.arch.address import PAGE_SHIFT, VA
+from emu.arch.esr.fsc import FaultType
 from emu.arch.registers.exceptions import PSTATE
 from emu.cpu import engine
 from emu.cpu.aborts import FETCH, ZEROING, AbortKind, abort, data_access, faulting_address
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 NEEDS: Final = {engine.READ: READ, engine.WRITE: WRITE, engine.FETCH: EXECUTE}
 
+
+_BEFORE_ACCESSES: Final = frozenset({FaultType.EXTERNAL, FaultType.PARITY, FaultType.TLB_CONFLICT})
+"""What the read of an atomic access meets first, whatever is asked for."""
 
 UAO: Final = PSTATE.UAO.in_place
 PAN: Final = PSTATE.PAN.in_place
@@ -151,7 +155,9 @@ class Refill:
         access = decode(word)
         write = need == WRITE
         if access is not None:
-            if access.kind is AccessKind.ATOMIC and not fault.update:
+            if access.kind is AccessKind.ATOMIC and fault.type in _BEFORE_ACCESSES:
+                write = False
+            elif access.kind is AccessKind.ATOMIC and not fault.update:
                 read_fault = self._mmu.probe(page, READ, privilege)
                 both = self._mmu.probe(page, READ | WRITE, privilege)
                 fault = both if isinstance(both, Fault) else fault
