@@ -103,6 +103,8 @@ class Vmm:
         If the configuration is impossible, or the host has no memory for it.
     """
 
+    NOT_STATE = frozenset({"_heard"})
+
     def __init__(
         self,
         config: RunConfig,
@@ -206,6 +208,22 @@ class Vmm:
         end, instructions = self.run_to_end()
         seconds = time.perf_counter() - started
         return self._result(name, end, instructions, seconds)
+
+    def run_to(self, instructions: int) -> End | None:
+        """Run the guest until so many instructions have retired in all, as one run would.
+
+        Parameters
+        ----------
+        instructions : int
+            How many; ``max_insns`` of the configuration does not count.
+
+        Returns
+        -------
+        End or None
+            How the guest ended, if it did before that. None if it can go on.
+        """
+        end = self.monitor.run(instructions)
+        return None if end.reason is EndReason.BUDGET else end
 
     def run_to_end(self) -> tuple[End, int]:
         """Run the guest until it ends, and leave everything as it is then.

@@ -24,6 +24,8 @@ class ChangedCode:
         Whether it may have translated them from elsewhere, too.
     """
 
+    NOT_STATE = frozenset({"pages"})
+
     def __init__(self, pe: ProcessingElement) -> None:
         self._pe = pe
         self.pages: dict[VA, PA] = {}

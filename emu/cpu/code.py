@@ -148,10 +148,12 @@ class CodePages:
         Returns
         -------
         dict[VA, PA]
-            The pages from which the engine may have translated code.
+            The pages from which the engine may have translated code. One that is no longer
+            where it was executed stands at a VA of its own.
         """
         if pa is None:
             known = {VA(page << PAGE_SHIFT): frame for page, frame in self.scanned.items()}
+            known.update((VA(pa), pa) for pa in self._by_page.keys() - known.values())
             self._by_page.clear()
             self.sites.clear()
             self.unprivileged.clear()
@@ -166,7 +168,29 @@ class CodePages:
         for page in pages:
             self._forget(page)
         del self._by_page[frame]
-        return dict.fromkeys(pages, frame)
+        return dict.fromkeys(pages or [VA(frame)], frame)
+
+    # What is known of code belongs to what the engine has translated from it. A snapshot keeps
+    # neither: it has pages scanned again that were executed elsewhere then, or not at all.
+
+    @property
+    def pages(self) -> set[PA]:
+        """The physical pages from which the engine may have translated code."""
+        return set(self._by_page)
+
+    def save_state(self) -> dict[int, PA]:
+        """Return where which pages have been executed."""
+        return dict(self.scanned)
+
+    def load_state(self, scanned: dict[int, PA]) -> None:
+        """Forget what has been executed elsewhere than it had then."""
+        for page, frame in list(self.scanned.items()):
+            if scanned.get(page) != frame:
+                self._forget(VA(page << PAGE_SHIFT))
+
+    @staticmethod
+    def essence(_scanned: dict[int, PA]) -> None:
+        """Return what matters of a state: nothing."""
 
     def _forget(self, page: VA) -> None:
         """Remove what was remembered of the code at ``page``."""

@@ -24,6 +24,7 @@ from emu.arch.fields import Encoding
 from emu.cpu.batch import Batch, CpReg
 from emu.cpu.blocks import INSTRUCTION_BYTES, BlockBudget
 from emu.cpu.codefilter import CodeFilter
+from emu.cpu.enginestate import SavedRegisters
 from emu.cpu.hostcode import nothing
 from emu.cpu.internals import (
     NO_EXCLUSIVE,
@@ -174,6 +175,10 @@ class Engine:
         The instructions that ``on_code`` is called before by :meth:`watch_everything`.
     registers
         The registers at the places that :mod:`emu.cpu.internals` names, for whoever is in a hurry.
+    watches_everything
+        Whether :meth:`watch_everything` is on.
+    saved_registers
+        All registers at once, to be kept and put back.
     """
 
     def __init__(
@@ -200,6 +205,7 @@ class Engine:
         structure = handle(self._uc)
         cpu = _u64.from_address(structure + 8 * internals.cpu).value
         self._cpu = _pointer(cpu)
+        self.saved_registers = SavedRegisters(_lib, self._handle)
         self.windows = _strided(cpu, internals.windows)
         self._never = memoryview(array("Q", [_NEVER] * len(internals.windows)))
         self._keep_tlb_size()
@@ -218,6 +224,7 @@ class Engine:
         self._hook(const.UC_HOOK_BLOCK, self.blocks.hook, data=self.blocks.state)
         self._pstate_mask = pstate_mask
         self._watched: set[VA] = set()
+        self.watches_everything = False
         self.accesses = CodeFilter(self._on_code, native=native)
         self._watch = self._ranged(self.accesses.hook, data=self.accesses.state)
         self._stop_at = self._ranged(_stop)
@@ -246,6 +253,16 @@ class Engine:
         self._pc, self._pstate = _u64(), _u64()
         self._state_ids = (ctypes.c_int * 2)(reg.UC_ARM64_REG_PC, reg.UC_ARM64_REG_PSTATE)
         self._state_at = (_pointer * 2)(ctypes.addressof(self._pc), ctypes.addressof(self._pstate))
+
+    # The state. Hooks and filters are none: they are never taken back.
+
+    def save_state(self) -> bytes:
+        """Return all registers."""
+        return self.saved_registers.read()
+
+    def load_state(self, registers: bytes) -> None:
+        """Put all registers back. The caller flushes the TLB and has changed code forgotten."""
+        self.saved_registers.write(registers)
 
     # Running
 
@@ -431,6 +448,7 @@ class Engine:
 
         They must be named again: the code is forgotten, too.
         """
+        self.watches_everything = on
         self.accesses.clear()
         self._watch.cover(*(EVERYWHERE if on else NOWHERE))
         self.forget_code()

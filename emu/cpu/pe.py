@@ -41,7 +41,7 @@ from emu.units.pmu import PerformanceMonitors
 from emu.units.timer import GenericTimer, TimerLine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from emu.arch.a64.maintenance import AT, DC, IC
     from emu.arch.a64.tlbi import TLBI
@@ -92,6 +92,9 @@ class ProcessingElement:
     stale
         Whether a register has changed from which the translation regime is decoded.
     """
+
+    NOT_STATE = frozenset({"on_tlbi"})
+    NOT_COMPARED = frozenset({"maintenance", "tlbi_count", "tlbi_entries", "tlbi_without_hit"})
 
     def __init__(
         self, index: int, memory: PhysicalMemory, features: CpuFeatures, clock: Clock
@@ -373,6 +376,23 @@ class ProcessingElement:
         trapped = not self.registers.el2(CNTHCTL_EL2) & CNTHCTL_EL2.EL1PCTEN.in_place
         self.engine.answer(SystemCounter.VIRTUAL, CNTVCT_EL0.encoding, int(offset))
         self.engine.answer(SystemCounter.PHYSICAL, CNTPCT_EL0.encoding, None if trapped else 0)
+
+    def state_replaced(self, changed: Iterable[PA]) -> None:
+        """Have the engine follow, now that registers, memory and all else are those of a snapshot.
+
+        Parameters
+        ----------
+        changed
+            The pages of :attr:`CodePages.pages` that have other contents than before.
+        """
+        self._counters_changed()
+        for pa in changed:
+            self.changed_code.pages.update(self.code.changed(pa))
+        if self.changed_code.pages:
+            self.changed_code.forget()
+        self.strictness.choose()
+        self.engine.break_at(self.debug.addresses)
+        self.engine.flush_tlb()
 
     def refresh(self) -> None:
         """Decode the translation regime again if a control register has changed."""

@@ -49,6 +49,8 @@ def privilege_of(pstate: int) -> int:
 class Refill:
     """The refill path of one PE."""
 
+    NOT_STATE = frozenset({"_registers", "_touch"})
+
     def __init__(self, pe: ProcessingElement) -> None:
         self._pe = pe
         self._mmu = pe.mmu
@@ -59,6 +61,7 @@ class Refill:
         self._engine = pe.engine
         self._execution = pe.execution
         self._registers = pe.engine.registers
+        self._touch = pe.memory.touched.add
 
     def fill(self, va: VA, access: int, result: Any) -> bool:  # noqa: ANN401  # a C array
         """Answer the engine: fill in PA and permissions of the page ``va``, or refuse."""
@@ -104,6 +107,8 @@ class Refill:
                 code.prepare(va, entry.page)
             else:
                 permissions &= ~EXECUTE
+        if permissions & WRITE:
+            self._touch(entry.page)
         result[0] = entry.page
         result[1] = permissions
         if self._icache.copies and entry.page in self._icache.copies:

@@ -48,6 +48,9 @@ class Mmu:
         asked for that; likewise.
     """
 
+    NOT_STATE = frozenset({"on_fill"})
+    NOT_COMPARED = frozenset({"hits", "misses"})
+
     def __init__(self, memory: PhysicalMemory, features: CpuFeatures) -> None:
         self.memory = memory
         self.features = features
