@@ -186,6 +186,12 @@ class Vmm:
         """The instructions that all vCPUs have retired."""
         return self._schedule.retired
 
+    @property
+    def guest_code(self) -> int:
+        """The exit code that the guest gave, 0 if it gave none."""
+        codes = (self.monitor.device.exit_code, self.virtio.exit_code, self.console.status)
+        return next((code for code in codes if code is not None), 0)
+
     def run(self, name: str) -> RunResult:
         """Run the guest until it ends, and return what came of it under the title ``name``.
 
@@ -269,11 +275,10 @@ class Vmm:
         stats = copy.deepcopy(self.vm.stats)
         harvest = self._dirty.finish()
         dirty = self._all_dirty_pages()
-        codes = (self.monitor.device.exit_code, self.virtio.exit_code, self.console.status)
         result = RunResult(
             guest=name,
             end=end,
-            guest_code=next((code for code in codes if code is not None), 0),
+            guest_code=self.guest_code,
             console=self.console.text,
             instructions=instructions,
             stats=stats,

@@ -94,12 +94,16 @@ class Callbacks:
         va = VA(address)
         word = pe.code.watched.get(va)
         behind = va in pe.code.behind_stack_writes
-        stops = va in pe.debug.addresses
+        stops, probed = va in pe.debug.addresses, va in pe.probe.addresses
         if execution.stopped_at is None and pe.progress.is_behind_last_access(va):
             execution.stop_before(va)
-        if (word is None and not behind and not stops) or execution.stopped_at is not None:
+        passes = word is None and not behind and not stops and not probed
+        if passes or execution.stopped_at is not None:
             return
         try:
+            if probed and pe.probe.stops_at(va):
+                execution.stop_before(va)
+                return
             if stops:
                 execution.pending = pe.debug.breakpoint(va, pe.engine.state()[1])
             if behind and pe.registers.sp() % SP_ALIGNMENT:

@@ -141,9 +141,13 @@ class Debug:
         return tuple(Comparator(el2(DBGWVR_EL1[n]), el2(DBGWCR_EL1[n])) for n in self._watchpoints)
 
     def arm(self) -> None:
-        """Follow the registers, while the engine is not running."""
+        """Follow the registers, and what the probe asks for, while the engine is not running."""
         self.stale = False
         self.refused = None
+        self._follow()
+        self._pe.engine.break_at(self.addresses | self._pe.probe.addresses)
+
+    def _follow(self) -> None:
         controls = self._controls()
         armed = controls.mdscr & _MDE and not controls.locked
         if not armed and not controls.mdscr & _SS and not self._is_armed:
@@ -156,7 +160,6 @@ class Debug:
             for unit, kind in zip(breakpoints.units, kinds, strict=True)
             if kind is not None and kind.address
         )
-        self._pe.engine.break_at(self.addresses)
         everywhere = any(kind and not kind.address and not kind.linked for kind in kinds)
         self._one_by_one = everywhere or bool(controls.mdscr & _SS)
         self.single = self._one_by_one

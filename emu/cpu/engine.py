@@ -219,6 +219,7 @@ class Engine:
         self._stop_at = self._ranged(_stop)
         self._stops: set[VA] = set()
         self._breaks: dict[VA, _RangedHook] = {}
+        self._spare_breaks: list[_RangedHook] = []
         self._filters = {
             kind: SystemFilter(
                 self._on_system,
@@ -398,10 +399,27 @@ class Engine:
             return
         unused = [va for va in self._breaks if va not in addresses]
         for va in missing:
-            hook = self._breaks.pop(unused.pop()) if unused else self._ranged(self._on_code)
+            if self._spare_breaks:
+                hook = self._spare_breaks.pop()
+            elif unused:
+                hook = self._breaks.pop(unused.pop())
+            else:
+                hook = self._ranged(self._on_code)
             hook.cover(va, va)
             self._breaks[va] = hook
         self.forget_code()
+
+    def pass_by(self, addresses: Collection[VA]) -> None:
+        """Have ``on_code`` no longer called before the instructions at ``addresses``.
+
+        Otherwise it is until the hook is needed elsewhere, so that it need not be moved when
+        they are asked for again.
+        """
+        for va in addresses:
+            hook = self._breaks.pop(va, None)
+            if hook is not None:
+                hook.cover(*NOWHERE)
+                self._spare_breaks.append(hook)
 
     def watch_everything(self, on: bool) -> None:
         """Have ``on_code`` called before all instructions of ``accesses``, or no longer.

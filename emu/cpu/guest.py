@@ -41,6 +41,7 @@ class Guest:
         self._pe = pe
         self._execution = pe.execution
         self._debug = pe.debug
+        self._probe = pe.probe
         self._progress = (VA(0), -1, 0)
         self._stalls = 0
         self._paused: tuple[VA, int] | None = None
@@ -53,6 +54,8 @@ class Guest:
         pe.mmu.forget_walk()  # whoever was EL2's guest may have changed the tables
         deadline = execution.before + budget
         pc = self._return_to_guest(paused=self._is_as_paused())
+        if self._probe.armed:
+            self._probe.entered()
         while True:
             if debug.stale:
                 debug.arm()
@@ -71,6 +74,11 @@ class Guest:
                 if execution.before == deadline and (due is None or due > pe.time):
                     self._pause(pc)
                 return entry
+            if self._probe.armed:
+                if self._probe.tell(pc):
+                    pc = self._return_to_guest(paused=True)
+                    continue
+                left = self._probe.limit(left)
             if debug.single:
                 pc, pstate = debug.step(pc, user)
             else:
@@ -102,12 +110,27 @@ class Guest:
 
     def _is_as_paused(self) -> bool:
         """Whether the guest goes on from a pause, and EL2 has changed none of its registers."""
+        paused = self.is_paused
+        self._paused = None
+        return paused
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the guest, if it went on now, would go on from a pause."""
         registers = self._pe.registers
-        paused, self._paused = self._paused, None
-        return not registers.written and paused == (
+        return not registers.written and self._paused == (
             registers.el2(ELR_EL2),
             registers.el2(SPSR_EL2),
         )
+
+    def stay_paused(self) -> None:
+        """Have the guest go on from its pause although its registers were changed.
+
+        For who changes them as no software does: there is no exception return.
+        """
+        registers = self._pe.registers
+        registers.written = False
+        self._paused = VA(registers.el2(ELR_EL2)), registers.el2(SPSR_EL2)
 
     def _return_to_guest(self, *, paused: bool = False) -> VA:
         """Make the engine's state that of ELR_EL2 and SPSR_EL2; return the PC."""
@@ -128,9 +151,13 @@ class Guest:
             pe.engine.clear_exclusive()
         return VA(pe.registers.el2(ELR_EL2))
 
-    def _leave(self, why: EL2Entry, pc: VA) -> EL2Entry:
+    def show(self, pc: VA) -> None:
+        """Let EL2 see where the guest is."""
         self._pe.registers.write(ELR_EL2(pc))
         self._pe.registers.write(SPSR_EL2(self._pe.engine.state()[1] | self._debug.ss))
+
+    def _leave(self, why: EL2Entry, pc: VA) -> EL2Entry:
+        self.show(pc)
         return why
 
     def _enter_el2(self, exception: ArmException, pstate: int) -> bool:

@@ -25,6 +25,7 @@ from emu.cpu.debug import DEBUG_REGISTERS, Debug
 from emu.cpu.engine import Engine
 from emu.cpu.execution import Execution
 from emu.cpu.guest import EL2Entry, Guest
+from emu.cpu.probe import Probe
 from emu.cpu.progress import ProgressCount
 from emu.cpu.refill import Refill
 from emu.cpu.registers import TRANSLATION_CONTROLS, ZERO_REGISTER, RegisterFile
@@ -72,6 +73,8 @@ class ProcessingElement:
         methods instead.
     execution, guest, progress, strictness, debug, watch, refill
         What it does while the guest runs.
+    probe
+        What somebody outside of the machine is told; no part of the machine.
     el2_vector
         EL2's handler of synchronous exceptions. It returns True to ERET straight back, False
         to leave :meth:`run`. None leaves always.
@@ -111,6 +114,7 @@ class ProcessingElement:
         self.execution = Execution(self)
         self.strictness = Strictness(self)
         self.debug = Debug(self)
+        self.probe = Probe(self)
         self.changed_code = ChangedCode(self)
         callbacks = Callbacks(self)
         self.engine = Engine(

@@ -49,6 +49,7 @@ class Refill:
         self._pe = pe
         self._mmu = pe.mmu
         self._debug = pe.debug
+        self._probe = pe.probe
         self._code = pe.code
         self._engine = pe.engine
         self._execution = pe.execution
@@ -76,7 +77,8 @@ class Refill:
         if entry is not None and entry.allowed[privilege] & need:
             mmu.hits += 1
         else:
-            if self._debug.single and need == EXECUTE and not self._pe.blocks.left:
+            stops = self._debug.single or self._probe.armed
+            if stops and need == EXECUTE and not self._pe.blocks.left:
                 self._execution.stop_fetching()
                 return False
             mmu.misses += 1

@@ -43,6 +43,11 @@ class Clock:
             now += run.in_flight
         return now
 
+    @property
+    def retired(self) -> int:
+        """The instructions that all PEs have retired."""
+        return self.now - self.idle
+
     def begin(self, run: Run) -> None:
         """Count what a PE retires from now on. EL2 may run a PE while it handles another's trap."""
         self._running = (*self._running, run)

@@ -1,1 +1,1 @@
-"""Campaigns: many runs of one guest, each with other faults, and what they say together."""
+"""Campaigns of fault injection: what is planned (:mod:`lab.campaign.plan`), and what is run."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 
 def values_of(given: Any) -> Sequence[Any]:  # noqa: ANN401  # of any parameter
@@ -50,11 +52,11 @@ class Pieces(Sequence[int]):
 
     Parameters
     ----------
-    pieces : Sequence[range]
+    pieces : Iterable[range]
         Any ranges of step 1; they are put in order, and together where they touch.
     """
 
-    def __init__(self, pieces: Sequence[range]) -> None:
+    def __init__(self, pieces: Iterable[range]) -> None:
         joined: list[range] = []
         for piece in sorted(pieces, key=lambda piece: piece.start):
             if not piece:
@@ -65,14 +67,33 @@ class Pieces(Sequence[int]):
                 joined.append(piece)
         self.ranges = tuple(joined)
         """The ranges, none of which touches another."""
+        self._starts = [piece.start for piece in joined]
+        self._before = [0, *accumulate(len(piece) for piece in joined)]
 
     def __len__(self) -> int:
-        return sum(map(len, self.ranges))
+        return self._before[-1]
 
     def __getitem__(self, index: int) -> int:  # type: ignore[override]  # no slices
-        if index >= 0:
-            for piece in self.ranges:
-                if index < len(piece):
-                    return piece[index]
-                index -= len(piece)
-        raise IndexError("no number is left in these ranges")
+        if not 0 <= index < len(self):
+            raise IndexError(f"there are {len(self)} numbers, and none at place {index}")
+        piece = bisect_right(self._before, index) - 1
+        return self.ranges[piece][index - self._before[piece]]
+
+    def below(self, limit: int) -> int:
+        """Return how many of the numbers are below a limit."""
+        piece = bisect_left(self._starts, limit) - 1
+        if piece < 0:
+            return 0
+        return self._before[piece] + min(limit, self.ranges[piece].stop) - self._starts[piece]
+
+    def common(self, other: Pieces) -> Pieces:
+        """Return the numbers that both have."""
+        found, mine, theirs = [], 0, 0
+        while mine < len(self.ranges) and theirs < len(other.ranges):
+            a, b = self.ranges[mine], other.ranges[theirs]
+            found.append(range(max(a.start, b.start), min(a.stop, b.stop)))
+            if a.stop < b.stop:
+                mine += 1
+            else:
+                theirs += 1
+        return Pieces(found)

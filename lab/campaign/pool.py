@@ -27,10 +27,12 @@ _AHEAD: Final = 2
 """Batches for each worker that are on their way to it."""
 
 
-def in_this_process(job: Job, batches: Iterator[tuple[Experiment, ...]]) -> Iterator[list[Row]]:
+def in_this_process(
+    job: Job, batches: Iterator[tuple[Experiment, ...]]
+) -> Iterator[list[Row | Lost]]:
     """Run batches one after the other, without workers."""
     for batch in batches:
-        yield run_batch(job, batch)
+        yield [*run_batch(job, batch)]
 
 
 def in_processes(

@@ -5,7 +5,13 @@ A row says nothing of the host: equal campaigns have equal rows.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from lab.campaign.plan import Experiment
+
+LOST: Final = "lost"
+"""The outcome of an experiment that the tool could not bring to an end."""
 
 
 class Row(NamedTuple):
@@ -48,3 +54,24 @@ _SQL: Final = {"int": "INTEGER", "int | None": "INTEGER", "str": "TEXT"}
 def columns() -> dict[str, str]:
     """Return the SQL types of the fields, by name."""
     return {name: _SQL[Row.__annotations__[name].__forward_arg__] for name in Row._fields}
+
+
+def lost(experiment: Experiment, why: str) -> Row:
+    """Return the row of an experiment that the tool could not bring to an end."""
+    return Row(
+        id=experiment.id,
+        location=experiment.location,
+        bit=experiment.bit,
+        time=experiment.time,
+        weight=experiment.weight,
+        status="",
+        injected_at=None,
+        pc="",
+        change="",
+        outcome=LOST,
+        why=why,
+        end="",
+        instructions=0,
+        met_at=None,
+        console="",
+    )

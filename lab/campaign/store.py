@@ -45,6 +45,21 @@ class Store:
         self.path = path
         self._connection = connection
 
+    @staticmethod
+    def check_new(path: Path) -> None:
+        """Check that there is no file yet.
+
+        Raises
+        ------
+        UserError
+            If there is one.
+        """
+        if path.exists():
+            raise UserError(
+                f"{path} exists; go on with it by 'stage2 inject resume {path}', "
+                "or name another file"
+            )
+
     @classmethod
     def create(cls, path: Path, provenance: Mapping[str, str]) -> Store:
         """Make a new file.
@@ -61,11 +76,7 @@ class Store:
         UserError
             If there is a file already, or none can be made.
         """
-        if path.exists():
-            raise UserError(
-                f"{path} exists; go on with it by 'stage2 inject resume {path}', "
-                "or name another file"
-            )
+        cls.check_new(path)
         store = cls(path, _connect(path))
         try:
             store._connection.executescript(f"BEGIN; {_TABLES} COMMIT;")

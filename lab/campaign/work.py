@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
 BATCH: Final = 32
 """Experiments that a worker is given at a time: a fraction of a second of work."""
+
+_ONE_MACHINE: Final = threading.Lock()
+"""A process has one machine, even where it is given batches by several threads."""
 
 
 class Runner(Protocol):
@@ -39,8 +43,9 @@ class Lost(NamedTuple):
 
 def run_batch(job: Job, experiments: tuple[Experiment, ...]) -> list[Row]:
     """Run experiments in this process; the machine stays for the next batch."""
-    runner = _runner(job)
-    return [runner.run(experiment) for experiment in experiments]
+    with _ONE_MACHINE:
+        runner = _runner(job)
+        return [runner.run(experiment) for experiment in experiments]
 
 
 @lru_cache(maxsize=1)
