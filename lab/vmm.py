@@ -199,6 +199,11 @@ class Vmm:
         codes = (self.monitor.device.exit_code, self.virtio.exit_code, self.console.status)
         return next((code for code in codes if code is not None), 0)
 
+    @property
+    def disk_digests(self) -> tuple[str, ...]:
+        """A hash of what the guest has written to each disk."""
+        return tuple(disk.digest() for disk in self._disks)
+
     def run(self, name: str) -> RunResult:
         """Run the guest until it ends, and return what came of it under the title ``name``.
 

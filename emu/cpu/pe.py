@@ -25,8 +25,8 @@ from emu.cpu.debug import DEBUG_REGISTERS, Debug
 from emu.cpu.engine import Engine
 from emu.cpu.execution import Execution
 from emu.cpu.guest import EL2Entry, Guest
-from emu.cpu.probe import Probe
 from emu.cpu.icache import InstructionCache
+from emu.cpu.probe import Probe
 from emu.cpu.progress import ProgressCount
 from emu.cpu.refill import Refill
 from emu.cpu.registers import TRANSLATION_CONTROLS, ZERO_REGISTER, RegisterFile
