@@ -18,7 +18,7 @@ from lab.campaign.row import Row, lost
 from lab.disk import open_drives
 from lab.faults.injector import Injector
 from lab.monitor import EndReason
-from lab.snapshot import Snapshot, first_difference, restore, take
+from lab.snapshot import Snapshot, is_equal, restore, take
 from lab.vmm import Vmm
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class CampaignRunner:
                 return end, None
             if injector.is_over and not self._escapes.found:
                 injector.disarm()
-                if first_difference(self.vmm, mark.snapshot) is None:
+                if is_equal(self.vmm, mark.snapshot):
                     return None, mark.time
                 # Where states differ they mostly stay different: look less and less often.
                 step *= 2
