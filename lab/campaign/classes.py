@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from lab.campaign.axis import Pieces
     from lab.campaign.trace import Access
@@ -37,6 +37,7 @@ class Times(Protocol):
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> TimeClass: ...
+    def __iter__(self) -> Iterator[TimeClass]: ...
     def class_at(self, index: int) -> int:
         """Return the class of a moment, by its place among those that are in classes."""
 
