@@ -275,7 +275,7 @@ def check_values(kind: type, given: Mapping[str, Any]) -> None:
     check_names(kind, given)
     axes = {name: values_of(value) for name, value in given.items()}
     for name, values in axes.items():
-        if not values:
+        if not (values.start < values.stop if isinstance(values, range) else values):
             raise UserError(f"{name} has no value: no fault would be injected; give at least one")
         for value in (values[0], values[-1]) if isinstance(values, range) else values:
             if not known[name].allows(value):
