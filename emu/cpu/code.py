@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from emu.arch.features import CpuFeatures
     from emu.cpu.engine import Engine
-    from emu.memory import PhysicalMemory
+    from emu.cpu.icache import InstructionCache
 
 _HOOKS = {
     SystemKind.MRS: SystemHook.MRS,
@@ -66,12 +66,12 @@ class CodePages:
 
     def __init__(
         self,
-        memory: PhysicalMemory,
+        icache: InstructionCache,
         engine: Engine,
         features: CpuFeatures,
         intercept: Callable[[int], bool],
     ) -> None:
-        self._memory = memory
+        self._icache = icache
         self._engine = engine
         self._features = features
         self._intercept = intercept
@@ -89,7 +89,7 @@ class CodePages:
         """Make ready for executing the physical page ``pa`` at ``page``."""
         sites = self._by_page.get(pa)
         if sites is None:
-            sites = self._by_page[pa] = scan(self._memory.view(pa, PAGE_SIZE), self._intercept)
+            sites = self._by_page[pa] = scan(self._icache.view(pa), self._intercept)
         if page >> PAGE_SHIFT in self.scanned:
             self._forget(page)
         self.scanned[page >> PAGE_SHIFT] = pa
@@ -115,7 +115,7 @@ class CodePages:
             self.behind_stack_writes.add(behind)
             self._engine.watch(behind)
         if self.strict:
-            words = self._memory.view(pa, PAGE_SIZE).cast("I")
+            words = self._icache.view(pa).cast("I")
             accesses = {VA(page + 4 * i): word for i, word in enumerate(words) if _accesses(word)}
             self.watched.update(accesses)
             for va in accesses:

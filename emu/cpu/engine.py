@@ -19,7 +19,7 @@ from unicorn import arm64_const as reg
 from unicorn import unicorn_const as const
 from unicorn.unicorn_py3.unicorn import Uc, uclib
 
-from emu.arch.address import PAGE_SIZE, VA
+from emu.arch.address import PA, PAGE_SIZE, VA
 from emu.arch.fields import Encoding
 from emu.cpu.batch import Batch, CpReg
 from emu.cpu.blocks import INSTRUCTION_BYTES, BlockBudget
@@ -38,6 +38,7 @@ from emu.cpu.sysfilter import SystemCounter, SystemFilter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
+    from mmap import mmap
 
     from emu.memory import PhysicalMemory
 
@@ -63,6 +64,9 @@ READ: Final = const.UC_MEM_READ
 _UNCOUNTED: Final = 0
 """Unicorn's count for a run that it does not count. Its own counting is not used: where it begins
 or ends, all code is translated anew, and pages are asked for that the guest does not fetch."""
+
+_OWN_PAGES: Final = 0xF000_0000_0000
+"""Where pages of the engine's own begin: beyond all RAM."""
 
 EVERYWHERE: Final = (1, 0)
 NOWHERE: Final = ((1 << 64) - 1, (1 << 64) - 1)
@@ -227,6 +231,7 @@ class Engine:
         self._stops: set[VA] = set()
         self._breaks: dict[VA, _RangedHook] = {}
         self._spare_breaks: list[_RangedHook] = []
+        self._own_pages: list[mmap] = []
         self._filters = {
             kind: SystemFilter(
                 self._on_system,
@@ -455,6 +460,14 @@ class Engine:
         else:
             self._uc.ctl(const.UC_CTL_TLB_FLUSH, const.UC_CTL_IO_WRITE)
         self._keep_tlb_size()
+
+    def add_page(self, buffer: mmap) -> PA:
+        """Add a page of memory for code, where the machine has none; return its address."""
+        pa = PA(_OWN_PAGES + len(self._own_pages) * PAGE_SIZE)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+        check(_lib.uc_mem_map_ptr(self._handle, pa, PAGE_SIZE, const.UC_PROT_ALL, address))
+        self._own_pages.append(buffer)  # which must outlive the engine
+        return pa
 
     def _keep_tlb_size(self) -> None:
         """Have Unicorn's TLB never shrink, which it does by the host's clock at a flush."""

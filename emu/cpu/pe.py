@@ -25,6 +25,7 @@ from emu.cpu.debug import DEBUG_REGISTERS, Debug
 from emu.cpu.engine import Engine
 from emu.cpu.execution import Execution
 from emu.cpu.guest import EL2Entry, Guest
+from emu.cpu.icache import InstructionCache
 from emu.cpu.probe import Probe
 from emu.cpu.progress import ProgressCount
 from emu.cpu.refill import Refill
@@ -68,7 +69,7 @@ class ProcessingElement:
     ----------
     index
         Its number in the machine.
-    mmu, timer, pmu, registers, engine, blocks, code, changed_code
+    mmu, timer, pmu, registers, engine, blocks, code, changed_code, icache
         Its parts. EL2 software uses :meth:`read`, :meth:`write` and the maintenance
         methods instead.
     execution, guest, progress, strictness, debug, watch, refill
@@ -140,7 +141,8 @@ class ProcessingElement:
         self._consequential = (
             TRANSLATION_CONTROLS | units | DEBUG_REGISTERS | _STACK_POINTERS | _COUNTER_CONTROLS
         )
-        self.code = CodePages(memory, self.engine, features, self._intercept)
+        self.icache = InstructionCache(memory, self._icache_line)
+        self.code = CodePages(self.icache, self.engine, features, self._intercept)
         self.watch = Watch(self)
         self.refill = Refill(self)
         self.guest = Guest(self)
@@ -408,6 +410,8 @@ class ProcessingElement:
             if isinstance(found, Fault):
                 return 0
             page = found.page
+        if self.icache.copies:
+            return self.icache.view(page).cast("I")[(pc & PAGE_MASK) // _WORD]
         return self.memory.read_instruction(PA(page | pc & PAGE_MASK))
 
     def _intercept(self, word: int) -> bool:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from typing import Final
 
+WORST: Final = "isolation escape"
+"""An access reached memory outside of the VM's slots."""
+LOST: Final = "lost"
+"""The run killed the process it was in."""
+HARMLESS: Final = "masked"
+"""The fault changed nothing that can be seen."""
 _UNKNOWN: Final = ""
 
 SEVERITY: Final = (
-    "isolation escape",
+    WORST,
     "silent corruption",
     _UNKNOWN,  # what a predicate of the user says: asked for, so worth a look
-    "lost",
+    LOST,
     "hang",
     "crash",
     "detected",
-    "masked",
+    HARMLESS,
 )
 """Known outcomes, worst first; the empty one stands for all others."""
-
-HARMLESS: Final = "masked"
-"""The outcome of a fault that changes nothing."""
 
 _RANKS: Final = {outcome: rank for rank, outcome in enumerate(SEVERITY)}
 

@@ -37,7 +37,7 @@ _EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
 def print_results(summary: Summary, console: Console) -> None:
     """Print the summary of a file of results."""
     provenance = summary.provenance
-    title = Text.assemble((provenance.campaign, _LABEL), f" on {provenance.guest}")
+    title = Text.assemble((_plain(provenance.campaign), _LABEL), f" on {_plain(provenance.guest)}")
     console.print(Rule(title, style=_QUIET, align="left"))
     console.print(Text(_runs(summary)))
     console.print(Text(f"{_golden(summary)}\n", style=_QUIET))
@@ -81,14 +81,18 @@ def _outcomes(summary: Summary, width: int) -> Table:
     if summary.is_exact or summary.has_intervals:
         table.add_column("of the space", justify="right", no_wrap=True)
     else:
-        table.add_column("of what has run", justify="right", no_wrap=True)
+        table.add_column("so far", justify="right", no_wrap=True)
     if summary.has_intervals:
         table.add_column(f"{level} interval", no_wrap=True)
     bar = max(_BAR, min(48, width - 70))
     table.add_column("", no_wrap=True)
     for each in summary.outcomes:
         style = _style(each.outcome)
-        cells = [Text(each.outcome, style=style), Text(f"{each.runs:,}"), Text(_share(each))]
+        cells = [
+            Text(_plain(each.outcome), style=style),
+            Text(f"{each.runs:,}"),
+            Text(_share(each)),
+        ]
         if summary.has_intervals:
             cells.append(Text(numbers.interval(each.share) if each.share else "", style=_QUIET))
         share = each.share.estimate if each.share else 0.0
@@ -107,7 +111,8 @@ def _blocks(share: float, width: int) -> str:
 
 
 def _verdict(summary: Summary) -> Text:
-    return Text(f"\n{summary.verdict}", style="bold red" if summary.escapes.runs else "green")
+    style = "bold red" if summary.escapes.runs else "green" if summary.runs else _QUIET
+    return Text(f"\n{summary.verdict}", style=style)
 
 
 def _worst(summary: Summary, where: int) -> Table:
@@ -124,13 +129,18 @@ def _worst(summary: Summary, where: int) -> Table:
     for row, start in zip(summary.worst, starts, strict=True):
         if row.outcome != shown:
             shown = row.outcome
-            table.add_row("", "", "", Text(shown, style=_style(shown)))
-        table.add_row(*start, Text(row.location), Text(row.why))
+            table.add_row("", "", "", Text(_plain(shown), style=_style(shown)))
+        table.add_row(*start, Text(_plain(row.location)), Text(_plain(row.why)))
     return table
 
 
 def _bit(row: Row) -> str:
     return "" if row.bit is None else str(row.bit)
+
+
+def _plain(text: str) -> str:
+    """Return text without what a terminal would obey: some of it is the guest's."""
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
 
 
 def _style(outcome: str) -> str:

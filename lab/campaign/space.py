@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from itertools import accumulate
 from math import prod
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lab.campaign.axis import Combinations, Pieces, values_of
-from lab.campaign.classes import EachTime, PrunedTimes, Times
+from lab.campaign.classes import EachTime, PrunedTimes, TimeClass, Times
 from lab.campaign.known import model_called, trigger_called
 from lab.campaign.place import Bytes, Nowhere, Place, Register, bit_of, name_of, place_of, together
 from lab.errors import UserError
 from lab.faults.planned import PlannedFault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
-    from lab.campaign.golden import GoldenTrace
     from lab.campaign.spec import Campaign, FaultSpace, When
+    from lab.campaign.trace import Trace
     from lab.faults.fault import Fault
     from lab.faults.trigger import Trigger
 
@@ -161,7 +162,7 @@ class Space:
 
 
 def enumerate_space(
-    campaign: Campaign, golden: GoldenTrace, symbols: Mapping[str, range] | None = None
+    campaign: Campaign, golden: Trace, symbols: Mapping[str, range] | None = None
 ) -> Space:
     """Return the fault space of a campaign.
 
@@ -169,7 +170,7 @@ def enumerate_space(
     ----------
     campaign : Campaign
         What to inject, and when.
-    golden : GoldenTrace
+    golden : Trace
         What the guest does without faults: how long it runs, and if the campaign prunes, what
         it reads and writes.
     symbols : Mapping[str, range] or None
@@ -184,7 +185,7 @@ def enumerate_space(
 
 
 def _part(
-    campaign: Campaign, space: FaultSpace, golden: GoldenTrace, symbols: Mapping[str, range]
+    campaign: Campaign, space: FaultSpace, golden: Trace, symbols: Mapping[str, range]
 ) -> Part | Together:
     if not space.also:
         return _single(space, golden, symbols, prune=campaign.prune)
@@ -192,9 +193,7 @@ def _part(
     return Together([_single(member, golden, symbols, prune=False) for member in members])
 
 
-def _single(
-    space: FaultSpace, golden: GoldenTrace, symbols: Mapping[str, range], *, prune: bool
-) -> Part:
+def _single(space: FaultSpace, golden: Trace, symbols: Mapping[str, range], *, prune: bool) -> Part:
     if space.when.trigger:
         kind = trigger_called(space.when.trigger)
         values = {name: values_of(value) for name, value in space.when.parameters.items()}
@@ -210,13 +209,13 @@ def _single(
         if place is None:
             return every
         if place not in known:
-            known[place] = _classes(place, times, golden)
+            known[place] = classes_of(place, times, golden)
         return known[place]
 
     return Part(space, moments, lambda time: kind(**{INSTRUCTION_PARAMETER: time}))
 
 
-def _times(when: When, golden: GoldenTrace, symbols: Mapping[str, range]) -> Pieces:
+def _times(when: When, golden: Trace, symbols: Mapping[str, range]) -> Pieces:
     """Return the instructions before which faults are injected."""
     times = Pieces([range(golden.length)])
     for window in when.windows:
@@ -236,7 +235,7 @@ def _times(when: When, golden: GoldenTrace, symbols: Mapping[str, range]) -> Pie
     return times
 
 
-class _Several:
+class _Several(Sequence[TimeClass]):
     """The classes of a place that every vCPU has one of: those of each, one after the other."""
 
     def __init__(self, each: Sequence[Times]) -> None:
@@ -249,7 +248,9 @@ class _Several:
     def __len__(self) -> int:
         return self._classes[-1]
 
-    def __getitem__(self, index: int) -> TimeClass:
+    def __getitem__(self, index: int) -> TimeClass:  # type: ignore[override]  # no slices
+        if not 0 <= index < len(self):
+            raise IndexError(f"there are {len(self)} classes, and none of number {index}")
         which = bisect_right(self._classes, index) - 1
         return self._each[which][index - self._classes[which]]
 
@@ -258,17 +259,18 @@ class _Several:
         return self._classes[which] + self._each[which].class_at(index - self._live[which])
 
 
-def _classes(place: Place, times: Pieces, golden: GoldenTrace) -> Times:
-    trace = golden.trace
+def classes_of(place: Place, times: Pieces, golden: Trace) -> Times:
+    """Return the classes of faults in a place that are injected at some of these times."""
     match place:
         case Nowhere():
             return PrunedTimes(times, [])
         case Register(name):
             return _Several(
                 [
-                    PrunedTimes(times.common(trace.times_of(v)), golden.of_register(v, name))
-                    for v in trace.vcpus
+                    PrunedTimes(times.common(golden.times_of(v)), golden.of_register(v, name))
+                    for v in golden.vcpus
                 ]
             )
-        case Bytes(pa, size):
-            return PrunedTimes(times, together([golden.of_byte(pa + i) for i in range(size)]))
+        case Bytes(pa, size, appears):
+            each = [golden.of_byte(pa + i, appears=appears) for i in range(size)]
+            return PrunedTimes(times, together(each))

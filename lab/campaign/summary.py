@@ -12,7 +12,8 @@ from lab.campaign.estimate import estimate
 from lab.campaign.numbers import confidence, counted, interval, percent
 from lab.campaign.plan import Experiment, Experiments, Plan
 from lab.campaign.provenance import Provenance
-from lab.campaign.severity import HARMLESS, SEVERITY, severity
+from lab.campaign.severity import HARMLESS, LOST, WORST, severity
+from lab.faults.fault import Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,11 +23,9 @@ if TYPE_CHECKING:
     from lab.campaign.statistics import Interval
     from lab.campaign.store import Store
 
-ESCAPE: Final = SEVERITY[0]
-"""The outcome that is always asked for, even if no run has it."""
-
-_STATUSES: Final = ", "
-"""Between the statuses of the faults of a run."""
+_BETWEEN: Final = ", "
+"""The statuses of the faults of a run."""
+_ORDER: Final = tuple(status.value for status in Status)
 
 
 class OutcomeShare(NamedTuple):
@@ -51,7 +50,7 @@ class Summary:
     runs : int
         How many rows it has.
     outcomes : tuple[OutcomeShare, ...]
-        Worst first. Isolation escapes are always there.
+        Worst first. Isolation escapes are always there, and so are masked faults.
     statuses : Mapping[str, int]
         What became of the faults of all runs.
     worst : tuple[Row, ...]
@@ -89,20 +88,29 @@ class Summary:
     @property
     def verdict(self) -> str:
         """Whether isolation held, in a sentence."""
-        runs, share = self.escapes.runs, self.escapes.share
-        if runs:
-            text = f"Isolation did not hold in {counted(runs, 'run')}"
+        escapes, share = self.escapes.runs, self.escapes.share
+        if escapes:
+            text = f"Isolation did not hold in {counted(escapes, 'run')}"
             if share is None or not (self.is_exact or self.has_intervals):
                 return f"{text}."
             where = f" ({interval(share)})" if interval(share) else ""
             return f"{text}: {percent(share.estimate)} of the space{where}."
-        text = "Isolation held in all runs"
+        if not self.runs:
+            return "Nothing has run yet."
+        lost = next((each.runs for each in self.outcomes if each.outcome == LOST), 0)
+        text = (
+            "Isolation held in all runs"
+            if self.is_complete
+            else "Isolation held so far in all runs"
+        )
+        if lost:
+            text += f" but {lost:,} that were lost"
         if self.is_exact:
-            return f"{text}, which cover the space."
+            return f"{text}. They cover the space."
         if not self.has_intervals or share is None:
-            return f"{text} so far."
+            return f"{text}."
         level = confidence(self.provenance.confidence)
-        return f"{text}: it fails for at most {percent(share.high)} of the space ({level})."
+        return f"{text}. It fails for at most {percent(share.high)} of the space ({level})."
 
     def replay(self, number: int | None = None) -> str:
         """Return the command that runs one row again; for people, with ID for any."""
@@ -128,7 +136,7 @@ def summarize(store: Store, worst: int = 10) -> Summary:
     harmful: defaultdict[str, list[Row]] = defaultdict(list)
     for row in store.rows():
         runs[row.outcome] += 1
-        statuses.update(row.status.split(_STATUSES))
+        statuses.update(row.status.split(_BETWEEN))
         outcomes[row.id] = row.outcome
         weights[row.id] = row.weight
         if row.outcome != HARMLESS:
@@ -136,16 +144,20 @@ def summarize(store: Store, worst: int = 10) -> Summary:
             heaviest.append(row)
             if len(heaviest) >= 2 * worst:
                 heaviest[:] = _heaviest(heaviest, worst)
-    shares = estimate(_plan(provenance, weights), outcomes, also=(ESCAPE,))
+    shares = estimate(_plan(provenance, weights), outcomes, also=(WORST, HARMLESS))
     return Summary(
         path=store.path,
         provenance=provenance,
         runs=len(outcomes),
         outcomes=tuple(
             OutcomeShare(outcome, runs[outcome], shares.get(outcome))
-            for outcome in sorted({ESCAPE, *runs, *shares}, key=severity)
+            for outcome in sorted({WORST, HARMLESS, *runs, *shares}, key=severity)
         ),
-        statuses=dict(sorted(statuses.items())),
+        statuses={
+            status: statuses[status]
+            for status in (*_ORDER, *sorted(statuses))
+            if status in statuses
+        },
         worst=tuple(
             row
             for outcome in sorted(harmful, key=severity)
