@@ -48,7 +48,7 @@ class Mmu:
         asked for that; likewise.
     """
 
-    NOT_STATE = frozenset({"on_fill"})
+    NOT_STATE = frozenset({"on_fill", "on_table"})
     NOT_COMPARED = frozenset({"hits", "misses"})
 
     def __init__(self, memory: PhysicalMemory, features: CpuFeatures) -> None:
