@@ -208,9 +208,9 @@ def name_of_type(value: object) -> str:
 
 def _side_by_side(
     kind: str,
-    contents: Any,
+    contents: Any,  # noqa: ANN401  # JSON
     entry: Entry,
-    decoder: Decoder,  # JSON
+    decoder: Decoder,
 ) -> Iterator[tuple[Any, Any]]:
     """Yield encoded values beside those that stand in the same place."""
     now = entry.contents
