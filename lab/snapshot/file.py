@@ -140,11 +140,14 @@ def _read(body: bytes, root: object) -> Snapshot:
     _check_identity(header, _identity(root, graph))
     contents = json.loads(stream.sized())
     memory = graph.memories[0]
-    pages: dict[PA, bytes] = {}
     for pa in header["pages"]:
         if pa % PAGE_SIZE or not memory.contains(PA(pa), PAGE_SIZE):
             raise SnapshotError(f"the snapshot has a page at {pa:#x}, where this machine has none")
-        pages[PA(pa)] = stream.read(PAGE_SIZE)
+    data = stream.read(PAGE_SIZE * len(header["pages"]))
+    pages = {
+        PA(pa): data[PAGE_SIZE * number : PAGE_SIZE * (number + 1)]
+        for number, pa in enumerate(header["pages"])
+    }
     entries, others = Decoder(contents["nodes"], contents["aside"], graph).entries()
     image = MemoryImage(pages)
     return Snapshot(root, graph, image, entries, others, int(header["instructions"]))
