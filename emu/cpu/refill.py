@@ -77,14 +77,17 @@ class Refill:
         if entry is not None and entry.allowed[privilege] & need:
             mmu.hits += 1
         else:
-            stops = self._debug.single or self._probe.armed
-            if stops and need == EXECUTE and not self._pe.blocks.left:
+            single = self._debug.single and not self._pe.blocks.left
+            if need == EXECUTE and (single or (self._probe.armed and self._probe.stops_here)):
                 self._execution.stop_fetching()
                 return False
             mmu.misses += 1
             self._execution.fetching = need == EXECUTE
             walked = self._walk(va, need, privilege, pc)
             if walked is None:
+                return False
+            if self._probe.met:
+                self._execution.refused = True  # what was met is told before the access
                 return False
             self._execution.fetching = False
             entry = walked

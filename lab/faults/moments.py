@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from heapq import heappop, heappush
 from itertools import count
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from emu.cpu.probe import NEVER
 from lab.errors import UserError
@@ -12,8 +12,10 @@ from lab.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from emu.arch.a64.system import Operation
     from emu.arch.address import VA
     from emu.cpu.pe import ProcessingElement
+    from emu.cpu.probe import Taken
     from hyp.vcpu import VCPU
     from hyp.vm import VM
     from lab.loader.symbols import Symbols
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     """Says whether a moment is the right one. The machine must not be changed."""
     Cancel = Callable[[], None]
     """Forgets about it; once is enough, and more often does nothing."""
+
+T = TypeVar("T")
 
 
 class _Planned(NamedTuple):
@@ -65,10 +69,10 @@ class _Queue:
         return taken
 
 
-class _Place(NamedTuple):
-    """Something to do before an instruction at some address."""
+class _Moment(NamedTuple, Generic[T]):
+    """Something to do when something is met that may be the right one."""
 
-    asked: Asked
+    asked: Callable[[VCPU, T], bool]
     act: Act
 
 
@@ -96,7 +100,10 @@ class Moments:
         self._all = _Queue()
         self._own = {pe.index: _Queue() for pe in self._pes}
         self._each: dict[int, Act] = {}
-        self._places: dict[VA, dict[int, _Place]] = {}
+        self._places: dict[VA, dict[int, _Moment[None]]] = {}
+        self._operations: dict[int, _Moment[Operation]] = {}
+        self._levels: dict[int, _Moment[int]] = {}
+        self._exceptions: dict[int, _Moment[Taken]] = {}
         self._met: list[_Planned] = []
 
     @property
@@ -186,7 +193,7 @@ class Moments:
         exception of EL1 comes to it again.
         """
         turn = next(self._turns)
-        self._places.setdefault(va, {})[turn] = _Place(asked, act)
+        self._places.setdefault(va, {})[turn] = _Moment(lambda vcpu, _: asked(vcpu), act)
         self._look()
 
         def cancel() -> None:
@@ -196,6 +203,42 @@ class Moments:
                 self._look()
 
         return cancel
+
+    def maintaining(self, asked: Callable[[VCPU, Operation], bool], act: Act) -> Cancel:
+        """Act once before a TLBI, DC, IC or AT of a guest, when ``asked`` says so of it."""
+        return self._wait(self._operations, asked, act)
+
+    def changing_level(self, asked: Callable[[VCPU, int], bool], act: Act) -> Cancel:
+        """Act once before the first instruction at EL0 or EL1, when ``asked`` says so of it."""
+        return self._wait(self._levels, asked, act)
+
+    def taking(self, asked: Callable[[VCPU, Taken], bool], act: Act) -> Cancel:
+        """Act once after an exception was taken, when ``asked`` says so of it.
+
+        That is before the first instruction at its vector, or before EL2 looks at it.
+        """
+        return self._wait(self._exceptions, asked, act)
+
+    def _wait(
+        self, moments: dict[int, _Moment[T]], asked: Callable[[VCPU, T], bool], act: Act
+    ) -> Cancel:
+        turn = next(self._turns)
+        moments[turn] = _Moment(asked, act)
+        self._ask_about()
+
+        def cancel() -> None:
+            if moments.pop(turn, None) is not None:
+                self._ask_about()
+
+        return cancel
+
+    def _ask_about(self) -> None:
+        for pe in self._pes:
+            pe.probe.ask_about(
+                operations=bool(self._operations),
+                levels=bool(self._levels),
+                exceptions=bool(self._exceptions),
+            )
 
     # What the probes tell
 
@@ -214,13 +257,42 @@ class Moments:
 
     def reaches(self, pe: ProcessingElement, va: VA) -> bool:
         """Ask who waits at an address."""
-        vcpu, places = self._running(pe), self._places.get(va)
-        if vcpu is None or not places:
+        return self._meet(pe, self._places.get(va, {}), None)
+
+    def maintains(self, pe: ProcessingElement, operation: Operation) -> bool:
+        """Ask who waits for a maintenance instruction."""
+        return self._meet(pe, self._operations, operation)
+
+    def changes_level(self, pe: ProcessingElement, level: int) -> bool:
+        """Ask who waits for a change of the Exception level."""
+        return self._meet(pe, self._levels, level)
+
+    def takes(self, pe: ProcessingElement, taken: Taken) -> bool:
+        """Ask who waits for an exception."""
+        met = self._meet(pe, self._exceptions, taken)
+        if met and taken.target == 2:
+            self._act_now(pe)
             return False
-        met = [turn for turn, place in places.items() if place.asked(vcpu)]
+        return met
+
+    def _meet(self, pe: ProcessingElement, moments: dict[int, _Moment[T]], what: T) -> bool:
+        """Note what is to be done, of all that waits; return whether there is anything."""
+        vcpu = self._running(pe)
+        if vcpu is None:
+            return False
+        met = [turn for turn, moment in moments.items() if moment.asked(vcpu, what)]
         for turn in met:
-            self._met.append(_Planned(0, turn, places.pop(turn).act))
+            self._met.append(_Planned(0, turn, moments.pop(turn).act))
         return bool(met)
+
+    def _act_now(self, pe: ProcessingElement) -> None:
+        """Do what was met at once: EL2 runs."""
+        vcpu = self._running(pe) or self.vm.vcpus[min(self.vm.vcpus)]
+        met, self._met = self._met, []
+        for planned in sorted(met, key=lambda one: one.turn):
+            planned.act(vcpu)
+        self._ask()
+        self._ask_about()
 
     def _due(self, pe: ProcessingElement) -> list[_Planned]:
         """Return what is to be done now, in its order, and forget it."""
@@ -229,6 +301,7 @@ class Moments:
             self._met = []
             self._places = {va: places for va, places in self._places.items() if places}
             self._look()
+            self._ask_about()
         return sorted(planned, key=lambda one: one.turn)
 
     def _running(self, pe: ProcessingElement) -> VCPU | None:
