@@ -45,6 +45,7 @@ class Guest:
         self._progress = (VA(0), -1, 0)
         self._stalls = 0
         self._paused: tuple[VA, int] | None = None
+        self._handled = False
 
     def run(self, budget: int) -> EL2Entry:
         """Do what :meth:`emu.cpu.pe.ProcessingElement.run` says."""
@@ -149,8 +150,17 @@ class Guest:
     def _enter_el2(self, exception: ArmException, pstate: int) -> bool:
         """Take an exception to EL2 and call its vector; return whether it ERETs."""
         self._pe.registers.enter_el2(exception, pstate)
+        self._handled = True
         self._probe.taken(2, ExceptionKind.SYNCHRONOUS, exception.esr, pstate)
-        return self._pe.el2_vector is not None and self._pe.el2_vector()
+        try:
+            return self._pe.el2_vector is not None and self._pe.el2_vector()
+        finally:
+            self._handled = False
+
+    @property
+    def is_running(self) -> bool:
+        """Whether an instruction of the guest is under way, rather than EL2."""
+        return self._execution.running and not self._handled
 
     def resolved_in_place(self, exception: ArmException, pstate: int) -> bool:
         """Take an abort met in a refill; return whether the access can simply be tried again.

@@ -88,6 +88,7 @@ class Refill:
                 return False
             if self._probe.met:
                 self._execution.refused = True  # what was met is told before the access
+                mmu.hits -= 1  # which asks again, and was counted
                 return False
             self._execution.fetching = False
             entry = walked

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from emu.cpu.probe import NEVER
+from lab import tlbtrace
 from lab.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from emu.arch.address import VA
     from emu.cpu.pe import ProcessingElement
     from emu.cpu.probe import Taken
+    from hyp.events import Event
     from hyp.vcpu import VCPU
     from hyp.vm import VM
     from lab.loader.symbols import Symbols
@@ -104,6 +107,9 @@ class Moments:
         self._operations: dict[int, _Moment[Operation]] = {}
         self._levels: dict[int, _Moment[int]] = {}
         self._exceptions: dict[int, _Moment[Taken]] = {}
+        self._events: dict[int, _Moment[Event]] = {}
+        self._of_tlb: dict[int, _Moment[Event]] = {}
+        self._unhear: list[Cancel] = []
         self._met: list[_Planned] = []
 
     @property
@@ -139,6 +145,7 @@ class Moments:
 
     def close(self) -> None:
         """Look no longer: nothing stays asked for."""
+        self._hear_no_more()
         self._forget()
         for pe in self._pes:
             pe.probe.close()
@@ -219,6 +226,69 @@ class Moments:
         """
         return self._wait(self._exceptions, asked, act)
 
+    def reporting(
+        self, asked: Callable[[VCPU, Event], bool], act: Act, *, of_tlb: bool = False
+    ) -> Cancel:
+        """Act once when an event is reported, when ``asked`` says so of it.
+
+        Parameters
+        ----------
+        asked
+            Called with all events of the hypervisor, or with those of the TLB.
+        act
+            What to do.
+        of_tlb
+            Which of the two.
+        """
+        moments, turn = self._of_tlb if of_tlb else self._events, next(self._turns)
+        moments[turn] = _Moment(asked, act)
+        self._hear()
+
+        def cancel() -> None:
+            if moments.pop(turn, None) is not None and not self._events and not self._of_tlb:
+                self._hear_no_more()
+
+        return cancel
+
+    def _hear(self) -> None:
+        """Listen where somebody waits for something, and nowhere else."""
+        self._hear_no_more()
+        vm = self.vm
+        if self._events:
+            for stream in (vm.events, vm.mmu_events, vm.pgt.cmo.events):
+                stream.subscribe(self._reported)
+                self._unhear.append(partial(stream.unsubscribe, self._reported))
+        if self._of_tlb:
+            for pe in self._pes:
+                self._unhear.append(tlbtrace.listen(pe, partial(self._tlb_changed, pe)))
+
+    def _hear_no_more(self) -> None:
+        unhear, self._unhear = self._unhear, []
+        for end in reversed(unhear):
+            end()
+
+    def _reported(self, event: Event) -> None:
+        """Ask who waits for an event of the hypervisor: EL2 runs."""
+        vcpu = self.vm.vcpus.get(event.vcpu) or self._somebody(self.vm.kvm.current.pe)
+        if self._meet(vcpu, self._events, event):
+            self._hear()
+            self._act_now(vcpu)
+
+    def _tlb_changed(self, pe: ProcessingElement, event: Event) -> None:
+        """Ask who waits for an event of the TLB, which may be of the guest."""
+        vcpu = self._somebody(pe)
+        if not self._meet(vcpu, self._of_tlb, event):
+            return
+        self._hear()
+        if pe.guest.is_running:
+            pe.probe.tell_next()
+        else:
+            self._act_now(vcpu)
+
+    def _somebody(self, pe: ProcessingElement) -> VCPU:
+        """Return the vCPU that runs on a PE, or else the first one."""
+        return self._running(pe) or self.vm.vcpus[min(self.vm.vcpus)]
+
     def _wait(
         self, moments: dict[int, _Moment[T]], asked: Callable[[VCPU, T], bool], act: Act
     ) -> Cancel:
@@ -257,27 +327,27 @@ class Moments:
 
     def reaches(self, pe: ProcessingElement, va: VA) -> bool:
         """Ask who waits at an address."""
-        return self._meet(pe, self._places.get(va, {}), None)
+        return self._meet(self._running(pe), self._places.get(va, {}), None)
 
     def maintains(self, pe: ProcessingElement, operation: Operation) -> bool:
         """Ask who waits for a maintenance instruction."""
-        return self._meet(pe, self._operations, operation)
+        return self._meet(self._running(pe), self._operations, operation)
 
     def changes_level(self, pe: ProcessingElement, level: int) -> bool:
         """Ask who waits for a change of the Exception level."""
-        return self._meet(pe, self._levels, level)
+        return self._meet(self._running(pe), self._levels, level)
 
     def takes(self, pe: ProcessingElement, taken: Taken) -> bool:
         """Ask who waits for an exception."""
-        met = self._meet(pe, self._exceptions, taken)
-        if met and taken.target == 2:
-            self._act_now(pe)
+        vcpu = self._running(pe)
+        met = self._meet(vcpu, self._exceptions, taken)
+        if met and vcpu is not None and taken.target == 2:
+            self._act_now(vcpu)
             return False
         return met
 
-    def _meet(self, pe: ProcessingElement, moments: dict[int, _Moment[T]], what: T) -> bool:
+    def _meet(self, vcpu: VCPU | None, moments: dict[int, _Moment[T]], what: T) -> bool:
         """Note what is to be done, of all that waits; return whether there is anything."""
-        vcpu = self._running(pe)
         if vcpu is None:
             return False
         met = [turn for turn, moment in moments.items() if moment.asked(vcpu, what)]
@@ -285,9 +355,8 @@ class Moments:
             self._met.append(_Planned(0, turn, moments.pop(turn).act))
         return bool(met)
 
-    def _act_now(self, pe: ProcessingElement) -> None:
+    def _act_now(self, vcpu: VCPU) -> None:
         """Do what was met at once: EL2 runs."""
-        vcpu = self._running(pe) or self.vm.vcpus[min(self.vm.vcpus)]
         met, self._met = self._met, []
         for planned in sorted(met, key=lambda one: one.turn):
             planned.act(vcpu)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lab.faults.moments import Moments
 
 
-def _function(reference: str) -> Callable[..., Any]:
+def function_named(reference: str) -> Callable[..., Any]:
     """Return the function that ``module:name`` names.
 
     Raises
@@ -63,7 +63,7 @@ class Predicate(Trigger):
         UserError
             If there is no such function.
         """
-        says = _function(self.function)
+        says = function_named(self.function)
 
         def look(vcpu: VCPU) -> None:
             if says(Target(moments.vm, vcpu)):

@@ -17,6 +17,7 @@ from lab.faults.injector import Injector
 from lab.faults.planned import PlannedFault
 from lab.faults.triggers.code import Pc, Symbol
 from lab.faults.triggers.combined import All, Any, Delay, Then
+from lab.faults.triggers.event import Event
 from lab.faults.triggers.exceptions import ExceptionTaken, Level
 from lab.faults.triggers.maintenance import Maintenance
 from lab.faults.triggers.predicate import Predicate
@@ -27,6 +28,7 @@ from tests.lab.faults.observed import SMP, Nothing, machine, observe, once
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hyp.events import Event as HypervisorEvent
     from lab.faults.target import Target
     from lab.faults.trigger import Trigger
     from lab.vmm import Vmm
@@ -208,6 +210,51 @@ def test_maintenance_is_awaited_by_its_name() -> None:
         Maintenance("IC IVAC")
 
 
+def test_an_event_is_awaited_by_its_fields() -> None:
+    def exits(target: Target) -> int:
+        return target.vm.stats.traps[0x24]
+
+    second = Event("kvm_exit", {"esr_ec": 0x24}, nth=2)
+    assert looked("remap", second, exits) == [1]
+    assert looked("remap", Event("kvm_exit", where={"ret": "irq"}), exits) == []
+    found = observe("remap", [PlannedFault(Event("kvm_guest_fault", nth=3), Nothing())])[1]
+    faults = [line for line in observe("remap")[0].trace.splitlines() if "guest_fault" in line]
+    assert f"pc {found[0].pc:#016x}" in faults[2]
+
+
+def test_an_event_can_be_chosen_by_a_function() -> None:
+    trigger = Event("kvm_guest_fault", function=f"{HELPER}:is_late")
+    (found,) = looked("remap", trigger, lambda target: target.pe.retired)
+    assert isinstance(found, int)
+    assert found > 1000
+
+
+def is_late(event: HypervisorEvent) -> bool:
+    return event.time > 1000
+
+
+def test_a_tlb_fill_is_there_and_the_access_is_still_to_come() -> None:
+    va = 0x4008_1000
+    trigger = Event("tlb_fill", {"va": va})
+    (found,) = looked("remap", trigger, lambda t: (t.pe.mmu.holds(VA(va)), t.pe.retired))
+    line = next(x for x in observe("remap")[0].trace.splitlines() if "va 0x4008_1000" in x)
+    assert found == (True, int(line.split()[2].rstrip(":")))
+
+
+def test_a_guests_tlbi_is_done_and_nothing_behind_it() -> None:
+    before = once(Maintenance("TLBI", nth=2), "remap")
+    behind = once(Event("tlb_invalidate", nth=3), "remap")  # the hypervisor's own is the first
+    assert before is not None
+    assert behind == (before[0] + 1, before[1] + 4, 0)
+
+
+def test_events_that_there_are_not_are_refused() -> None:
+    with pytest.raises(UserError, match="no event is called 'kvm_exits'; did you mean kvm_exit"):
+        Event("kvm_exits")
+    with pytest.raises(UserError, match="has no field 'ec'; its fields are vcpu, time, ret"):
+        Event("kvm_exit", {"ec": 1})
+
+
 CASES: list[tuple[str, Options, Trigger]] = [
     ("remap", {}, Pc(1074271816, nth=20)),
     ("remap", {}, ExceptionTaken()),
@@ -224,6 +271,13 @@ CASES: list[tuple[str, Options, Trigger]] = [
     ("smp_tlbi", SMP, Delay(Maintenance("TLBI", nth=3), 17)),
     ("self_modify", {}, Maintenance("IC")),
     ("self_modify", {}, Maintenance("DC")),
+    ("remap", {}, Event("kvm_exit", nth=3)),
+    ("remap", {}, Event("stage2_install", nth=3)),
+    ("remap", {}, Event("tlb_fill", nth=9)),
+    ("remap", {}, Event("tlb_invalidate", nth=3)),
+    ("smp_tlbi", SMP, Event("tlb_invalidate", nth=9)),
+    ("self_modify", {}, Event("cache_maintenance_op", {"operation": "IVAU"})),
+    ("timer_irq", {}, Event("kvm_timer_update_irq", nth=2)),
 ]
 
 
