@@ -11,14 +11,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
+from emu.arch.a64.loadstore import decode
+from emu.arch.a64.maintenance import DC
+from emu.arch.a64.system import decode_system
+from emu.arch.address import PA, PAGE_MASK, VA
+from emu.arch.registers.identification import DCZID_EL0
+from emu.mmu.permissions import EL1
+
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from emu.arch.a64.system import Operation
-    from emu.arch.address import VA
+    from emu.arch.address import IPA
     from emu.arch.exceptions import ExceptionKind
     from emu.cpu.pe import ProcessingElement
+    from emu.mmu.fault import Fault
 
+_WORD: Final = 4
 NEVER: Final = 1 << 62
 """A number of retired instructions that no run reaches."""
 
@@ -33,6 +42,15 @@ class Taken(NamedTuple):
     """Its syndrome; None for an interrupt."""
     level: int
     """The Exception level that it was taken from."""
+
+
+class DataAccess(NamedTuple):
+    """A load or store that an instruction is about to make."""
+
+    va: VA
+    size: int
+    reads: bool
+    writes: bool
 
 
 class Observer(Protocol):
@@ -55,6 +73,15 @@ class Observer(Protocol):
 
     def changes_level(self, pe: ProcessingElement, level: int) -> bool:
         """Return whether to be told before the first instruction at another Exception level."""
+
+    def watches(self, pe: ProcessingElement, page: VA, pa: PA | None, ipa: IPA | None) -> bool:
+        """Return whether an access to a page may be one to be told of.
+
+        ``pa`` is None where stage 2 refuses the access, ``ipa`` where it does not.
+        """
+
+    def accesses(self, pe: ProcessingElement, access: DataAccess) -> bool:
+        """Return whether to be told of an access, before it is made."""
 
     def takes(self, pe: ProcessingElement, taken: Taken) -> bool:
         """Return whether to be told of an exception, before the first instruction behind it.
@@ -83,6 +110,8 @@ class Probe:
     operations, levels, exceptions
         Whether to ask it about maintenance instructions, changes between EL0 and EL1, and
         exceptions.
+    pages
+        Whether to ask it about loads and stores.
     met
         Whether to tell before the next instruction.
     """
@@ -98,7 +127,9 @@ class Probe:
         self.due_here = NEVER
         self.each = False
         self.addresses: frozenset[VA] = frozenset()
-        self.operations = self.levels = self.exceptions = False
+        self.operations = self.levels = self.exceptions = self.pages = False
+        self._withheld: tuple[VA, int] | None = None
+        self._passing: tuple[VA, int] | None = None
         self.met = False
         self._cuts = self._cuts_user = False
         self._level: int | None = None
@@ -134,9 +165,17 @@ class Probe:
             self._changed(more=more)
 
     def ask_about(
-        self, *, operations: bool = False, levels: bool = False, exceptions: bool = False
+        self,
+        *,
+        operations: bool = False,
+        levels: bool = False,
+        exceptions: bool = False,
+        pages: bool = False,
     ) -> None:
         """Choose what else to ask the observer about, from now on."""
+        if pages:
+            self._pe.engine.flush_tlb()  # whose pages are to be asked for again
+        self.pages = pages
         if not self.levels:
             self._level = None
         more = levels and not self.levels
@@ -159,10 +198,17 @@ class Probe:
         self._pe.refresh()
         return self._pe.mmu.regime.asid
 
+    def translation(self, va: VA) -> PA | Fault:
+        """Return where a VA is, as the guest would find it now."""
+        mmu = self._pe.mmu
+        self._pe.refresh()
+        entry = mmu.lookup(va, 0, EL1)
+        return mmu.probe(va, 0, EL1) if entry is None else PA(entry.page | va & PAGE_MASK)
+
     def _changed(self, *, more: bool) -> None:
         """Note what is asked for; if it is more, a run of the engine under way is to end soon."""
         counts = self.due < NEVER or self.due_here < NEVER
-        asks = self.operations or self.levels or self.exceptions
+        asks = self.operations or self.levels or self.exceptions or self.pages
         self.armed = bool(self.each or self.met or counts or self.addresses or asks)
         if more:
             self._plan_again()
@@ -179,6 +225,8 @@ class Probe:
         pe, here = self._pe, (pc, self._pe.execution.before)
         if self.levels:
             self._note_level()
+        if self.pages:
+            self._note_access(here)
         if not (
             self.met
             or self.due <= pe.clock.retired
@@ -207,7 +255,7 @@ class Probe:
         if self._cuts_user:
             user = 0  # stop before EL0 is entered
         until = min(self.due - pe.clock.retired, self.due_here - pe.execution.before)
-        until = 1 if self.each else until
+        until = 1 if self.each or self._passing is not None else until
         self._cuts = until < left
         return min(until, left), user
 
@@ -242,6 +290,46 @@ class Probe:
         self._operated = here
         self.met |= self.observer.maintains(self._pe, operation)
         return self.met
+
+    def lets_pass(self, page: VA, pc: VA, pa: PA | None, ipa: IPA | None = None) -> bool:
+        """Whether the engine may access a page, from inside a refill; else it is to be left.
+
+        The access is then made by itself, and the engine forgets the page again.
+        """
+        execution = self._pe.execution
+        here = (pc, execution.before + self._pe.blocks.completed(pc))
+        if here == self._passing or self.observer is None:
+            return True
+        if not self.observer.watches(self._pe, page, pa, ipa):
+            return True
+        self._withheld = here
+        execution.refused = True
+        return False
+
+    def _note_access(self, here: tuple[VA, int]) -> None:
+        """Ask about the access that was kept from being made, and let it be made."""
+        if self._passing not in (None, here):
+            self._passing = None
+            self._pe.engine.flush_tlb()
+        if self._withheld == here and self.observer is not None:
+            self._passing = here
+            access = self._access(here[0])
+            if access is not None:
+                self.met |= self.observer.accesses(self._pe, access)
+        self._withheld = None
+
+    def _access(self, pc: VA) -> DataAccess | None:
+        pe = self._pe
+        word = pe.word_at(pc)
+        access = decode(word)
+        if access is not None:
+            va = pe.watch.address_of(access, pc)
+            return DataAccess(va, access.size, access.reads, access.writes)
+        instruction = decode_system(word)
+        if instruction is None or instruction.operation is not DC.ZVA:
+            return None
+        size = _WORD << pe.features.read(DCZID_EL0).BS
+        return DataAccess(VA(pe.registers.x(instruction.rt) & -size), size, False, True)
 
     def taken(self, target: int, kind: ExceptionKind, esr: int | None, pstate: int) -> None:
         """Note an exception that was taken at ``pstate``."""

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from emu.arch.a64.system import Operation
-    from emu.arch.address import VA
+    from emu.arch.address import IPA, PA, VA
     from emu.cpu.pe import ProcessingElement
-    from emu.cpu.probe import Taken
+    from emu.cpu.probe import DataAccess, Taken
     from hyp.events import Event
     from hyp.vcpu import VCPU
     from hyp.vm import VM
@@ -79,6 +79,14 @@ class _Moment(NamedTuple, Generic[T]):
     act: Act
 
 
+class _Watched(NamedTuple):
+    """Something to do when memory is accessed that is watched."""
+
+    moment: _Moment[DataAccess]
+    watches: Callable[[ProcessingElement, VA, PA | None, IPA | None], bool]
+    """Says whether an access to a page may be one. See :meth:`emu.cpu.probe.Observer.watches`."""
+
+
 class Moments:
     """The moments of one VM that triggers can ask for.
 
@@ -108,6 +116,7 @@ class Moments:
         self._levels: dict[int, _Moment[int]] = {}
         self._exceptions: dict[int, _Moment[Taken]] = {}
         self._events: dict[int, _Moment[Event]] = {}
+        self._accesses: dict[int, _Watched] = {}
         self._of_tlb: dict[int, _Moment[Event]] = {}
         self._unhear: list[Cancel] = []
         self._met: list[_Planned] = []
@@ -226,6 +235,33 @@ class Moments:
         """
         return self._wait(self._exceptions, asked, act)
 
+    def accessing(
+        self,
+        watches: Callable[[ProcessingElement, VA, PA | None, IPA | None], bool],
+        asked: Callable[[VCPU, DataAccess], bool],
+        act: Act,
+    ) -> Cancel:
+        """Act once before a load or store, when ``asked`` says so of it.
+
+        Parameters
+        ----------
+        watches
+            Says of which pages it wants to be asked, as the probe's observer does.
+        asked
+            Says whether an access is the right one.
+        act
+            What to do.
+        """
+        turn = next(self._turns)
+        self._accesses[turn] = _Watched(_Moment(asked, act), watches)
+        self._ask_about()
+
+        def cancel() -> None:
+            if self._accesses.pop(turn, None) is not None:
+                self._ask_about()
+
+        return cancel
+
     def reporting(
         self, asked: Callable[[VCPU, Event], bool], act: Act, *, of_tlb: bool = False
     ) -> Cancel:
@@ -308,6 +344,7 @@ class Moments:
                 operations=bool(self._operations),
                 levels=bool(self._levels),
                 exceptions=bool(self._exceptions),
+                pages=bool(self._accesses),
             )
 
     # What the probes tell
@@ -336,6 +373,17 @@ class Moments:
     def changes_level(self, pe: ProcessingElement, level: int) -> bool:
         """Ask who waits for a change of the Exception level."""
         return self._meet(self._running(pe), self._levels, level)
+
+    def watches(self, pe: ProcessingElement, page: VA, pa: PA | None, ipa: IPA | None) -> bool:
+        """Ask who waits for accesses to a page."""
+        return any(watched.watches(pe, page, pa, ipa) for watched in self._accesses.values())
+
+    def accesses(self, pe: ProcessingElement, access: DataAccess) -> bool:
+        """Ask who waits for an access."""
+        moments = {turn: watched.moment for turn, watched in self._accesses.items()}
+        met = self._meet(self._running(pe), moments, access)
+        self._accesses = {turn: self._accesses[turn] for turn in moments}
+        return met
 
     def takes(self, pe: ProcessingElement, taken: Taken) -> bool:
         """Ask who waits for an exception."""
