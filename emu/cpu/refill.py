@@ -21,7 +21,7 @@ from emu.cpu.aborts import FETCH, ZEROING, AbortKind, abort, data_access, faulti
 from emu.cpu.blocks import INSTRUCTION_BYTES
 from emu.cpu.instructions import misaligned_pc
 from emu.cpu.internals import PC_INDEX, PSTATE_INDEX
-from emu.mmu import stage1
+from emu.mmu import stage1, stage2
 from emu.mmu.fault import Fault
 from emu.mmu.permissions import EL0, EL1, EL1_PAN, EXECUTE, READ, WRITE
 
@@ -85,8 +85,8 @@ class Refill:
         if entry is not None and entry.allowed[privilege] & need:
             mmu.hits += 1
         else:
-            stops = self._debug.single or self._probe.armed
-            if stops and need == EXECUTE and not self._pe.blocks.left:
+            single = self._debug.single and not self._pe.blocks.left
+            if need == EXECUTE and (single or (self._probe.armed and self._probe.stops_here)):
                 self._execution.stop_fetching()
                 return False
             mmu.misses += 1
@@ -94,9 +94,19 @@ class Refill:
             walked = self._walk(va, need, privilege, pc)
             if walked is None:
                 return False
+            if self._probe.met:
+                self._execution.refused = True  # what was met is told before the access
+                mmu.hits -= 1  # which asks again, and was counted
+                return False
             self._execution.fetching = False
             entry = walked
         permissions = entry.allowed[privilege]
+        if self._probe.pages:
+            if need == EXECUTE:
+                permissions &= EXECUTE
+            elif not self._probe.lets_pass(va, pc, entry.page):
+                mmu.hits -= 1  # it is asked for again
+                return False
         if self._debug.pages and self._debug.withholds(page):
             if need == EXECUTE:
                 permissions &= EXECUTE
@@ -135,6 +145,9 @@ class Refill:
                     pe.strictness.device_memory_used()
                     return None
                 return found
+            if self._probe.pages and not self._passes(found, va, need, pc):
+                self._mmu.misses -= 1  # it is asked for again
+                return None
             if need == EXECUTE:
                 kind, far = FETCH, pc
             else:
@@ -144,6 +157,12 @@ class Refill:
             exception = abort(found, kind, far, pc, pstate >> 2 & 3, external_to_el2=to_el2)
             if not pe.guest.resolved_in_place(exception, pstate):
                 return None
+
+    def _passes(self, fault: Fault, va: VA, need: int, pc: VA) -> bool:
+        """Whether the abort of an access may be taken now: MMIO is an access, too."""
+        if need == EXECUTE or fault.stage != stage2.STAGE or fault.s1ptw:
+            return True
+        return self._probe.lets_pass(va, pc, None, fault.ipa)
 
     def _is_atomic(self, pc: VA) -> bool:
         access = decode(self._pe.word_at(pc))
