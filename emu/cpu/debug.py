@@ -319,7 +319,7 @@ class Debug:
         ss = self._ss_behind(word, controls, pstate)
         before, here, icache = execution.before, pc, pe.icache
         if icache.once is not None:
-            icache.before_step(pe, pc)
+            icache.before_step(pc)
         self._passing, self.refused = self.refused, None
         pc, pstate = execution.execute(pc, 1, user)
         if self._passing is not None:
@@ -328,7 +328,7 @@ class Debug:
         if icache.once is not None:
             pending = execution.pending
             over = execution.before != before or (pending is not None and pending.target == 1)
-            icache.after_step(pe, here, over=over)
+            icache.after_step(here, over=over)
         self.single = self._steps_anyway or self.refused is not None
         if execution.before != before:
             self.ss = ss

@@ -134,7 +134,7 @@ class ProcessingElement:
         self._consequential = (
             TRANSLATION_CONTROLS | units | DEBUG_REGISTERS | _STACK_POINTERS | _COUNTER_CONTROLS
         )
-        self.icache = InstructionCache(memory, self._icache_line)
+        self.icache = InstructionCache(self, memory, self._icache_line)
         self.code = CodePages(self.icache, self.engine, features, self._intercept)
         self.watch = Watch(self)
         self.refill = Refill(self)
