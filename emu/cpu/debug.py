@@ -196,15 +196,24 @@ class Debug:
 
         If not, it is to be left: for an exception, or to execute the instruction by itself.
         """
-        if pc == self._passing:
+        if self.is_passing(pc):
             return True
         if pc != self.refused:
             execution = self._pe.execution
             execution.pending = self._watchpoint(pc, el=1 if privilege else 0)
             if execution.pending is None:
-                self.refused = pc
-                self.single = execution.refused = True
+                self.execute_alone(pc)
+                execution.refused = True
         return False
+
+    def is_passing(self, pc: VA) -> bool:
+        """Whether the instruction at ``pc`` is being executed by itself, with its pages there."""
+        return pc == self._passing
+
+    def execute_alone(self, pc: VA) -> None:
+        """Have the instruction at ``pc`` executed by itself, once the engine has been left."""
+        self.refused = pc
+        self.single = True
 
     def _watchpoint(self, pc: VA, *, el: int) -> ArmException | None:
         """Return the exception of the access that the instruction at ``pc`` makes."""
