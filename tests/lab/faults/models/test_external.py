@@ -211,7 +211,7 @@ def test_hypervisor_that_loads_a_failed_descriptor_cannot_go_on() -> None:
 
 @pytest.mark.parametrize("kind", ["external", "parity"])
 def test_abort_that_el2_asks_for_ends_in_an_serror_of_the_guest(kind: str) -> None:
-    box = touched(MSR_DAIFCLR_A, a64.ldr(8, 1))
+    box = touched(MSR_DAIFCLR_A, a64.ldr(8, 1), features=WITH_RAS)
     box.inject(SystemRegisterSet(register="HCR_EL2", field="TEA", value=1))
     box.inject(fail(DATA, kind=kind))
     box.run()
