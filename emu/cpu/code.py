@@ -89,6 +89,7 @@ class CodePages:
         """Make ready for executing the physical page ``pa`` at ``page``."""
         sites = self._by_page.get(pa)
         if sites is None:
+            self._icache.fill(pa)
             sites = self._by_page[pa] = scan(self._icache.view(pa), self._intercept)
         if page >> PAGE_SHIFT in self.scanned:
             self._forget(page)

@@ -16,7 +16,7 @@ from emu.arch.a64.system import decode_system
 from emu.arch.address import PAGE_SHIFT, VA
 from emu.arch.esr.fsc import FaultType
 from emu.arch.registers.exceptions import PSTATE
-from emu.cpu import engine
+from emu.cpu import engine, memoryerrors
 from emu.cpu.aborts import FETCH, ZEROING, AbortKind, abort, data_access, faulting_address
 from emu.cpu.blocks import INSTRUCTION_BYTES
 from emu.cpu.instructions import misaligned_pc
@@ -54,6 +54,7 @@ class Refill:
     def __init__(self, pe: ProcessingElement) -> None:
         self._pe = pe
         self._mmu = pe.mmu
+        self._memory = pe.memory
         self._debug = pe.debug
         self._probe = pe.probe
         self._code = pe.code
@@ -112,6 +113,12 @@ class Refill:
                 permissions &= EXECUTE
             elif not self._debug.lets_pass(pc, privilege):
                 return False
+        if (
+            self._memory.failed
+            and entry.page in self._memory.failed
+            and not memoryerrors.lets_pass(self._pe, va, entry.page, need, pc)
+        ):
+            return False
         if code.scanned.get(page) != entry.page:
             if need == EXECUTE:
                 code.prepare(va, entry.page)
