@@ -103,6 +103,8 @@ class Vmm:
         If the configuration is impossible, or the host has no memory for it.
     """
 
+    NOT_STATE = frozenset({"_heard"})
+
     def __init__(
         self,
         config: RunConfig,
@@ -191,6 +193,17 @@ class Vmm:
         """The instructions that all vCPUs have retired."""
         return self._schedule.retired
 
+    @property
+    def guest_code(self) -> int:
+        """The exit code that the guest gave, 0 if it gave none."""
+        codes = (self.monitor.device.exit_code, self.virtio.exit_code, self.console.status)
+        return next((code for code in codes if code is not None), 0)
+
+    @property
+    def disk_digests(self) -> tuple[str, ...]:
+        """A hash of what the guest has written to each disk."""
+        return tuple(disk.digest() for disk in self._disks)
+
     def run(self, name: str) -> RunResult:
         """Run the guest until it ends, and return what came of it under the title ``name``.
 
@@ -200,6 +213,22 @@ class Vmm:
         end, instructions = self.run_to_end()
         seconds = time.perf_counter() - started
         return self._result(name, end, instructions, seconds)
+
+    def run_to(self, instructions: int) -> End | None:
+        """Run the guest until so many instructions have retired in all, as one run would.
+
+        Parameters
+        ----------
+        instructions : int
+            How many; ``max_insns`` of the configuration does not count.
+
+        Returns
+        -------
+        End or None
+            How the guest ended, if it did before that. None if it can go on.
+        """
+        end = self.monitor.run(instructions)
+        return None if end.reason is EndReason.BUDGET else end
 
     def run_to_end(self) -> tuple[End, int]:
         """Run the guest until it ends, and leave everything as it is then.
@@ -274,11 +303,10 @@ class Vmm:
         stats = copy.deepcopy(self.vm.stats)
         harvest = self._dirty.finish()
         dirty = self._all_dirty_pages()
-        codes = (self.monitor.device.exit_code, self.virtio.exit_code, self.console.status)
         result = RunResult(
             guest=name,
             end=end,
-            guest_code=next((code for code in codes if code is not None), 0),
+            guest_code=self.guest_code,
             console=self.console.text,
             instructions=instructions,
             stats=stats,

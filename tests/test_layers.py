@@ -29,6 +29,8 @@ class Rule(NamedTuple):
     why: str
 
 
+LAB: Final = frozenset({"lab", "hyp", "emu", "guests", "firmware", "click", "rich", "elftools"})
+
 RULES: Final = (
     Rule("emu", frozenset({"emu"}), "emu is the lowest layer: it knows neither hyp nor lab"),
     Rule(
@@ -68,8 +70,13 @@ RULES: Final = (
     ),
     Rule(
         "lab",
-        frozenset({"lab", "hyp", "emu", "guests", "firmware", "click", "rich", "elftools"}),
+        LAB,
         "lab uses the layers below it and its own dependencies, never the engine",
+    ),
+    Rule(
+        "lab/campaign",
+        LAB | {"jinja2", "pyarrow"},
+        "lab/campaign uses what the extra 'campaign' installs, beside what lab may",
     ),
     Rule(
         "firmware",
@@ -190,6 +197,7 @@ def test_all_packages_are_looked_at() -> None:
         ("hyp/devices/pl011.py", "import rich"),
         ("lab/cli.py", "import unicorn"),
         ("lab/cli.py", "import numpy"),
+        ("lab/cli.py", "import jinja2"),
         ("guests/catalogue.py", "from lab import loader"),
         ("firmware/build.py", "import emu"),
     ],
@@ -217,6 +225,7 @@ def test_import_against_the_layers_is_reported_with_file_line_and_rule(
         ("hyp/vm.py", "from emu import arch, memory, machine"),
         ("hyp/dirty.py", "import numpy as np"),
         ("hyp/devices/pl011.py", "from . import device"),
+        ("lab/campaign/parquet.py", "import pyarrow.parquet, elftools"),
         ("lab/cli.py", "import click, rich.console, hyp.vm, emu.machine, guests"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from lab.campaign.statistics import Interval, weighted, wilson
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from lab.campaign.plan import Plan
 
@@ -19,8 +19,13 @@ SMALLEST_SAMPLE: Final = 100
 """Draws before which no sample ends early: so few say little of rare outcomes."""
 
 
-def estimate(plan: Plan, outcomes: Mapping[int, str]) -> dict[str, Interval]:
-    """Do what :meth:`lab.campaign.plan.Plan.estimate` says.
+def estimate(
+    plan: Plan, outcomes: Mapping[int, str], also: Iterable[str] = ()
+) -> dict[str, Interval]:
+    """Do what :meth:`lab.campaign.plan.Plan.estimate` says, of further outcomes, too.
+
+    An outcome that no experiment has is estimated if it is one of ``also``: how many of the
+    space may have it all the same.
 
     Faults that are masked without a run are known, and not part of the sample: what is
     estimated is the share of the others.
@@ -29,7 +34,7 @@ def estimate(plan: Plan, outcomes: Mapping[int, str]) -> dict[str, Interval]:
     if not plan.size:
         return {}
     numbers = list(outcomes) if plan.draws is None else _prefix(plan.draws, outcomes)
-    weights: dict[str, list[int]] = defaultdict(list)
+    weights: dict[str, list[int]] = defaultdict(list, {name: [] for name in also if numbers})
     by_class = plan.draws is None or not plan.by_lifetime
     for number in numbers:
         weights[outcomes[number]].append(plan.experiments[number].weight if by_class else 1)

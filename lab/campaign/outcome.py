@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 from enum import Enum
 from functools import cache
@@ -50,6 +51,11 @@ class RunFacts(NamedTuple):
     disks: tuple[str, ...] = ()
     """A digest of what each disk holds at the end."""
     escapes: tuple[Escape, ...] = ()
+
+    @property
+    def console_digest(self) -> str:
+        """SHA-256 of the console's text, the first 16 digits."""
+        return hashlib.sha256(self.console.encode()).hexdigest()[:16]
 
 
 class Verdict(NamedTuple):

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from typing import TYPE_CHECKING, NamedTuple
 
 from lab.campaign.draw import draw
+from lab.campaign.facts import check_golden, facts_of
 from lab.campaign.golden import GoldenRecorder
 from lab.campaign.plan import Experiment, Experiments, Plan
-from lab.campaign.provenance import plan_hash
 from lab.campaign.space import enumerate_space
 from lab.campaign.statistics import planned_size
-from lab.campaign.symbols import symbols_of
+from lab.campaign.symbols import symbols_of_guest
 from lab.campaign.trace import Trace
 from lab.campaign.watched import WatchedMemory
-from lab.errors import UserError
+from lab.disk import open_drives
+from lab.vmm import Vmm
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from lab.campaign.outcome import RunFacts
+    from lab.campaign.prepare import Prepared
     from lab.campaign.space import Space
     from lab.campaign.spec import Campaign, FaultSpace, Sampling
-    from lab.config import RunConfig
-    from lab.monitor import End
 
 
 class Golden(NamedTuple):
@@ -30,40 +30,29 @@ class Golden(NamedTuple):
 
     trace: Trace
     """With nothing but its length where nothing else is asked for."""
-    end: End
+    facts: RunFacts
 
 
-def plan_campaign(campaign: Campaign) -> Plan:
+def plan_campaign(prepared: Prepared) -> Plan:
     """Run the guest without faults, and plan what to run of the campaign's fault space.
 
     Raises
     ------
     UserError
-        If the guest cannot be run, does not end by itself, or the campaign asks for what there
-        is not.
+        If the guest does not end by itself, or the campaign asks for what there is not.
     """
-    from lab.target import open_target  # noqa: PLC0415  # start-up time
-
-    with open_target(campaign.guest) as target:
-        config = campaign.configuration(target)
-        golden = record(campaign, config, target.image)
-        return make_plan(campaign, config, target.image, golden.trace)
+    return make_plan(prepared, record(prepared))
 
 
-def record(campaign: Campaign, config: RunConfig, path: Path) -> Golden:
+def record(prepared: Prepared) -> Golden:
     """Run the guest without faults.
 
     Raises
     ------
     UserError
-        If it cannot be loaded, or does not end by itself.
+        If it does not end by itself.
     """
-    from lab.disk import open_drives  # noqa: PLC0415  # start-up time
-    from lab.loader import load  # noqa: PLC0415
-    from lab.vmm import Vmm  # noqa: PLC0415
-
-    config.check()
-    image = load(path, config.memory, config.flash)
+    campaign, config, image = prepared.campaign, prepared.config, prepared.image
     with open_drives(config.drives) as disks:
         if campaign.prune or any(space.when.symbols for space in _all_spaces(campaign)):
             vmm = Vmm(config, image, disks=disks, memory_kind=WatchedMemory)
@@ -72,53 +61,46 @@ def record(campaign: Campaign, config: RunConfig, path: Path) -> Golden:
             vmm = Vmm(config, image, disks=disks)
             end, length = vmm.run_to_end()
             trace = Trace.of_length(length)
-    if not end.reason.is_normal:
-        raise UserError(
-            f"the golden run of {campaign.guest} {end.reason.value}: {end.detail}; a campaign "
-            "needs a guest that ends by itself, and max-insns that let it"
-        )
-    return Golden(trace, end)
+        facts = facts_of(vmm, end)
+    check_golden(campaign, facts)
+    return Golden(trace, facts)
 
 
-def make_plan(campaign: Campaign, config: RunConfig, image: Path, golden: Trace) -> Plan:
+def make_plan(prepared: Prepared, golden: Golden) -> Plan:
     """Return the plan of a campaign whose golden run is known.
-
-    Parameters
-    ----------
-    campaign : Campaign
-        The campaign.
-    config : RunConfig
-        Its machine.
-    image : Path
-        Its guest.
-    golden : Trace
-        The golden run.
 
     Raises
     ------
     UserError
         If the campaign asks for symbols or moments that there are not.
     """
-    names = [name for space in _all_spaces(campaign) for name in space.when.symbols]
-    symbols = symbols_of(image) if names else {}
-    space = enumerate_space(campaign, golden, symbols)
-    known = plan_hash(campaign, config, image, golden)
-    if campaign.sample is None:
-        return Plan(
-            experiments=Experiments(len(space), lambda i: _experiment(space, i, i)),
-            size=space.size,
-            classes=len(space),
-            masked=space.size - space.live,
-            hash=known,
-        )
-    return _sampled(campaign.sample, campaign.seed, space, known)
+    campaign, trace = prepared.campaign, golden.trace
+    space = enumerate_space(campaign, trace, _symbols(prepared))
+    known = hashlib.sha256(f"{prepared.hash} {trace.digest()}".encode()).hexdigest()
+    if campaign.sample is not None:
+        return _sampled(campaign.sample, campaign.seed, space, golden.facts, known)
+    return Plan(
+        experiments=Experiments(len(space), lambda i: _experiment(space, i, i)),
+        size=space.size,
+        classes=len(space),
+        masked=space.size - space.live,
+        golden=golden.facts,
+        hash=known,
+    )
+
+
+def _symbols(prepared: Prepared) -> dict[str, range]:
+    """Return the guest's symbols if the campaign names some."""
+    if any(space.when.symbols for space in _all_spaces(prepared.campaign)):
+        return symbols_of_guest(prepared.campaign.guest)
+    return {}
 
 
 def _all_spaces(campaign: Campaign) -> list[FaultSpace]:
     return [member for space in campaign.spaces for member in (space, *space.also)]
 
 
-def _sampled(sample: Sampling, seed: int, space: Space, known: str) -> Plan:
+def _sampled(sample: Sampling, seed: int, space: Space, golden: RunFacts, known: str) -> Plan:
     by_lifetime = sample.weighting == "lifetime"
     population = space.live if by_lifetime else len(space)
     n = sample.n
@@ -145,6 +127,7 @@ def _sampled(sample: Sampling, seed: int, space: Space, known: str) -> Plan:
         size=space.size,
         classes=len(space),
         masked=space.size - space.live,
+        golden=golden,
         hash=known,
         draws=draws,
         by_lifetime=by_lifetime,

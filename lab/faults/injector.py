@@ -53,6 +53,12 @@ class Injector:
         """What became of each planned fault since :meth:`arm`, in their order."""
         return tuple(self._records)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether every fault was injected, or found invalid, and none of them lasts."""
+        waits = any(record is NOT_REACHED for record in self._records)
+        return not (waits or self._ends or self._moments.is_busy)
+
     def arm(self, faults: Sequence[PlannedFault] | None = None) -> None:
         """Wait for the moments of the faults, from the VM's present state on.
 

@@ -117,6 +117,11 @@ class Moments:
             raise UserError(f"the VM has no vCPU {vcpu}; use one of {known}")
         return vcpu
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is to be done before every instruction."""
+        return bool(self._each)
+
     def open(self) -> None:
         """Begin to look.
 

@@ -33,6 +33,11 @@ class Trigger(ABC):
     def __post_init__(self) -> None:
         check_parameters(self)
 
+    @property
+    def not_before(self) -> int:
+        """Instructions, of all vCPUs, that have certainly retired when the moment comes."""
+        return 0
+
     @abstractmethod
     def arm(self, moments: Moments, fire: Callable[[VCPU], None]) -> Callable[[], None]:
         """Have ``fire`` called at this moment, once, with the vCPU that it is about.

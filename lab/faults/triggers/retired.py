@@ -31,6 +31,11 @@ class Retired(Trigger):
         minimum=0,
     )
 
+    @property
+    def not_before(self) -> int:
+        """Instructions, of all vCPUs, that have certainly retired when the moment comes."""
+        return self.count
+
     def arm(self, moments: Moments, fire: Callable[[VCPU], None]) -> Callable[[], None]:
         """Have ``fire`` called at this moment, once."""
         return moments.at(self.count, fire, moments.number(self.vcpu))

@@ -6,9 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from emu.arch.address import IPA
 from lab.campaign.estimate import MASKED
+from lab.campaign.identity import identity, sha256_of
+from lab.campaign.outcome import RunFacts
 from lab.campaign.plan import Experiment, Experiments, Plan
-from lab.campaign.planning import make_plan, plan_campaign
+from lab.campaign.planning import Golden, make_plan, plan_campaign
+from lab.campaign.prepare import Prepared, prepare
 from lab.campaign.spec import Campaign, FaultSpace, Sampling, When
 from lab.campaign.statistics import Interval
 from lab.campaign.trace import Trace
@@ -18,6 +22,8 @@ from lab.faults.models.registers import RegisterFlip
 from lab.faults.planned import PlannedFault
 from lab.faults.triggers.code import Pc
 from lab.faults.triggers.retired import Retired
+from lab.loader.image import Image, ImageKind
+from lab.monitor import EndReason
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +47,9 @@ def campaign(*spaces: FaultSpace, **given: Any) -> Campaign:  # noqa: ANN401  # 
     return Campaign(name="c", guest="g", spaces=spaces or (X0,), **given)
 
 
+FACTS = RunFacts(EndReason.POWER_OFF, "PSCI SYSTEM_OFF", 0, "", 10)
+
+
 @pytest.fixture(name="image")
 def image_fixture(tmp_path: Path) -> Path:
     path = tmp_path / "guest"
@@ -48,8 +57,20 @@ def image_fixture(tmp_path: Path) -> Path:
     return path
 
 
-def plan_of(image: Path, what: Campaign, trace: Trace | None = None) -> Plan:
-    return make_plan(what, RunConfig(), image, trace or small_trace())
+def plan_of(
+    image: Path, what: Campaign, trace: Trace | None = None, config: RunConfig | None = None
+) -> Plan:
+    machine = config or RunConfig()
+    prepared = Prepared(
+        campaign=what,
+        config=machine,
+        image=Image((), IPA(0), ImageKind.FLAT),
+        symbols=None,
+        sha256=sha256_of(image),
+        inputs=(),
+        hash=identity(what, machine, image),
+    )
+    return make_plan(prepared, Golden(trace or small_trace(), FACTS))
 
 
 def test_one_fault_of_each_class_is_run(image: Path) -> None:
@@ -163,7 +184,7 @@ def test_a_margin_gives_the_number_of_draws(image: Path) -> None:
 
 def test_all_that_matters_is_in_the_hash(image: Path) -> None:
     def hash_of(what: Campaign, config: RunConfig | None = None) -> str:
-        return make_plan(what, config or RunConfig(), image, small_trace()).hash
+        return plan_of(image, what, config=config).hash
 
     first = hash_of(campaign())
     assert first == hash_of(campaign())
@@ -203,13 +224,13 @@ def test_a_real_guest_is_planned_without_running_a_fault() -> None:
         when=When(windows=(range(100, 300),)),
     )
     what = Campaign(name="c", guest="hello", spaces=(space,))
-    plan, again = plan_campaign(what), plan_campaign(what)
+    plan, again = plan_campaign(prepare(what)), plan_campaign(prepare(what))
     assert plan.size == 200 * 2 * 64
     assert sum(e.weight for e in plan.experiments) + plan.masked == plan.size
     assert 0 < plan.classes < plan.size / 4
     assert plan.hash == again.hash
     assert list(plan.experiments) == list(again.experiments)
-    unpruned = plan_campaign(replace(what, prune=False))
+    unpruned = plan_campaign(prepare(replace(what, prune=False)))
     assert unpruned.classes == unpruned.size == plan.size
 
 
@@ -219,7 +240,7 @@ def test_a_guest_that_does_not_end_has_no_golden_run() -> None:
     )
     limits = replace(what.limits, max_insns=50)
     with pytest.raises(UserError, match=r"the golden run of hello never ended: .*within 50"):
-        plan_campaign(replace(what, limits=limits))
+        plan_campaign(prepare(replace(what, limits=limits)))
 
 
 # --- estimates

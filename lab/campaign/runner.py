@@ -1,0 +1,182 @@
+"""Runs experiments: from a snapshot of the golden run, with faults, until the outcome is known.
+
+A runner has one machine. It runs the guest without faults once, and takes snapshots on the way.
+A run starts at the last one before its first fault. It ends early where its state is that of the
+golden run again: from there on both are the same.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from lab.campaign.escape import EscapeWatch
+from lab.campaign.facts import check_golden, facts_of
+from lab.campaign.outcome import classify
+from lab.campaign.row import Row, lost
+from lab.disk import open_drives
+from lab.faults.injector import Injector
+from lab.monitor import EndReason
+from lab.snapshot import Snapshot, is_equal, restore, take
+from lab.vmm import Vmm
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lab.campaign.outcome import RunFacts, Verdict
+    from lab.campaign.plan import Experiment
+    from lab.campaign.prepare import Prepared
+    from lab.faults.planned import FaultRecord
+    from lab.monitor import End
+
+SNAPSHOTS: Final = 32
+"""Of a golden run, its start included."""
+
+
+class Mark(NamedTuple):
+    """The golden run after some instructions."""
+
+    time: int
+    snapshot: Snapshot
+
+
+class CampaignRunner:
+    """Runs the experiments of one campaign.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        The campaign, with its guest.
+
+    Attributes
+    ----------
+    vmm : Vmm
+        The machine.
+    golden : RunFacts
+        The run without faults.
+    limit : int
+        Instructions after which a run hangs.
+
+    Raises
+    ------
+    UserError
+        If the guest does not end by itself.
+    """
+
+    vmm: Vmm
+    golden: RunFacts
+    limit: int
+
+    def __init__(self, prepared: Prepared) -> None:
+        self._prepared = prepared
+        self._files = ExitStack()
+        self._build()
+
+    def run(self, experiment: Experiment) -> Row:
+        """Run one experiment. What comes of it depends on nothing that ran before."""
+        try:
+            return self._run(experiment)
+        except Exception as error:  # noqa: BLE001  # whatever a fault leads the engine to
+            self._build()
+            return lost(experiment, f"{type(error).__name__}: {error}")
+
+    def start_before(self, experiment: Experiment) -> int:
+        """Put the machine to the last snapshot before a run's first fault; return its number."""
+        first = min(planned.trigger.not_before for planned in experiment.faults)
+        number = bisect_right(self._times, first) - 1
+        restore(self.vmm, self._marks[number].snapshot)
+        return number
+
+    def _build(self) -> None:
+        """Build the machine, and make the golden run twice: to its end, and with snapshots."""
+        prepared = self._prepared
+        self._files.close()
+        disks = self._files.enter_context(open_drives(prepared.config.drives))
+        self.vmm = Vmm(prepared.config, prepared.image, disks=disks)
+        self._injector = Injector(self.vmm.vm, ())
+        self._escapes = EscapeWatch(self.vmm.vm)
+        self._marks = [Mark(0, take(self.vmm))]
+        limits = prepared.campaign.limits
+        self.golden = self._facts(self.vmm.monitor.run(limits.max_insns))
+        check_golden(prepared.campaign, self.golden)
+        length = self.golden.instructions
+        self.limit = limits.hang_limit(length)
+        restore(self.vmm, self._marks[0].snapshot)
+        for number in range(1, SNAPSHOTS):
+            time = length * number // SNAPSHOTS
+            if time > self._marks[-1].time and _is_under_way(self.vmm.monitor.run(time)):
+                self._marks.append(Mark(time, take(self.vmm)))
+        self._times = [mark.time for mark in self._marks]
+
+    def _run(self, experiment: Experiment) -> Row:
+        started_at = self.start_before(experiment)
+        self._escapes.clear()
+        with self._escapes:
+            self._injector.arm(experiment.faults)
+            try:
+                end, met_at = self._until_end(started_at + 1)
+                records = self._injector.records
+            finally:
+                self._injector.disarm()
+        facts = self.golden if end is None else self._facts(end)
+        verdict = classify(self._prepared.campaign.outcome, self.golden, facts)
+        return _row(experiment, records, facts, verdict, met_at)
+
+    def _until_end(self, following: int) -> tuple[End | None, int | None]:
+        """Run to the end, or to where the state is that of the golden run again.
+
+        Parameters
+        ----------
+        following : int
+            The number of the first mark behind the start.
+        """
+        monitor, injector = self.vmm.monitor, self._injector
+        step = 1
+        while following < len(self._marks):
+            mark = self._marks[following]
+            end = monitor.run(mark.time)
+            if not _is_under_way(end):
+                return end, None
+            if injector.is_over and not self._escapes.found:
+                injector.disarm()
+                if is_equal(self.vmm, mark.snapshot):
+                    return None, mark.time
+                # Where states differ they mostly stay different: look less and less often.
+                step *= 2
+            following += step
+        return monitor.run(self.limit), None
+
+    def _facts(self, end: End) -> RunFacts:
+        return facts_of(self.vmm, end, self._escapes.found)
+
+
+def _is_under_way(end: End) -> bool:
+    return end.reason is EndReason.BUDGET
+
+
+def _row(
+    experiment: Experiment,
+    records: Sequence[FaultRecord],
+    facts: RunFacts,
+    verdict: Verdict,
+    met_at: int | None,
+) -> Row:
+    first = min((r for r in records if r.at is not None), key=lambda r: r.at or 0, default=None)
+    return Row(
+        id=experiment.id,
+        location=experiment.location,
+        bit=experiment.bit,
+        time=experiment.time,
+        weight=experiment.weight,
+        status=", ".join(record.status.value for record in records),
+        injected_at=None if first is None else first.at,
+        pc="" if first is None or first.pc is None else f"{first.pc:#x}",
+        change="; ".join(record.detail for record in records),
+        outcome=verdict.outcome,
+        why=verdict.why,
+        end=facts.reason.value,
+        instructions=facts.instructions,
+        met_at=met_at,
+        console=facts.console_digest,
+    )
