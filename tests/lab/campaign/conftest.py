@@ -1,4 +1,4 @@
-"""Results made by hand: files of rows as a campaign leaves them. Golden runs of bundled guests."""
+"""Golden runs of bundled guests, and results made by hand: rows as a campaign leaves them."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     Start = Callable[..., Vmm]
     Record = Callable[[str], tuple[Vmm, Trace]]
+
 
 CAMPAIGN: Final = """\
 name = "register and memory flips"
