@@ -8,7 +8,7 @@ import pytest
 
 from emu.arch.address import IPA
 from lab.campaign.estimate import MASKED
-from lab.campaign.identity import identity, sha256_of
+from lab.campaign.identity import identity
 from lab.campaign.outcome import RunFacts
 from lab.campaign.plan import Experiment, Experiments, Plan
 from lab.campaign.planning import Golden, make_plan, plan_campaign
@@ -47,9 +47,6 @@ def campaign(*spaces: FaultSpace, **given: Any) -> Campaign:  # noqa: ANN401  # 
     return Campaign(name="c", guest="g", spaces=spaces or (X0,), **given)
 
 
-FACTS = RunFacts(EndReason.POWER_OFF, "PSCI SYSTEM_OFF", 0, "", 10)
-
-
 @pytest.fixture(name="image")
 def image_fixture(tmp_path: Path) -> Path:
     path = tmp_path / "guest"
@@ -57,19 +54,15 @@ def image_fixture(tmp_path: Path) -> Path:
     return path
 
 
+FACTS = RunFacts(EndReason.POWER_OFF, "PSCI SYSTEM_OFF", 0, "", 10)
+
+
 def plan_of(
     image: Path, what: Campaign, trace: Trace | None = None, config: RunConfig | None = None
 ) -> Plan:
-    machine = config or RunConfig()
-    prepared = Prepared(
-        campaign=what,
-        config=machine,
-        image=Image((), IPA(0), ImageKind.FLAT),
-        symbols=None,
-        sha256=sha256_of(image),
-        inputs=(),
-        hash=identity(what, machine, image),
-    )
+    config = config or RunConfig()
+    known = identity(what, config, image)
+    prepared = Prepared(what, config, Image((), IPA(0), ImageKind.FLAT), None, "", (), known)
     return make_plan(prepared, Golden(trace or small_trace(), FACTS))
 
 
