@@ -12,7 +12,8 @@ from lab.campaign.estimate import estimate
 from lab.campaign.numbers import confidence, counted, interval, percent
 from lab.campaign.plan import Experiment, Experiments, Plan
 from lab.campaign.provenance import Provenance
-from lab.campaign.severity import HARMLESS, LOST, WORST, severity
+from lab.campaign.row import LOST
+from lab.campaign.severity import HARMLESS, WORST, severity
 from lab.faults.fault import Status
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def summarize(store: Store, worst: int = 10) -> Summary:
     harmful: defaultdict[str, list[Row]] = defaultdict(list)
     for row in store.rows():
         runs[row.outcome] += 1
-        statuses.update(row.status.split(_BETWEEN))
+        statuses.update(filter(None, row.status.split(_BETWEEN)))
         outcomes[row.id] = row.outcome
         weights[row.id] = row.weight
         if row.outcome != HARMLESS:
