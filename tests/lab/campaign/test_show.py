@@ -20,6 +20,7 @@ from lab.campaign.statistics import wilson
 from lab.campaign.store import Store
 from lab.campaign.summary import Summary, summarize
 from lab.errors import UserError
+from tests.docs.pages import ROOT
 from tests.lab.campaign.conftest import ESCAPE, PROVENANCE, rows_of
 
 if TYPE_CHECKING:
@@ -321,8 +322,11 @@ def test_damaged_provenance_is_one_line(store: Store) -> None:
         Provenance.of(store)
 
 
-def test_every_name_of_provenance_says_what_it_is() -> None:
+def test_documentation_has_every_name_of_provenance() -> None:
+    text = (ROOT / "docs" / "campaign-reports.md").read_text(encoding="utf-8")
     assert all(MEANINGS.values())
+    for name, meaning in MEANINGS.items():
+        assert f"| `{name}` | {meaning} |" in text
 
 
 @pytest.mark.parametrize(
