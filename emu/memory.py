@@ -11,9 +11,12 @@ import ctypes
 import mmap
 from typing import Final
 
-from emu.arch.address import PA, PAGE_SIZE
+from emu.arch.address import PA, PAGE_MASK, PAGE_SIZE
+from emu.images import EMPTY, MemoryImage
 
 MAX_SIZE: Final = 1 << 40
+
+_PAGE: Final = ~PAGE_MASK
 
 
 class PhysicalMemory:
@@ -26,6 +29,12 @@ class PhysicalMemory:
     size
         Bytes, a multiple of the page size. The host provides pages when they are touched,
         so a large memory costs nothing until it is used.
+
+    Attributes
+    ----------
+    touched
+        Pages that may have changed since the last image: those that Python wrote to, and those
+        that a PE was given to write to. The set stays the same object.
     """
 
     def __init__(self, base: PA, size: int) -> None:
@@ -40,6 +49,9 @@ class PhysicalMemory:
         self._bytes = memoryview(self._buffer)
         self._words = self._bytes.cast("Q")
         self._instructions = self._bytes.cast("I")
+        self.touched: set[PA] = set()
+        self._touch = self.touched.add
+        self._image = EMPTY
 
     @property
     def host_address(self) -> int:
@@ -71,6 +83,7 @@ class PhysicalMemory:
     def write_u64(self, pa: PA, value: int) -> None:
         """Write eight aligned bytes with a single access."""
         self._words[self._offset(pa, 8) >> 3] = value
+        self._touch(pa & _PAGE)  # type: ignore[arg-type]  # NewType calls cost time
 
     def read(self, pa: PA, size: int) -> bytes:
         """Read ``size`` bytes."""
@@ -81,20 +94,91 @@ class PhysicalMemory:
         """Write bytes."""
         offset = self._offset(pa, len(data))
         self._bytes[offset : offset + len(data)] = data
+        self.wrote(pa, len(data))
 
     def fill(self, pa: PA, size: int, byte: int = 0) -> None:
         """Set ``size`` bytes to one value."""
         offset = self._offset(pa, size)
         self._bytes[offset : offset + size] = bytes([byte]) * size
+        self.wrote(pa, size)
 
     def clear(self) -> None:
         """Set all of RAM to zero, and give the host back the pages behind it."""
         self._buffer.madvise(mmap.MADV_REMOVE)
+        self.touched.update(map(PA, self._image.pages))
 
     def view(self, pa: PA, size: int) -> memoryview:
-        """Return a window on memory itself, without a copy."""
+        """Return a window on memory itself, without a copy, to be read."""
+        return self.writable_view(pa, size).toreadonly()
+
+    def writable_view(self, pa: PA, size: int) -> memoryview:
+        """Return a window that can be written through; report that to :meth:`wrote`."""
         offset = self._offset(pa, size)
         return self._bytes[offset : offset + size]
+
+    def wrote(self, pa: PA, size: int) -> None:
+        """Note that ``size`` bytes have been written."""
+        if (pa & PAGE_MASK) + size <= PAGE_SIZE:
+            if size:
+                self._touch(PA(pa & _PAGE))
+        else:
+            self.touched.update(map(PA, range(pa & _PAGE, pa + size, PAGE_SIZE)))
+
+    # Images
+
+    def take_image(self) -> MemoryImage:
+        """Return what memory holds, for :meth:`load_image`. Pages are shared with earlier images.
+
+        From now on :attr:`touched` counts anew: no PE may go on with a right to write that it
+        was given before.
+        """
+        image = self._image.changed(self._page(pa) for pa in self.touched)
+        self._image = image
+        self.touched.clear()
+        return image
+
+    def load_image(self, image: MemoryImage, watched: set[PA]) -> list[PA]:
+        """Make memory what it was; only pages that may differ are written.
+
+        As :meth:`take_image`, it has :attr:`touched` count anew.
+
+        Returns
+        -------
+        list[PA]
+            The pages of ``watched`` that have changed by it.
+        """
+        changed: list[PA] = []
+        base, buffer = self.base, self._buffer
+        for pa in self._maybe_different(image):
+            page, at = image.page(pa), pa - base
+            if pa in watched and buffer[at : at + PAGE_SIZE] != page:
+                changed.append(pa)
+            buffer[at : at + PAGE_SIZE] = page
+        self._image = image
+        self.touched.clear()
+        return changed
+
+    def first_difference(self, image: MemoryImage) -> PA | None:
+        """Return the lowest page that is not what it was."""
+        base, buffer = self.base, self._buffer
+        for pa in sorted(self._maybe_different(image)):
+            at = pa - base
+            if buffer[at : at + PAGE_SIZE] != image.page(pa):
+                return pa
+        return None
+
+    def contents(self) -> MemoryImage:
+        """Return what memory holds, and leave :attr:`touched` as it is."""
+        return self._image.changed(self._page(pa) for pa in self.touched)
+
+    def _maybe_different(self, image: MemoryImage) -> set[PA]:
+        if image is self._image:
+            return self.touched
+        return self.touched | self._image.differences(image)
+
+    def _page(self, pa: PA) -> tuple[PA, bytes]:
+        at = pa - self.base
+        return pa, self._buffer[at : at + PAGE_SIZE]
 
     def _offset(self, pa: PA, size: int) -> int:
         offset = pa - self.base

@@ -451,6 +451,8 @@ class Events:
 
     __slots__ = ("_listeners", "emit")
 
+    NOT_STATE = frozenset({"_listeners", "emit"})
+
     def __init__(self) -> None:
         self._listeners: list[Callable[[Event], None]] = []
         self.emit: Callable[[Event], None] | None = None

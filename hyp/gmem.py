@@ -96,6 +96,10 @@ class GuestMemfd:
         """Give a deleted slot's range free."""
         self._bindings.remove(slot)
 
+    def page_at(self, pgoff: int) -> PA | None:
+        """Return a page if it has come into being."""
+        return self._pages.get(pgoff)
+
     def get_pfn(self, pgoff: int) -> PA | Errno:
         """Return a page, bringing it into being (``kvm_gmem_get_pfn``).
 

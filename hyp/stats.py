@@ -54,6 +54,21 @@ class Stats:
         MMIO accesses served by a device in process, or by user space.
     """
 
+    NOT_COMPARED = frozenset(
+        {
+            "aborts",
+            "dcache_cleans",
+            "exits",
+            "icache_invalidations",
+            "mmio_exit_kernel",
+            "mmio_exit_user",
+            "pages_mapped",
+            "table_pages",
+            "tlb_flushes",
+            "traps",
+        }
+    )
+
     aborts: Counter[tuple[int, int, Resolution]] = field(default_factory=Counter)
     pages_mapped: Counter[int] = field(default_factory=Counter)
     table_pages: int = 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from emu.arch.address import IPA, PAGE_SHIFT
+from emu.arch.address import IPA, PA, PAGE_SHIFT, PAGE_SIZE
 from hyp.pte import GRANULE_SHIFT, LAST_LEVEL, PTE_ADDR, PTE_TABLE, PTE_VALID, PTE_W, PTRS_PER_PTE
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def _wrprotect_at_once(pgt: Stage2PageTable, memory: PhysicalMemory, gfn: Indice
     import numpy as np  # noqa: PLC0415  # start-up time
 
     assert pgt.pgd is not None
-    words = np.frombuffer(memory.view(memory.base, memory.size), "<u8")
+    words = np.frombuffer(memory.writable_view(memory.base, memory.size), "<u8")
     # Where the entries are, counted in words of memory.
     at = (pgt.pgd - memory.base >> 3) + (gfn >> GRANULE_SHIFT[pgt.geometry.start_level] - 12)
     for level in range(pgt.geometry.start_level, LAST_LEVEL + 1):
@@ -57,6 +57,8 @@ def _wrprotect_at_once(pgt: Stage2PageTable, memory: PhysicalMemory, gfn: Indice
         )
         is_leaf = (entries & np.uint64(PTE_VALID) != 0) & ~is_table
         words[at[is_leaf]] = entries[is_leaf] & np.uint64(~PTE_W & 0xFFFF_FFFF_FFFF_FFFF)
+        for page in np.unique(at[is_leaf] >> PAGE_SHIFT - 3).tolist():
+            memory.wrote(PA(memory.base + (page << PAGE_SHIFT)), PAGE_SIZE)
         if level == LAST_LEVEL:
             return
         gfn = gfn[is_table]

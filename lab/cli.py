@@ -15,6 +15,7 @@ from lab.commands.conformance import conformance
 from lab.commands.diff_kvm import diff_kvm
 from lab.commands.esr import esr
 from lab.commands.guests import guests
+from lab.commands.inject import inject
 from lab.commands.ptdump import ptdump
 from lab.commands.run import run
 from lab.commands.walk import walk
@@ -104,6 +105,7 @@ cli.add_command(conformance)
 cli.add_command(walk)
 cli.add_command(ptdump)
 cli.add_command(diff_kvm)
+cli.add_command(inject)
 
 
 def main() -> NoReturn:

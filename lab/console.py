@@ -21,6 +21,8 @@ class Console:
         Takes the bytes as they come, for a live console. May be changed at any time.
     """
 
+    NOT_STATE = frozenset({"sink"})
+
     def __init__(self, sink: Callable[[bytes], None] | None = None) -> None:
         self.sink = sink
         self._printed = bytearray()

@@ -101,6 +101,10 @@ class Disk:
         elif file.read_only:
             self.image = file
 
+    def digest(self) -> str:
+        """Return a hash of what the guest has written; empty if it is not kept in memory."""
+        return self.image.digest() if isinstance(self.image, Overlay) else ""
+
     def again(self) -> Disk:
         """Return the disk as it was when it was opened, for a run to be repeated.
 

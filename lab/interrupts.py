@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class Interrupt:
     """Whether the user pressed Ctrl-C."""
 
+    NOT_STATE = frozenset({"requested"})
+
     requested: bool = False
 
 

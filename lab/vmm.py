@@ -11,6 +11,7 @@ from emu.arch.address import IPA, PAGE_SHIFT, PAGE_SIZE
 from emu.arch.features import CORTEX_A72
 from emu.arch.registers.identification import CTR_EL0, IcachePolicy
 from emu.machine import Machine
+from emu.memory import PhysicalMemory
 from hyp import one_reg
 from hyp.devices.pl011 import PL011
 from hyp.devices.pl031 import PL031
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
+    from emu.arch.address import PA
     from emu.cpu.pe import ProcessingElement
     from hyp.events import Event, Events
     from hyp.vcpu import VCPU
@@ -92,12 +94,16 @@ class Vmm:
         Who sends something to the console.
     disks : Sequence[Disk]
         The drives of the configuration, open.
+    memory_kind : Callable[[PA, int], PhysicalMemory]
+        Makes the machine's memory.
 
     Raises
     ------
     UserError
         If the configuration is impossible, or the host has no memory for it.
     """
+
+    NOT_STATE = frozenset({"_heard"})
 
     def __init__(
         self,
@@ -109,6 +115,7 @@ class Vmm:
         caps: Iterable[tuple[Cap, int]] = (),
         inputs: Sequence[Input] = (),
         disks: Sequence[Disk] = (),
+        memory_kind: Callable[[PA, int], PhysicalMemory] = PhysicalMemory,
     ) -> None:
         config.check()
         if config.ipa_bits > CPU.pa_bits:
@@ -125,7 +132,7 @@ class Vmm:
         self._inputs, self._disks = Inputs(inputs), disks
         self._end: End | None = None
         with hypervisor_refusals():
-            self.machine = _build_machine(config)
+            self.machine = _build_machine(config, memory_kind)
             self.vm = VM(
                 self.machine, config.ipa_bits, profile=config.kvm_profile, seed=config.seed
             )
@@ -192,6 +199,11 @@ class Vmm:
         codes = (self.monitor.device.exit_code, self.virtio.exit_code, self.console.status)
         return next((code for code in codes if code is not None), 0)
 
+    @property
+    def disk_digests(self) -> tuple[str, ...]:
+        """A hash of what the guest has written to each disk."""
+        return tuple(disk.digest() for disk in self._disks)
+
     def run(self, name: str) -> RunResult:
         """Run the guest until it ends, and return what came of it under the title ``name``.
 
@@ -201,6 +213,22 @@ class Vmm:
         end, instructions = self.run_to_end()
         seconds = time.perf_counter() - started
         return self._result(name, end, instructions, seconds)
+
+    def run_to(self, instructions: int) -> End | None:
+        """Run the guest until so many instructions have retired in all, as one run would.
+
+        Parameters
+        ----------
+        instructions : int
+            How many; ``max_insns`` of the configuration does not count.
+
+        Returns
+        -------
+        End or None
+            How the guest ended, if it did before that. None if it can go on.
+        """
+        end = self.monitor.run(instructions)
+        return None if end.reason is EndReason.BUDGET else end
 
     def run_to_end(self) -> tuple[End, int]:
         """Run the guest until it ends, and leave everything as it is then.
@@ -439,7 +467,7 @@ class _Stopped(Exception):  # noqa: N818  # no error: the user asked for it
     """Raised in the hypervisor, between two instructions, to get out of it after Ctrl-C."""
 
 
-def _build_machine(config: RunConfig) -> Machine:
+def _build_machine(config: RunConfig, memory_kind: Callable[[PA, int], PhysicalMemory]) -> Machine:
     ctr = CPU.read(CTR_EL0).replace(
         DIC=int(config.dic), IDC=int(config.idc), L1Ip=IcachePolicy[config.icache.upper()]
     )
@@ -449,7 +477,7 @@ def _build_machine(config: RunConfig) -> Machine:
     size = memory + memory // TABLE_SHARE + TABLE_MINIMUM
     size = -(-size // PAGE_SIZE) * PAGE_SIZE
     try:
-        return Machine(size, config.smp, features)
+        return Machine(size, config.smp, features, memory_kind=memory_kind)
     except (ValueError, OSError, MemoryError, OverflowError) as error:
         raise UserError(
             f"the host has no {format_size(config.memory_size)} of memory for the guest "

@@ -13,7 +13,7 @@ from emu.arch.a64.access import AccessKind
 from emu.arch.a64.loadstore import decode, syndrome
 from emu.arch.address import PAGE_SHIFT, VA
 from emu.arch.esr.classes import ExceptionClass
-from emu.arch.esr.fsc import EXTERNAL_ABORTS, FaultType, fsc
+from emu.arch.esr.fsc import MEMORY_ERRORS, FaultType, fsc
 from emu.arch.esr.iss import IssDataAbort
 from emu.arch.registers.exceptions import HPFAR_EL2, ExceptionSyndrome
 from emu.cpu.exception import ArmException
@@ -32,7 +32,11 @@ _ADDRESS: Final = (1 << 56) - 1
 """A VA without its tag."""
 
 
-_WITHOUT_IPA: Final = EXTERNAL_ABORTS | {FaultType.PERMISSION, FaultType.ALIGNMENT}
+_WITHOUT_IPA: Final = MEMORY_ERRORS | {
+    FaultType.PERMISSION,
+    FaultType.ALIGNMENT,
+    FaultType.TLB_CONFLICT,
+}
 
 
 class AbortKind(NamedTuple):
@@ -108,7 +112,7 @@ def abort(
     external_to_el2
         HCR_EL2.TEA: external aborts are taken to EL2.
     """
-    to_el2 = fault.stage == stage2.STAGE or (external_to_el2 and fault.type in EXTERNAL_ABORTS)
+    to_el2 = fault.stage == stage2.STAGE or (external_to_el2 and fault.type in MEMORY_ERRORS)
     lower = to_el2 or el == 0
     esr = _esr(fault.type, fault.level, fault.stage, fault.s1ptw, fault.update, kind, lower=lower)
     if not to_el2:

@@ -16,7 +16,7 @@ changes between blocks only, and ERET changes it without Python.
 from __future__ import annotations
 
 import ctypes
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from emu.arch.address import VA
 from emu.cpu.hostcode import for_host, words
@@ -113,6 +113,19 @@ class _State(ctypes.Structure):
     )
 
 
+class BlockState(NamedTuple):
+    """What there is to a :class:`BlockBudget` while nothing runs."""
+
+    left: int
+    address: int
+    size: int
+    pending: int
+    user: int
+    end: int
+    granted: int
+    granted_user: int
+
+
 class BlockBudget:
     """The budget of one engine.
 
@@ -190,6 +203,32 @@ class BlockBudget:
         if self._counted_for_user:
             self._state.user += 1
         self._state.left += 1
+
+    def save_state(self) -> BlockState:
+        """Return the state, for :meth:`load_state`."""
+        state = self._state
+        return BlockState(
+            state.left,
+            state.address,
+            state.size,
+            state.pending,
+            state.user,
+            state.end,
+            self._granted,
+            self._granted_user,
+        )
+
+    def load_state(self, saved: BlockState) -> None:
+        """Have the state that was saved."""
+        state = self._state
+        state.left, state.address, state.size = saved.left, saved.address, saved.size
+        state.pending, state.user, state.end = saved.pending, saved.user, saved.end
+        self._granted, self._granted_user = saved.granted, saved.granted_user
+
+    @staticmethod
+    def essence(saved: BlockState) -> int:
+        """Return what matters of a state: the rest is written anew by the next grant."""
+        return saved.pending & ~_COUNT_USER
 
     @property
     def pending(self) -> int:

@@ -20,15 +20,28 @@ class ChangedCode:
     ----------
     pages
         Those of which the engine still has translated code: VA to PA.
+    everywhere
+        Whether it may have translated them from elsewhere, too.
     """
+
+    NOT_STATE = frozenset({"pages"})
 
     def __init__(self, pe: ProcessingElement) -> None:
         self._pe = pe
         self.pages: dict[VA, PA] = {}
+        self.everywhere = False
 
-    def look_again(self, pa: PA | None) -> None:
+    def invalidate(self, pa: PA | None, size: int = 1) -> None:
+        """Carry out IC on the lines of some bytes of a page, or on all."""
+        icache = self._pe.icache
+        if icache.copies:
+            icache.invalidate(self._pe, pa, size)
+        self.look_again(pa)
+
+    def look_again(self, pa: PA | None, *, everywhere: bool = False) -> None:
         """Forget what is known of the code on the page of ``pa``, or of all code."""
         self.pages.update(self._pe.code.changed(pa))
+        self.everywhere |= everywhere
         if self.pages:
             self._pe.engine.flush_tlb()
             if not self._pe.execution.running:
@@ -37,8 +50,9 @@ class ChangedCode:
     def forget(self) -> None:
         """Have the engine forget what it translated from changed pages."""
         engine = self._pe.engine
-        if len(self.pages) > FEW_PAGES:
+        if self.everywhere or len(self.pages) > FEW_PAGES:
             engine.forget_code()
+            self.everywhere = False
         else:
             # The engine finds the code of a page by the memory behind it, for which it asks.
             for page in self.pages:

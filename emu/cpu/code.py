@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from emu.arch.features import CpuFeatures
     from emu.cpu.engine import Engine
-    from emu.memory import PhysicalMemory
+    from emu.cpu.icache import InstructionCache
 
 _HOOKS = {
     SystemKind.MRS: SystemHook.MRS,
@@ -66,12 +66,12 @@ class CodePages:
 
     def __init__(
         self,
-        memory: PhysicalMemory,
+        icache: InstructionCache,
         engine: Engine,
         features: CpuFeatures,
         intercept: Callable[[int], bool],
     ) -> None:
-        self._memory = memory
+        self._icache = icache
         self._engine = engine
         self._features = features
         self._intercept = intercept
@@ -89,7 +89,7 @@ class CodePages:
         """Make ready for executing the physical page ``pa`` at ``page``."""
         sites = self._by_page.get(pa)
         if sites is None:
-            sites = self._by_page[pa] = scan(self._memory.view(pa, PAGE_SIZE), self._intercept)
+            sites = self._by_page[pa] = scan(self._icache.view(pa), self._intercept)
         if page >> PAGE_SHIFT in self.scanned:
             self._forget(page)
         self.scanned[page >> PAGE_SHIFT] = pa
@@ -115,7 +115,7 @@ class CodePages:
             self.behind_stack_writes.add(behind)
             self._engine.watch(behind)
         if self.strict:
-            words = self._memory.view(pa, PAGE_SIZE).cast("I")
+            words = self._icache.view(pa).cast("I")
             accesses = {VA(page + 4 * i): word for i, word in enumerate(words) if _accesses(word)}
             self.watched.update(accesses)
             for va in accesses:
@@ -148,10 +148,12 @@ class CodePages:
         Returns
         -------
         dict[VA, PA]
-            The pages from which the engine may have translated code.
+            The pages from which the engine may have translated code. One that is no longer
+            where it was executed stands at a VA of its own.
         """
         if pa is None:
             known = {VA(page << PAGE_SHIFT): frame for page, frame in self.scanned.items()}
+            known.update((VA(pa), pa) for pa in self._by_page.keys() - known.values())
             self._by_page.clear()
             self.sites.clear()
             self.unprivileged.clear()
@@ -166,7 +168,29 @@ class CodePages:
         for page in pages:
             self._forget(page)
         del self._by_page[frame]
-        return dict.fromkeys(pages, frame)
+        return dict.fromkeys(pages or [VA(frame)], frame)
+
+    # What is known of code belongs to what the engine has translated from it. A snapshot keeps
+    # neither: it has pages scanned again that were executed elsewhere then, or not at all.
+
+    @property
+    def pages(self) -> set[PA]:
+        """The physical pages from which the engine may have translated code."""
+        return set(self._by_page)
+
+    def save_state(self) -> dict[int, PA]:
+        """Return where which pages have been executed."""
+        return dict(self.scanned)
+
+    def load_state(self, scanned: dict[int, PA]) -> None:
+        """Forget what has been executed elsewhere than it had then."""
+        for page, frame in list(self.scanned.items()):
+            if scanned.get(page) != frame:
+                self._forget(VA(page << PAGE_SHIFT))
+
+    @staticmethod
+    def essence(_scanned: dict[int, PA]) -> None:
+        """Return what matters of a state: nothing."""
 
     def _forget(self, page: VA) -> None:
         """Remove what was remembered of the code at ``page``."""

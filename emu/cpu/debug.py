@@ -162,7 +162,7 @@ class Debug:
         )
         everywhere = any(kind and not kind.address and not kind.linked for kind in kinds)
         self._one_by_one = everywhere or bool(controls.mdscr & _SS)
-        self.single = self._one_by_one
+        self.single = self._steps_anyway
         extents = [extent(unit) for unit in self._watchpoint_units()] if armed else []
         pages = tuple(
             (watched.start >> PAGE_SHIFT, watched.start + watched.size - 1 >> PAGE_SHIFT)
@@ -270,10 +270,14 @@ class Debug:
 
     # Instructions one by one
 
+    @property
+    def _steps_anyway(self) -> bool:
+        return self._one_by_one or self._pe.icache.once is not None
+
     def returned(self, spsr: int) -> None:
         """Note that EL2 returns to the state ``spsr``; it has debug exceptions masked."""
         self.refused = None
-        self.single = self._one_by_one
+        self.single = self._steps_anyway
         controls = self._controls() if spsr & SS else None
         steps = controls is not None and is_stepping(controls, spsr)
         self.ss = SS if steps else 0
@@ -316,13 +320,19 @@ class Debug:
             if execution.pending is not None:
                 return pc, pstate
         ss = self._ss_behind(word, controls, pstate)
-        before = execution.before
+        before, here, icache = execution.before, pc, pe.icache
+        if icache.once is not None:
+            icache.before_step(pe, pc)
         self._passing, self.refused = self.refused, None
         pc, pstate = execution.execute(pc, 1, user)
         if self._passing is not None:
             self._passing = None
             pe.engine.flush_tlb()
-        self.single = self._one_by_one or self.refused is not None
+        if icache.once is not None:
+            pending = execution.pending
+            over = execution.before != before or (pending is not None and pending.target == 1)
+            icache.after_step(pe, here, over=over)
+        self.single = self._steps_anyway or self.refused is not None
         if execution.before != before:
             self.ss = ss
             access = decode(word) if steps else None

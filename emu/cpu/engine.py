@@ -19,11 +19,12 @@ from unicorn import arm64_const as reg
 from unicorn import unicorn_const as const
 from unicorn.unicorn_py3.unicorn import Uc, uclib
 
-from emu.arch.address import PAGE_SIZE, VA
+from emu.arch.address import PA, PAGE_SIZE, VA
 from emu.arch.fields import Encoding
 from emu.cpu.batch import Batch, CpReg
 from emu.cpu.blocks import INSTRUCTION_BYTES, BlockBudget
 from emu.cpu.codefilter import CodeFilter
+from emu.cpu.enginestate import SavedRegisters
 from emu.cpu.hostcode import nothing
 from emu.cpu.internals import (
     NO_EXCLUSIVE,
@@ -37,6 +38,7 @@ from emu.cpu.sysfilter import SystemCounter, SystemFilter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
+    from mmap import mmap
 
     from emu.memory import PhysicalMemory
 
@@ -62,6 +64,9 @@ READ: Final = const.UC_MEM_READ
 _UNCOUNTED: Final = 0
 """Unicorn's count for a run that it does not count. Its own counting is not used: where it begins
 or ends, all code is translated anew, and pages are asked for that the guest does not fetch."""
+
+_OWN_PAGES: Final = 0xF000_0000_0000
+"""Where pages of the engine's own begin: beyond all RAM."""
 
 EVERYWHERE: Final = (1, 0)
 NOWHERE: Final = ((1 << 64) - 1, (1 << 64) - 1)
@@ -170,6 +175,10 @@ class Engine:
         The instructions that ``on_code`` is called before by :meth:`watch_everything`.
     registers
         The registers at the places that :mod:`emu.cpu.internals` names, for whoever is in a hurry.
+    watches_everything
+        Whether :meth:`watch_everything` is on.
+    saved_registers
+        All registers at once, to be kept and put back.
     """
 
     def __init__(
@@ -196,6 +205,7 @@ class Engine:
         structure = handle(self._uc)
         cpu = _u64.from_address(structure + 8 * internals.cpu).value
         self._cpu = _pointer(cpu)
+        self.saved_registers = SavedRegisters(_lib, self._handle)
         self.windows = _strided(cpu, internals.windows)
         self._never = memoryview(array("Q", [_NEVER] * len(internals.windows)))
         self._keep_tlb_size()
@@ -214,12 +224,14 @@ class Engine:
         self._hook(const.UC_HOOK_BLOCK, self.blocks.hook, data=self.blocks.state)
         self._pstate_mask = pstate_mask
         self._watched: set[VA] = set()
+        self.watches_everything = False
         self.accesses = CodeFilter(self._on_code, native=native)
         self._watch = self._ranged(self.accesses.hook, data=self.accesses.state)
         self._stop_at = self._ranged(_stop)
         self._stops: set[VA] = set()
         self._breaks: dict[VA, _RangedHook] = {}
         self._spare_breaks: list[_RangedHook] = []
+        self._own_pages: list[mmap] = []
         self._filters = {
             kind: SystemFilter(
                 self._on_system,
@@ -241,6 +253,16 @@ class Engine:
         self._pc, self._pstate = _u64(), _u64()
         self._state_ids = (ctypes.c_int * 2)(reg.UC_ARM64_REG_PC, reg.UC_ARM64_REG_PSTATE)
         self._state_at = (_pointer * 2)(ctypes.addressof(self._pc), ctypes.addressof(self._pstate))
+
+    # The state. Hooks and filters are none: they are never taken back.
+
+    def save_state(self) -> bytes:
+        """Return all registers."""
+        return self.saved_registers.read()
+
+    def load_state(self, registers: bytes) -> None:
+        """Put all registers back. The caller flushes the TLB and has changed code forgotten."""
+        self.saved_registers.write(registers)
 
     # Running
 
@@ -426,6 +448,7 @@ class Engine:
 
         They must be named again: the code is forgotten, too.
         """
+        self.watches_everything = on
         self.accesses.clear()
         self._watch.cover(*(EVERYWHERE if on else NOWHERE))
         self.forget_code()
@@ -437,6 +460,14 @@ class Engine:
         else:
             self._uc.ctl(const.UC_CTL_TLB_FLUSH, const.UC_CTL_IO_WRITE)
         self._keep_tlb_size()
+
+    def add_page(self, buffer: mmap) -> PA:
+        """Add a page of memory for code, where the machine has none; return its address."""
+        pa = PA(_OWN_PAGES + len(self._own_pages) * PAGE_SIZE)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+        check(_lib.uc_mem_map_ptr(self._handle, pa, PAGE_SIZE, const.UC_PROT_ALL, address))
+        self._own_pages.append(buffer)  # which must outlive the engine
+        return pa
 
     def _keep_tlb_size(self) -> None:
         """Have Unicorn's TLB never shrink, which it does by the host's clock at a flush."""

@@ -37,6 +37,8 @@ class EL2Entry(Enum):
 class Guest:
     """What EL1 and EL0 of one PE do."""
 
+    NOT_COMPARED = frozenset({"_progress", "_stalls"})
+
     def __init__(self, pe: ProcessingElement) -> None:
         self._pe = pe
         self._execution = pe.execution

@@ -55,15 +55,16 @@ def cache(pe: ProcessingElement, operation: DC | IC, pa: PA | None, *, by_guest:
     pe.maintenance[operation.name] += 1
     if isinstance(operation, IC):
         for peer in _reached(pe, operation, by_guest=by_guest):
-            peer.changed_code.look_again(pa)
+            peer.changed_code.invalidate(pa)
 
 
 def instruction_lines(pe: ProcessingElement, operation: IC, pa: PA, size: int, line: int) -> None:
     """Execute an instruction cache operation on each line of a range."""
     pe.maintenance[operation.name] += _lines(pa, size, line)
     for page in range(pa & -PAGE_SIZE, pa + size, PAGE_SIZE):
+        start, end = max(page, pa), min(page + PAGE_SIZE, pa + size)
         for peer in _reached(pe, operation):
-            peer.changed_code.look_again(PA(page))
+            peer.changed_code.invalidate(PA(start), end - start)
 
 
 def data_lines(pe: ProcessingElement, operation: DC, pa: PA | None, size: int, line: int) -> None:

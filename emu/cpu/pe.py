@@ -25,6 +25,7 @@ from emu.cpu.debug import DEBUG_REGISTERS, Debug
 from emu.cpu.engine import Engine
 from emu.cpu.execution import Execution
 from emu.cpu.guest import EL2Entry, Guest
+from emu.cpu.icache import InstructionCache
 from emu.cpu.probe import Probe
 from emu.cpu.progress import ProgressCount
 from emu.cpu.refill import Refill
@@ -40,7 +41,7 @@ from emu.units.pmu import PerformanceMonitors
 from emu.units.timer import GenericTimer, TimerLine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from emu.arch.a64.maintenance import AT, DC, IC
     from emu.arch.a64.tlbi import TLBI
@@ -68,7 +69,7 @@ class ProcessingElement:
     ----------
     index
         Its number in the machine.
-    mmu, timer, pmu, registers, engine, blocks, code, changed_code
+    mmu, timer, pmu, registers, engine, blocks, code, changed_code, icache
         Its parts. EL2 software uses :meth:`read`, :meth:`write` and the maintenance
         methods instead.
     execution, guest, progress, strictness, debug, watch, refill
@@ -91,6 +92,9 @@ class ProcessingElement:
     stale
         Whether a register has changed from which the translation regime is decoded.
     """
+
+    NOT_STATE = frozenset({"on_tlbi"})
+    NOT_COMPARED = frozenset({"maintenance", "tlbi_count", "tlbi_entries", "tlbi_without_hit"})
 
     def __init__(
         self, index: int, memory: PhysicalMemory, features: CpuFeatures, clock: Clock
@@ -137,7 +141,8 @@ class ProcessingElement:
         self._consequential = (
             TRANSLATION_CONTROLS | units | DEBUG_REGISTERS | _STACK_POINTERS | _COUNTER_CONTROLS
         )
-        self.code = CodePages(memory, self.engine, features, self._intercept)
+        self.icache = InstructionCache(memory, self._icache_line)
+        self.code = CodePages(self.icache, self.engine, features, self._intercept)
         self.watch = Watch(self)
         self.refill = Refill(self)
         self.guest = Guest(self)
@@ -372,6 +377,23 @@ class ProcessingElement:
         self.engine.answer(SystemCounter.VIRTUAL, CNTVCT_EL0.encoding, int(offset))
         self.engine.answer(SystemCounter.PHYSICAL, CNTPCT_EL0.encoding, None if trapped else 0)
 
+    def state_replaced(self, changed: Iterable[PA]) -> None:
+        """Have the engine follow, now that registers, memory and all else are those of a snapshot.
+
+        Parameters
+        ----------
+        changed
+            The pages of :attr:`CodePages.pages` that have other contents than before.
+        """
+        self._counters_changed()
+        for pa in changed:
+            self.changed_code.pages.update(self.code.changed(pa))
+        if self.changed_code.pages:
+            self.changed_code.forget()
+        self.strictness.choose()
+        self.engine.break_at(self.debug.addresses)
+        self.engine.flush_tlb()
+
     def refresh(self) -> None:
         """Decode the translation regime again if a control register has changed."""
         if self.stale:
@@ -388,6 +410,8 @@ class ProcessingElement:
             if isinstance(found, Fault):
                 return 0
             page = found.page
+        if self.icache.copies:
+            return self.icache.view(page).cast("I")[(pc & PAGE_MASK) // _WORD]
         return self.memory.read_instruction(PA(page | pc & PAGE_MASK))
 
     def _intercept(self, word: int) -> bool:

@@ -14,6 +14,7 @@ from emu.arch.a64.loadstore import decode
 from emu.arch.a64.maintenance import DC
 from emu.arch.a64.system import decode_system
 from emu.arch.address import PAGE_SHIFT, VA
+from emu.arch.esr.fsc import FaultType
 from emu.arch.registers.exceptions import PSTATE
 from emu.cpu import engine
 from emu.cpu.aborts import FETCH, ZEROING, AbortKind, abort, data_access, faulting_address
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 NEEDS: Final = {engine.READ: READ, engine.WRITE: WRITE, engine.FETCH: EXECUTE}
 
 
+_BEFORE_ACCESSES: Final = frozenset({FaultType.EXTERNAL, FaultType.PARITY, FaultType.TLB_CONFLICT})
+"""What the read of an atomic access meets first, whatever is asked for."""
+
 UAO: Final = PSTATE.UAO.in_place
 PAN: Final = PSTATE.PAN.in_place
 
@@ -45,15 +49,19 @@ def privilege_of(pstate: int) -> int:
 class Refill:
     """The refill path of one PE."""
 
+    NOT_STATE = frozenset({"_registers", "_touch"})
+
     def __init__(self, pe: ProcessingElement) -> None:
         self._pe = pe
         self._mmu = pe.mmu
         self._debug = pe.debug
         self._probe = pe.probe
         self._code = pe.code
+        self._icache = pe.icache
         self._engine = pe.engine
         self._execution = pe.execution
         self._registers = pe.engine.registers
+        self._touch = pe.memory.touched.add
 
     def fill(self, va: VA, access: int, result: Any) -> bool:  # noqa: ANN401  # a C array
         """Answer the engine: fill in PA and permissions of the page ``va``, or refuse."""
@@ -99,8 +107,15 @@ class Refill:
                 code.prepare(va, entry.page)
             else:
                 permissions &= ~EXECUTE
+        if permissions & WRITE:
+            self._touch(entry.page)
         result[0] = entry.page
         result[1] = permissions
+        if self._icache.copies and entry.page in self._icache.copies:
+            if need == EXECUTE:
+                result[0], result[1] = self._icache.copies[entry.page], EXECUTE
+            else:
+                result[1] = permissions & ~EXECUTE
         return True
 
     def _walk(self, va: VA, need: int, privilege: int, pc: VA) -> TlbEntry | None:
@@ -147,7 +162,9 @@ class Refill:
         access = decode(word)
         write = need == WRITE
         if access is not None:
-            if access.kind is AccessKind.ATOMIC and not fault.update:
+            if access.kind is AccessKind.ATOMIC and fault.type in _BEFORE_ACCESSES:
+                write = False
+            elif access.kind is AccessKind.ATOMIC and not fault.update:
                 read_fault = self._mmu.probe(page, READ, privilege)
                 both = self._mmu.probe(page, READ | WRITE, privilege)
                 fault = both if isinstance(both, Fault) else fault

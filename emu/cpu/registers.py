@@ -101,6 +101,8 @@ class RegisterFile:
         Set whenever a system register of EL1 is.
     """
 
+    NOT_STATE = frozenset({"_lists", "_vectors"})
+
     def __init__(
         self,
         engine: Engine,

@@ -16,7 +16,7 @@ from emu.arch.a64.system import Operation, SystemInstruction, SystemKind, decode
 from emu.arch.a64.tlbi import TLBI
 from emu.arch.address import PA, PAGE_MASK, VA
 from emu.arch.esr.build import system_register_trap
-from emu.arch.esr.fsc import EXTERNAL_ABORTS
+from emu.arch.esr.fsc import MEMORY_ERRORS
 from emu.arch.fields import Encoding, SystemRegister
 from emu.arch.registers import REGISTERS
 from emu.arch.registers.control import DAIF
@@ -351,7 +351,7 @@ def _address_translate(
     pan = bool(pe.engine.state()[1] & PSTATE.PAN.in_place)
     result = address_translate(pe.mmu, operation, va, pan=pan)
     if isinstance(result, Fault):
-        if result.s1ptw or result.type in EXTERNAL_ABORTS:
+        if result.s1ptw or result.type in MEMORY_ERRORS:
             return abort(result, MAINTENANCE, va, pc, el, external_to_el2=pe.external_aborts_to_el2)
         result = fault_report(result)
     pe.registers.write(PAR_EL1(result))

@@ -14,7 +14,7 @@ from emu.mmu.fault import Fault
 from emu.mmu.permissions import ALL, EL0, EL1, READ, WRITE
 from emu.mmu.regime import ControlRegisters, TranslationRegime, decode_regime
 from emu.mmu.stage2 import IDENTITY, Stage2Mapping
-from emu.mmu.tlb import GLOBAL, Tlb, TlbEntry
+from emu.mmu.tlb import GLOBAL, Survivor, Tlb, TlbEntry
 from emu.mmu.tlbi import invalidate, named_page
 
 if TYPE_CHECKING:
@@ -43,7 +43,13 @@ class Mmu:
         Whether the last TLBI named one page by VA, and removed that and no other.
     on_fill
         Called with every entry that a walk adds; None while nobody listens.
+    on_table
+        Called with where stage 2 puts a stage-1 descriptor that a walk accesses, when it is
+        asked for that; likewise.
     """
+
+    NOT_STATE = frozenset({"on_fill"})
+    NOT_COMPARED = frozenset({"hits", "misses"})
 
     def __init__(self, memory: PhysicalMemory, features: CpuFeatures) -> None:
         self.memory = memory
@@ -53,6 +59,7 @@ class Mmu:
         self.misses = 0
         self.removed_only_named = False
         self.on_fill: Callable[[VA, TlbEntry], None] | None = None
+        self.on_table: Callable[[PA], None] | None = None
         self.load(ControlRegisters(0, 0, 0, 0, 0, 0, 0))
 
     def load(self, registers: ControlRegisters) -> None:
@@ -79,9 +86,9 @@ class Mmu:
         """Return the TLB's entry for ``va`` if it allows the access."""
         page = va >> PAGE_SHIFT
         entry = self.pages.get(page) or self.global_pages.get(page)
-        if entry is not None and entry.allowed[privilege] & need == need:
-            return entry
-        return None
+        if entry is None or entry.defect is not None:
+            return None
+        return entry if entry.allowed[privilege] & need == need else None
 
     def holds(self, va: VA) -> bool:
         """Return whether the TLB has an entry for ``va``, whatever it allows."""
@@ -93,6 +100,9 @@ class Mmu:
 
         For cache maintenance and for questions about an access that has been refused.
         """
+        defect = self._defect(va)
+        if defect is not None:
+            return defect
         s1 = self.stage1(va, privilege)
         if isinstance(s1, Fault):
             return s1
@@ -144,6 +154,9 @@ class Mmu:
         its descriptor update comes before stage 2 is asked about the output address (Arm ARM
         D8.15.2).
         """
+        defect = self._defect(va)
+        if defect is not None:
+            return defect
         write = bool(need & WRITE)
         kept = self._kept.get((va, privilege)) if self._kept else None
         s1 = kept or self.stage1(va, privilege)
@@ -291,7 +304,20 @@ class Mmu:
         controls = self.regime.stage2
         if controls.ptw and combined_is_device(NORMAL_WRITE_BACK, s2.memattr, fwb=controls.fwb):
             return Fault(FaultType.PERMISSION, s2.level, stage2.STAGE, ipa, s1ptw=True)
+        if self.on_table is not None:
+            self.on_table(PA(ipa + s2.offset))
         return s2
+
+    def _defect(self, va: VA) -> Fault | None:
+        """Return what a defective entry answers for ``va``."""
+        page = va >> PAGE_SHIFT
+        entry = self.pages.get(page) or self.global_pages.get(page)
+        return None if entry is None else entry.defect
+
+    def entries_changed(self) -> None:
+        """Note that TLB entries have changed by themselves: copies of them go."""
+        self.forget_walk()
+        self._table_offsets = {}
 
     def forget_walk(self) -> None:
         """Forget the stage-1 result of the walk that stage 2 refused last."""
@@ -304,7 +330,27 @@ class Mmu:
             self._table_offsets = {}
         page = named_page(operation, argument)
         held = page in self.pages or page in self.global_pages
-        hits = invalidate(self.tlb, operation, argument, vmid)
+        if self.tlb.survivors:
+            hits = self._invalidate_with_survivors(operation, argument, vmid)
+        else:
+            hits = invalidate(self.tlb, operation, argument, vmid)
         left = page in self.pages or page in self.global_pages
         self.removed_only_named = hits == 1 and held and not left
+        return hits
+
+    def _invalidate_with_survivors(self, operation: TLBI, argument: int, vmid: int) -> int:
+        """Carry out a TLBI that leaves the entries that survive it; return how many went."""
+        tlb = self.tlb
+        before = [(s, tlb.find(s.vmid, s.asid, s.address)) for s in tlb.survivors]
+        hits = invalidate(tlb, operation, argument, vmid)
+        left: list[Survivor] = []
+        for survivor, entry in before:
+            tags = survivor.vmid, survivor.asid, survivor.address
+            if entry is not None and tlb.find(*tags) is None:
+                tlb.put(*tags, entry)
+                hits -= 1
+                survivor = survivor._replace(times=survivor.times - 1)  # noqa: PLW2901
+            if survivor.times:
+                left.append(survivor)
+        tlb.survivors = left
         return hits

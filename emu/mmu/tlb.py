@@ -19,6 +19,7 @@ from emu.arch.address import IPA, PA, PAGE_SHIFT, VA
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from emu.mmu.fault import Fault
     from emu.mmu.permissions import Permissions
     from emu.mmu.stage2 import Stage2Mapping
 
@@ -43,6 +44,8 @@ class TlbEntry(NamedTuple):
     """Whether both stages together make this Device memory."""
     contiguous: bool = False
     """The contiguous bit of the stage-1 leaf. Entries are held page by page all the same."""
+    defect: Fault | None = None
+    """What every use of the entry ends with, if it is defective. Then it allows nothing."""
 
 
 class TlbContext:
@@ -227,14 +230,66 @@ class Stage2Only(NamedTuple):
     mapping: Stage2Mapping
 
 
+class Survivor(NamedTuple):
+    """An entry that invalidations leave, for a while. No TLB has such, unless it is defective."""
+
+    vmid: int
+    asid: int | None
+    """:data:`GLOBAL` for an entry of every ASID; None for one of stage 2 only."""
+    address: int
+    """A VA or an IPA that it translates."""
+    times: int
+    """How many invalidations that would have removed it are still to be survived."""
+
+
 class Tlb:
-    """All entries of one PE."""
+    """All entries of one PE.
+
+    Attributes
+    ----------
+    survivors
+        The entries that invalidations leave.
+    """
 
     def __init__(self) -> None:
         self.contexts: dict[tuple[int, int], TlbContext] = {}
         """Combined entries by (VMID, ASID); the ASID may be :data:`GLOBAL`."""
         self.stage2: dict[int, Stage2Entries] = {}
         """Stage-2 entries by VMID."""
+        self.survivors: list[Survivor] = []
+
+    def find(self, vmid: int, asid: int | None, address: int) -> TlbEntry | Stage2Mapping | None:
+        """Return the entry with these tags that translates an address.
+
+        Parameters
+        ----------
+        vmid, asid
+            The tags; an ASID of None asks for an entry of stage 2 only.
+        address
+            A VA or an IPA.
+        """
+        if asid is None:
+            entries = self.stage2.get(vmid)
+            return None if entries is None else entries.lookup(IPA(address))
+        context = self.contexts.get((vmid, asid))
+        return None if context is None else context.pages.get(address >> PAGE_SHIFT)
+
+    def put(
+        self, vmid: int, asid: int | None, address: int, entry: TlbEntry | Stage2Mapping
+    ) -> None:
+        """Add an entry, in the place of one that translates the same with the same tags."""
+        if isinstance(entry, TlbEntry):
+            assert asid is not None, "a combined entry has an ASID, or is global"
+            self.context(vmid, asid).insert(VA(address), entry)
+        else:
+            self.stage2_entries(vmid).insert(IPA(address), entry)
+
+    def drop(self, vmid: int, asid: int | None, address: int) -> None:
+        """Forget one entry."""
+        if asid is None:
+            self.stage2_entries(vmid).remove(IPA(address), range(-1, 4))
+        else:
+            self.context(vmid, asid).pages.pop(address >> PAGE_SHIFT, None)
 
     def context(self, vmid: int, asid: int) -> TlbContext:
         """Return the combined entries of a VMID and an ASID (or :data:`GLOBAL`)."""

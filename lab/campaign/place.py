@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from lab.campaign.trace import Access
+from lab.campaign.trace import GENERAL, Access, Trace
 from lab.faults.parameter import parameters_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from lab.campaign.golden import GoldenTrace
     from lab.faults.fault import Fault
 
 _WHAT: Final = frozenset({"bit", "width", "value"})
@@ -56,6 +55,8 @@ class Bytes(NamedTuple):
 
     pa: int
     size: int
+    appears: bool = True
+    """Whether they are there only once the page is in use."""
 
 
 class Nowhere(NamedTuple):
@@ -65,7 +66,7 @@ class Nowhere(NamedTuple):
 Place = Register | Bytes | Nowhere
 
 
-def place_of(fault: Fault, golden: GoldenTrace) -> Place | None:
+def place_of(fault: Fault, golden: Trace) -> Place | None:
     """Return the place that a fault changes once; None if its faults have no classes.
 
     They have none where the same address is another place at another time.
@@ -77,31 +78,31 @@ def place_of(fault: Fault, golden: GoldenTrace) -> Place | None:
     return _PLACES[kind](values, golden)
 
 
-def _register(values: Mapping[str, Any], golden: GoldenTrace) -> Place | None:
+def _register(values: Mapping[str, Any], _golden: Trace) -> Place | None:
     name = values["register"]
-    return Register(name) if name in golden.registers else None
+    return Register(name) if name in GENERAL else None
 
 
-def _memory(values: Mapping[str, Any], golden: GoldenTrace) -> Place | None:
+def _memory(values: Mapping[str, Any], golden: Trace) -> Place | None:
     if values["space"] == "va":
         return None
     pa = values["address"]
-    if values["space"] == "ipa":
+    by_ipa = values["space"] == "ipa"
+    if by_ipa:
         if golden.has_moved(pa):
             return None
         pa = golden.pa_of(pa)
         if pa is None:
             return Nowhere()
     if "bit" not in values:
-        return Bytes(pa, values["size"])
+        return Bytes(pa, values["size"], by_ipa)
     first, last = values["bit"] // 8, (values["bit"] + values["width"] - 1) // 8
-    return Bytes(pa + first, last - first + 1)
+    return Bytes(pa + first, last - first + 1, by_ipa)
 
 
-def _descriptor(values: Mapping[str, Any], golden: GoldenTrace) -> Place | None:
-    if values["stage"] != 2 or not golden.has_level(values["level"]):
-        return None
-    if golden.has_moved_tables(values["address"]):
+def _descriptor(values: Mapping[str, Any], golden: Trace) -> Place | None:
+    levels = range(len(golden.table_shifts))
+    if values["stage"] != 2 or values["level"] not in levels or golden.tables_moved:
         return None
     pa = golden.descriptor_of(values["address"], values["level"])
     return Nowhere() if pa is None else Bytes(pa, DESCRIPTOR_BYTES)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, overload
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from lab.campaign.outcome import RunFacts
     from lab.campaign.statistics import Interval
     from lab.faults.planned import PlannedFault
 
@@ -65,6 +66,8 @@ class Plan:
         Classes of equivalent faults that need a run, in all of the space.
     masked : int
         Faults of the space that nothing reads any more: masked, without a run.
+    golden : RunFacts or None
+        The run without faults; None where a plan is only to be evaluated.
     hash : str
         Of all that decides the plan and its outcomes: the guest, the configuration, the
         campaign, the golden run, the version of the project. In hexadecimal.
@@ -84,6 +87,7 @@ class Plan:
     classes: int
     masked: int
     hash: str
+    golden: RunFacts | None = None
     draws: Sequence[int] | None = None
     by_lifetime: bool = True
     confidence: float = 0.95

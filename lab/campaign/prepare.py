@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from lab.campaign.identity import identity, sha256_of
 from lab.errors import UserError
 from lab.loader import load
 from lab.loader.symbols import read_symbols
@@ -76,22 +75,16 @@ def prepare(campaign: Campaign) -> Prepared:
     with open_target(campaign.guest) as target:
         config = campaign.configuration(target)
         image = load(target.image, config.memory, config.flash)
-        sha256 = _sha256(target.image)
+        sha256 = sha256_of(target.image)
+        known = identity(campaign, config, target.image)
         symbols = read_symbols(target.image)
     for drive in config.drives:
         if not drive.read_only and not drive.copy_on_write:
             raise UserError(
                 f"--drive {drive}: one run would find what another has written; add cow or ro"
             )
-    inputs = tuple((str(path), _sha256(path)) for path in _files(config))
-    about = "\n".join([_version(), repr(campaign), repr(config), sha256, repr(inputs)])
-    return Prepared(
-        campaign, config, image, symbols, sha256, inputs, hashlib.sha256(about.encode()).hexdigest()
-    )
-
-
-def _version() -> str:
-    return version("stage2")
+    inputs = tuple((str(path), sha256_of(path)) for path in _files(config))
+    return Prepared(campaign, config, image, symbols, sha256, inputs, known)
 
 
 def _files(config: RunConfig) -> list[Path]:
@@ -99,11 +92,3 @@ def _files(config: RunConfig) -> list[Path]:
     files = [slot.file for slot in config.slots if slot.file is not None]
     files += [drive.path for drive in config.drives]
     return files + ([] if config.initrd is None else [config.initrd])
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error

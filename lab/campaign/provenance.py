@@ -49,6 +49,16 @@ class Provenance:
     def with_plan(self, plan: Plan) -> Provenance:
         """Return it with what a plan decides."""
         weighting = "lifetime" if plan.by_lifetime else "uniform"
+        facts = plan.golden
+        golden: dict[str, Any] = (
+            {}
+            if facts is None
+            else {
+                "golden_instructions": facts.instructions,
+                "golden_end": facts.reason.value,
+                "golden_console": facts.console_digest,
+            }
+        )
         return replace(
             self,
             plan=plan.hash,
@@ -59,6 +69,7 @@ class Provenance:
             weighting="" if plan.draws is None else weighting,
             draws="" if plan.draws is None else " ".join(map(str, plan.draws)),
             confidence=plan.confidence,
+            **golden,
         )
 
     def as_text(self) -> dict[str, str]:

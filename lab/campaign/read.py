@@ -6,10 +6,11 @@ Errors name the file and the line, the key, and what is possible.
 from __future__ import annotations
 
 import tomllib
-import types
 from contextlib import contextmanager
+from dataclasses import fields
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lab.campaign.known import model_called, near, trigger_called
 from lab.campaign.lines import key_lines, line_of
@@ -276,9 +277,8 @@ class _Reader:
 
     def _plain(self, path: lines.Path, value: object, kind: type, name: str) -> Any:  # noqa: ANN401
         """Check one value against the type of a field."""
-        wanted = _types(kind, name)
-        if tuple in wanted and isinstance(value, list):
-            (inner,) = {a for a in get_args(_hint(kind, name)) if a is not ...}
+        wanted, inner = _kinds(kind, name)
+        if inner is not None and isinstance(value, list):
             for single in value:
                 if not isinstance(single, inner) or isinstance(single, bool):
                     raise self._error(
@@ -363,14 +363,29 @@ def _field(key: str) -> str:
     return key.replace("-", "_")
 
 
-def _hint(kind: type, name: str) -> Any:  # noqa: ANN401  # a type
-    return get_type_hints(kind)[name]
+class _Kinds(NamedTuple):
+    """What a field can hold."""
+
+    plain: frozenset[type]
+    inner: type | None
+    """What the members of a list are."""
 
 
-def _types(kind: type, name: str) -> set[type]:
-    """Return the plain types that a field can hold."""
-    hint = _hint(kind, name)
-    parts = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    found = {getattr(part, "__origin__", part) for part in parts} - {type(None)}
-    # An enumeration or the like is written as its text.
-    return {t if t in _WORDS else str for t in found}
+@cache
+def _kinds(kind: type, name: str) -> _Kinds:
+    """Read the annotation of a field, which is text: ``int | None``, ``tuple[str, ...]``."""
+    annotation = next(f.type for f in fields(kind) if f.name == name)
+    plain: set[type] = set()
+    inner = None
+    for part in str(annotation).split("|"):
+        outer, _, rest = part.strip().partition("[")
+        if outer == "tuple":
+            plain.add(tuple)
+            inner = _NAMES[rest.split(",")[0]]
+        elif outer != "None":
+            # An enumeration or the like is written as its text.
+            plain.add(_NAMES.get(outer, str))
+    return _Kinds(frozenset(plain), inner)
+
+
+_NAMES: Final = {"bool": bool, "int": int, "float": float, "str": str}

@@ -98,6 +98,16 @@ class _State(NamedTuple):
     x: list[int]
 
 
+class _Recorder:
+    """Writes down events as text, without their time."""
+
+    def __init__(self, heard: list[str]) -> None:
+        self._heard = heard
+
+    def __call__(self, event: Event) -> None:
+        self._heard.append(str(event))
+
+
 class _Story:
     """Sentences about a guest whose symbols are known."""
 
@@ -131,7 +141,7 @@ def _compare(
     events: tuple[list[str], list[str]] = ([], [])
     vmms = runner.vmm, golden.vmm
     for vmm, heard in zip(vmms, events, strict=True):
-        vmm.vm.events.subscribe(lambda event, heard=heard: heard.append(f"{event}"))
+        vmm.vm.events.subscribe(_Recorder(heard))
     if listener is not None:
         runner.vmm.vm.events.subscribe(listener)
     with Injector(runner.vmm.vm, experiment.faults):

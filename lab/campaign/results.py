@@ -6,7 +6,7 @@ import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from lab.campaign.planning import make_plan
+from lab.campaign.planning import plan_campaign
 from lab.campaign.prepare import prepare
 from lab.campaign.provenance import Provenance
 from lab.campaign.read import parse_campaign
@@ -79,7 +79,7 @@ def prepared_again(store: Store) -> tuple[Prepared, Plan]:
             f"{store.path} is of stage2 {known.stage2}, this is {version('stage2')}: install that "
             "version to go on, or run the campaign again into another file"
         )
-    plan = make_plan(prepared)
+    plan = plan_campaign(prepared)
     if plan.hash != known.plan:
         raise _changed(store, "what the campaign follows from", known.plan, plan.hash)
     return prepared, plan

@@ -7,27 +7,28 @@ golden run again: from there on both are the same.
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_right
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from lab.campaign.outcome import Facts, classify
+from lab.campaign.escape import EscapeWatch
+from lab.campaign.facts import check_golden, facts_of
+from lab.campaign.outcome import classify
 from lab.campaign.row import Row, lost
 from lab.disk import open_drives
-from lab.errors import UserError
 from lab.faults.injector import Injector
 from lab.monitor import EndReason
-from lab.snapshot import first_difference, restore, take
+from lab.snapshot import Snapshot, first_difference, restore, take
 from lab.vmm import Vmm
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lab.campaign.outcome import RunFacts, Verdict
     from lab.campaign.plan import Experiment
     from lab.campaign.prepare import Prepared
     from lab.faults.planned import FaultRecord
     from lab.monitor import End
-    from lab.snapshot import Snapshot
 
 SNAPSHOTS: Final = 32
 """Of a golden run, its start included."""
@@ -52,7 +53,7 @@ class CampaignRunner:
     ----------
     vmm : Vmm
         The machine.
-    golden : Facts
+    golden : RunFacts
         The run without faults.
     limit : int
         Instructions after which a run hangs.
@@ -64,11 +65,12 @@ class CampaignRunner:
     """
 
     vmm: Vmm
-    golden: Facts
+    golden: RunFacts
     limit: int
 
     def __init__(self, prepared: Prepared) -> None:
         self._prepared = prepared
+        self._files = ExitStack()
         self._build()
 
     def run(self, experiment: Experiment) -> Row:
@@ -89,19 +91,15 @@ class CampaignRunner:
     def _build(self) -> None:
         """Build the machine, and make the golden run twice: to its end, and with snapshots."""
         prepared = self._prepared
-        with open_drives(prepared.config.drives) as disks:
-            self.vmm = Vmm(prepared.config, prepared.image, disks=disks)
+        self._files.close()
+        disks = self._files.enter_context(open_drives(prepared.config.drives))
+        self.vmm = Vmm(prepared.config, prepared.image, disks=disks)
         self._injector = Injector(self.vmm.vm, ())
+        self._escapes = EscapeWatch(self.vmm.vm)
         self._marks = [Mark(0, take(self.vmm))]
         limits = prepared.campaign.limits
-        end = self.vmm.monitor.run(limits.max_insns)
-        self.golden = self.facts(end)
-        if not end.reason.is_normal:
-            raise UserError(
-                f"the golden run of {prepared.campaign.guest} {end.reason.value}: {end.detail}; "
-                "a campaign needs a guest that ends by itself; for a longer one, raise max-insns "
-                "in [golden]"
-            )
+        self.golden = self._facts(self.vmm.monitor.run(limits.max_insns))
+        check_golden(prepared.campaign, self.golden)
         length = self.golden.instructions
         self.limit = limits.hang_limit(length)
         restore(self.vmm, self._marks[0].snapshot)
@@ -113,15 +111,17 @@ class CampaignRunner:
 
     def _run(self, experiment: Experiment) -> Row:
         started_at = self.start_before(experiment)
-        self._injector.arm(experiment.faults)
-        try:
-            end, met_at = self._until_end(started_at + 1)
-            records = self._injector.records
-        finally:
-            self._injector.disarm()
-        facts = self.golden if end is None else self.facts(end)
-        outcome, why = classify(self.golden, facts, self._prepared.campaign.outcome)
-        return _row(experiment, records, facts, outcome, why, met_at)
+        self._escapes.clear()
+        with self._escapes:
+            self._injector.arm(experiment.faults)
+            try:
+                end, met_at = self._until_end(started_at + 1)
+                records = self._injector.records
+            finally:
+                self._injector.disarm()
+        facts = self.golden if end is None else self._facts(end)
+        verdict = classify(self._prepared.campaign.outcome, self.golden, facts)
+        return _row(experiment, records, facts, verdict, met_at)
 
     def _until_end(self, following: int) -> tuple[End | None, int | None]:
         """Run to the end, or to where the state is that of the golden run again.
@@ -138,7 +138,7 @@ class CampaignRunner:
             end = monitor.run(mark.time)
             if not _is_under_way(end):
                 return end, None
-            if injector.is_over:
+            if injector.is_over and not self._escapes.found:
                 injector.disarm()
                 if first_difference(self.vmm, mark.snapshot) is None:
                     return None, mark.time
@@ -147,12 +147,8 @@ class CampaignRunner:
             following += step
         return monitor.run(self.limit), None
 
-    def facts(self, end: End) -> Facts:
-        """Return what is to be known of a run that has ended."""
-        vmm = self.vmm
-        return Facts(
-            end=end, instructions=vmm.retired, console=vmm.console.text, code=vmm.guest_code
-        )
+    def _facts(self, end: End) -> RunFacts:
+        return facts_of(self.vmm, end, self._escapes.found)
 
 
 def _is_under_way(end: End) -> bool:
@@ -162,9 +158,8 @@ def _is_under_way(end: End) -> bool:
 def _row(
     experiment: Experiment,
     records: Sequence[FaultRecord],
-    facts: Facts,
-    outcome: str,
-    why: str,
+    facts: RunFacts,
+    verdict: Verdict,
     met_at: int | None,
 ) -> Row:
     first = min((r for r in records if r.at is not None), key=lambda r: r.at or 0, default=None)
@@ -178,10 +173,10 @@ def _row(
         injected_at=None if first is None else first.at,
         pc="" if first is None or first.pc is None else f"{first.pc:#x}",
         change="; ".join(record.detail for record in records),
-        outcome=outcome,
-        why=why,
-        end=facts.end.reason.value,
+        outcome=verdict.outcome,
+        why=verdict.why,
+        end=facts.reason.value,
         instructions=facts.instructions,
         met_at=met_at,
-        console=hashlib.sha256(facts.console.encode()).hexdigest()[:16],
+        console=facts.console_digest,
     )

@@ -8,7 +8,7 @@ from math import prod
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lab.campaign.axis import Combinations, Pieces, values_of
-from lab.campaign.classes import EachTime, PrunedTimes, Times
+from lab.campaign.classes import EachTime, PrunedTimes, TimeClass, Times
 from lab.campaign.known import model_called, trigger_called
 from lab.campaign.place import Bytes, Nowhere, Place, Register, bit_of, name_of, place_of, together
 from lab.errors import UserError
@@ -17,8 +17,8 @@ from lab.faults.planned import PlannedFault
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from lab.campaign.golden import GoldenTrace
     from lab.campaign.spec import Campaign, FaultSpace, When
+    from lab.campaign.trace import Trace
     from lab.faults.fault import Fault
     from lab.faults.trigger import Trigger
 
@@ -161,7 +161,7 @@ class Space:
 
 
 def enumerate_space(
-    campaign: Campaign, golden: GoldenTrace, symbols: Mapping[str, range] | None = None
+    campaign: Campaign, golden: Trace, symbols: Mapping[str, range] | None = None
 ) -> Space:
     """Return the fault space of a campaign.
 
@@ -169,7 +169,7 @@ def enumerate_space(
     ----------
     campaign : Campaign
         What to inject, and when.
-    golden : GoldenTrace
+    golden : Trace
         What the guest does without faults: how long it runs, and if the campaign prunes, what
         it reads and writes.
     symbols : Mapping[str, range] or None
@@ -184,7 +184,7 @@ def enumerate_space(
 
 
 def _part(
-    campaign: Campaign, space: FaultSpace, golden: GoldenTrace, symbols: Mapping[str, range]
+    campaign: Campaign, space: FaultSpace, golden: Trace, symbols: Mapping[str, range]
 ) -> Part | Together:
     if not space.also:
         return _single(space, golden, symbols, prune=campaign.prune)
@@ -192,9 +192,7 @@ def _part(
     return Together([_single(member, golden, symbols, prune=False) for member in members])
 
 
-def _single(
-    space: FaultSpace, golden: GoldenTrace, symbols: Mapping[str, range], *, prune: bool
-) -> Part:
+def _single(space: FaultSpace, golden: Trace, symbols: Mapping[str, range], *, prune: bool) -> Part:
     if space.when.trigger:
         kind = trigger_called(space.when.trigger)
         values = {name: values_of(value) for name, value in space.when.parameters.items()}
@@ -216,7 +214,7 @@ def _single(
     return Part(space, moments, lambda time: kind(**{INSTRUCTION_PARAMETER: time}))
 
 
-def _times(when: When, golden: GoldenTrace, symbols: Mapping[str, range]) -> Pieces:
+def _times(when: When, golden: Trace, symbols: Mapping[str, range]) -> Pieces:
     """Return the instructions before which faults are injected."""
     times = Pieces([range(golden.length)])
     for window in when.windows:
@@ -258,17 +256,17 @@ class _Several:
         return self._classes[which] + self._each[which].class_at(index - self._live[which])
 
 
-def _classes(place: Place, times: Pieces, golden: GoldenTrace) -> Times:
-    trace = golden.trace
+def _classes(place: Place, times: Pieces, golden: Trace) -> Times:
     match place:
         case Nowhere():
             return PrunedTimes(times, [])
         case Register(name):
             return _Several(
                 [
-                    PrunedTimes(times.common(trace.times_of(v)), golden.of_register(v, name))
-                    for v in trace.vcpus
+                    PrunedTimes(times.common(golden.times_of(v)), golden.of_register(v, name))
+                    for v in golden.vcpus
                 ]
             )
-        case Bytes(pa, size):
-            return PrunedTimes(times, together([golden.of_byte(pa + i) for i in range(size)]))
+        case Bytes(pa, size, appears):
+            each = [golden.of_byte(pa + i, appears=appears) for i in range(size)]
+            return PrunedTimes(times, together(each))

@@ -85,13 +85,13 @@ def plan(campaign: Path, count: int, *, as_json: bool) -> None:
       stage2 inject plan flips.toml --list 20
       stage2 inject plan flips.toml --json
     """  # noqa: D301  # click's mark for lines to keep is the character \b
-    from lab.campaign.planning import make_plan  # noqa: PLC0415
+    from lab.campaign.planning import plan_campaign  # noqa: PLC0415
     from lab.campaign.prepare import prepare  # noqa: PLC0415  # start-up time
     from lab.campaign.read import read_campaign  # noqa: PLC0415
     from lab.campaign.showplan import as_dict, print_plan  # noqa: PLC0415
 
     prepared = prepare(read_campaign(campaign))
-    made = make_plan(prepared)
+    made = plan_campaign(prepared)
     if as_json:
         click.echo(json.dumps(as_dict(prepared.campaign, made, count), indent=2))
     else:
@@ -123,7 +123,7 @@ def run(
       2    bad usage or bad input
       130  interrupted by Ctrl-C; go on with stage2 inject resume
     """  # noqa: D301  # click's mark for lines to keep is the character \b
-    from lab.campaign.planning import make_plan  # noqa: PLC0415  # start-up time
+    from lab.campaign.planning import plan_campaign  # noqa: PLC0415  # start-up time
     from lab.campaign.prepare import prepare  # noqa: PLC0415
     from lab.campaign.read import read_campaign  # noqa: PLC0415
     from lab.campaign.results import new_results  # noqa: PLC0415
@@ -132,7 +132,7 @@ def run(
     path = campaign.with_suffix(".db") if results is None else results
     Store.check_new(path)
     prepared = prepare(read_campaign(campaign))
-    made = make_plan(prepared)
+    made = plan_campaign(prepared)
     with new_results(path, prepared, made, campaign.name) as store:
         return _execute(prepared, made, store, _who(workers, dask), as_json=as_json)
 
@@ -258,12 +258,13 @@ def _execute(
 
 
 def _sum_up(store: Store, *, as_json: bool) -> Summary:
-    from lab.campaign.show import as_dict, print_results  # noqa: PLC0415  # start-up time
+    from lab.campaign.show import as_json as to_json  # noqa: PLC0415  # start-up time
+    from lab.campaign.show import print_results  # noqa: PLC0415
     from lab.campaign.summary import summarize  # noqa: PLC0415
 
     summary = summarize(store)
     if as_json:
-        click.echo(json.dumps(as_dict(summary), indent=2))
+        click.echo(json.dumps(to_json(summary), indent=2))
     else:
         print_results(summary, _console())
     return summary

@@ -119,7 +119,7 @@ def test_clear_empties_all_of_it(memory: PhysicalMemory) -> None:
 
 
 def test_view_is_memory_itself(memory: PhysicalMemory) -> None:
-    view = memory.view(at(0x1000), 0x10)
+    view = memory.writable_view(at(0x1000), 0x10)
     view[3] = 9
     assert memory.read(at(0x1003), 1) == b"\x09"
     memory.write(at(0x1004), b"\x0a")

@@ -141,6 +141,10 @@ MMU_FAULTS = frozenset(
 EXTERNAL_ABORTS = frozenset({FaultType.EXTERNAL, FaultType.EXTERNAL_ON_WALK})
 """The faults that the memory system causes."""
 
+MEMORY_ERRORS = EXTERNAL_ABORTS | {FaultType.PARITY, FaultType.PARITY_ON_WALK}
+"""What HCR_EL2.TEA routes to EL2 (Arm ARM J1.3, ``IsExternalAbort``): those, and ECC errors, which
+have codes of their own without FEAT_RAS."""
+
 
 def fsc(fault: FaultType, level: int | None = None) -> FaultStatusCode:
     """Return the status code of a fault.

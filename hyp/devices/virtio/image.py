@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
@@ -90,6 +91,13 @@ class Overlay:
     def written(self) -> int:
         """How many sectors differ from the base, or did at some time."""
         return len(self._sectors)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of what was written, and where, in hexadecimal."""
+        made = hashlib.sha256()
+        for number, data in sorted(self._sectors.items()):
+            made.update(number.to_bytes(8, "little") + data)
+        return made.hexdigest()
 
     def read(self, offset: int, size: int) -> bytes:
         """Return whole sectors."""

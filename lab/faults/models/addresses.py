@@ -31,9 +31,7 @@ def address_parameter(text: str) -> Any:  # noqa: ANN401  # a dataclass field st
 
 def space_parameter() -> Any:  # noqa: ANN401  # a dataclass field stands for its value
     """Declare the parameter that says what kind of address it is."""
-    return parameter(
-        "what the address is: physical, of guest physical memory, or virtual", choices=SPACES
-    )
+    return parameter("the kind of address: physical, guest physical, or virtual", choices=SPACES)
 
 
 def regime_of(vcpu: VCPU) -> TranslationRegime:

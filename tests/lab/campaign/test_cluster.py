@@ -19,6 +19,7 @@ from tests.lab.campaign.fake_job import KILLER, FakeJob, experiment, row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 ROOT = Path(__file__).parents[3]
 COUNT = 12 * BATCH
@@ -53,7 +54,7 @@ def scheduler() -> Iterator[str]:
         raise AssertionError("the scheduler has not started")
 
 
-def worker(address: str) -> contextmanager[subprocess.Popen[str]]:
+def worker(address: str) -> AbstractContextManager[subprocess.Popen[str]]:
     options = ("--nthreads", "1", "--no-dashboard", "--no-nanny", "--memory-limit", "0")
     return program("dask_worker", address, *options)
 

@@ -107,6 +107,10 @@ class Box:
     def run(self, budget: int = 10_000) -> Exit:
         return self.vcpu.run(budget)
 
+    def stage1_leaf(self, va: int) -> PA:
+        """Return where the stage-1 descriptor of a page of the first 2 MiB is."""
+        return PA(self.pa(TABLES + 0x2000) + (va - RAM >> 12 << 3))
+
     # Faults
 
     def inject(self, fault: Fault) -> Injection:

@@ -184,8 +184,8 @@ def test_stuck_bit_of_a_descriptor_has_the_guest_fault_for_ever() -> None:
         (
             lambda: MemoryFlip(space="hva", address=0, bit=0),
             (
-                "MemoryFlip: space is one of pa, ipa, va, not 'hva' (what the address is: physical, "
-                "of guest physical memory, or virtual)"
+                "MemoryFlip: space is one of pa, ipa, va, not 'hva' "
+                "(the kind of address: physical, guest physical, or virtual)"
             ),
         ),
         (

@@ -223,8 +223,8 @@ def test_registers_of_the_vm_are_nowhere_while_the_vcpu_is_not_loaded() -> None:
         (
             lambda: RegisterFlip(register="x31", bit=0),
             (
-                "RegisterFlip: register is x0 to x30, sp, pc, q0 to q31, or pstate.N (x3, x1, x30?), "
-                "not 'x31'"
+                "RegisterFlip: register is x0 to x30, sp, pc, q0 to q31, or pstate.N "
+                "(x3, x1, x30?), not 'x31'"
             ),
         ),
         (

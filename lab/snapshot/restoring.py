@@ -1,0 +1,106 @@
+"""Putting contents back into the objects that had them."""
+
+from __future__ import annotations
+
+from operator import is_not
+from typing import TYPE_CHECKING, Any, Final
+
+from lab.snapshot.attributes import MISSING
+from lab.snapshot.kinds import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from lab.snapshot.graph import Entry
+
+
+def _objects(entries: list[Entry]) -> None:
+    for entry in entries:
+        obj, contents = entry.object, entry.contents
+        try:
+            now = entry.get(obj)
+        except AttributeError:  # one has been deleted
+            now = tuple(getattr(obj, name, MISSING) for name in entry.names)
+        if now == contents if entry.is_plain else not any(map(is_not, now, contents)):
+            continue
+        for name, value, current in zip(entry.names, contents, now, strict=True):
+            if value is not current:
+                setattr(obj, name, value)
+
+
+def _dicts(entries: list[Entry]) -> None:
+    for entry in entries:
+        now: dict[Any, Any] = entry.object
+        # Those of a counter, for instance, do otherwise.
+        dict.clear(now)
+        dict.update(now, entry.contents)
+
+
+def _lists(entries: list[Entry]) -> None:
+    for entry in entries:
+        entry.object[:] = entry.contents
+
+
+def _collections(entries: list[Entry]) -> None:
+    for entry in entries:
+        entry.object.clear()
+        (entry.object.extend if entry.kind is Kind.DEQUE else entry.object.update)(entry.contents)
+
+
+def _bytes(entries: list[Entry]) -> None:
+    for entry in entries:
+        now = entry.object
+        if isinstance(now, bytearray):
+            now[:] = entry.contents
+        else:
+            del now[:]
+            now.frombytes(entry.contents)
+
+
+def _cells(entries: list[Entry]) -> None:
+    for entry in entries:
+        entry.object.cell_contents = entry.contents
+
+
+def _randoms(entries: list[Entry]) -> None:
+    for entry in entries:
+        entry.object.setstate(entry.contents)
+
+
+def _stateful(entries: list[Entry]) -> None:
+    for entry in entries:
+        entry.object.load_state(entry.contents)
+
+
+_RESTORE: Final[dict[Kind, Callable[[list[Entry]], None]]] = {
+    Kind.OBJECT: _objects,
+    Kind.DICT: _dicts,
+    Kind.LIST: _lists,
+    Kind.DEQUE: _collections,
+    Kind.SET: _collections,
+    Kind.BYTES: _bytes,
+    Kind.CELL: _cells,
+    Kind.RANDOM: _randoms,
+    Kind.STATEFUL: _stateful,
+}
+
+
+class Plan:
+    """Contents sorted by how they are put back.
+
+    Parameters
+    ----------
+    entries
+        What is to be restored.
+    """
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._by_kind: dict[Kind, list[Entry]] = {}
+        for entry in entries:
+            if entry.kind in _RESTORE:
+                self._by_kind.setdefault(entry.kind, []).append(entry)
+
+    def carry_out(self) -> None:
+        """Restore everything."""
+        for kind, entries in self._by_kind.items():
+            _RESTORE[kind](entries)
