@@ -147,7 +147,7 @@ def _style(outcome: str) -> str:
     return _STYLES.get(outcome, _UNKNOWN)
 
 
-def as_dict(summary: Summary) -> dict[str, Any]:
+def as_json(summary: Summary) -> dict[str, Any]:
     """Return everything as a dictionary that JSON can hold.
 
     ``share``, ``low`` and ``high`` are of all faults of the space, from 0 to 1; None if the

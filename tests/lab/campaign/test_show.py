@@ -15,7 +15,7 @@ from lab.campaign import numbers
 from lab.campaign.plan import Experiment, Plan
 from lab.campaign.provenance import MEANINGS, Provenance
 from lab.campaign.severity import severity
-from lab.campaign.show import as_dict, print_results
+from lab.campaign.show import as_json, print_results
 from lab.campaign.statistics import wilson
 from lab.campaign.store import Store
 from lab.campaign.summary import Summary, summarize
@@ -283,7 +283,7 @@ def test_share_that_is_little_can_be_seen_and_nothing_cannot(summary_of: Summari
 
 def test_json_has_all_numbers(summary_of: Summarize) -> None:
     summary = summary_of(rows_of(10_000), worst=2)
-    data = json.loads(json.dumps(as_dict(summary)))
+    data = json.loads(json.dumps(as_json(summary)))
     assert (data["file"], data["runs"], data["complete"]) == ("results.db", 10_000, True)
     assert data["provenance"]["space"] == 3_085_504
     assert data["provenance"]["guest_sha256"] == PROVENANCE.guest_sha256
@@ -299,7 +299,7 @@ def test_json_has_all_numbers(summary_of: Summarize) -> None:
 
 
 def test_json_of_no_rows_has_no_shares(summary_of: Summarize) -> None:
-    data = as_dict(summary_of([], replace(PROVENANCE, masked=0)))
+    data = as_json(summary_of([], replace(PROVENANCE, masked=0)))
     assert {each["share"] for each in data["outcomes"]} == {None}
     assert data["worst"] == []
 
