@@ -195,9 +195,9 @@ def test_faults_of_all_runs_are_counted_by_status(summary_of: Summarize) -> None
 def test_worst_runs_are_those_that_stand_for_most_faults_of_each_outcome(
     summary_of: Summarize,
 ) -> None:
+    outcomes = ("masked", "crash", "isolation escape")
     found = [
-        ESCAPE._replace(id=n, outcome=("masked", "crash", "isolation escape")[n % 3], weight=n // 6)
-        for n in range(60)
+        ESCAPE._replace(id=n, outcome=outcomes[n % 3], weight=n // 6, time=n) for n in range(60)
     ]
     worst = summary_of(found, worst=3).worst
     assert [(row.outcome, row.id) for row in worst] == [
@@ -208,6 +208,27 @@ def test_worst_runs_are_those_that_stand_for_most_faults_of_each_outcome(
         ("crash", 58),
         ("crash", 49),
     ]
+
+
+def test_worst_runs_of_an_outcome_are_of_different_places(summary_of: Summarize) -> None:
+    found = [
+        ESCAPE._replace(id=n, location=f"x{n % 2}", time=n // 30, weight=n % 7 + 1)
+        for n in range(60)
+    ]
+    worst = summary_of(found, worst=9).worst
+    assert [(row.id, row.weight, row.location, row.time) for row in worst] == [
+        (6, 7, "x0", 0),
+        (13, 7, "x1", 0),
+        (34, 7, "x0", 1),
+        (41, 7, "x1", 1),
+    ]
+    assert [row.id for row in summary_of(found, worst=1).worst] == [6]
+
+
+def test_terminal_cuts_long_reasons_and_long_lists(summary_of: Summarize) -> None:
+    found = [ESCAPE._replace(id=n, time=n, why="again and " * 99) for n in range(20)]
+    text = printed(summary_of(found), 80)
+    assert text.count(" ...") == 3
 
 
 def test_command_that_replays_a_row_is_quoted_for_a_shell(summary_of: Summarize) -> None:
