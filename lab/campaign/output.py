@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -26,8 +27,8 @@ def whole_file(path: Path) -> Iterator[Path]:
         yield part
         part.replace(path)
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = os.strerror(error.errno) if error.errno else str(error)
         raise UserError(f"cannot write {path}: {reason}; name another file") from error
     finally:
-        # Not there if all went well; and what cannot be removed cannot be written either.
+        # It is not there if all went well.
         part.unlink(missing_ok=True)

@@ -12,9 +12,11 @@ import pytest
 from rich.console import Console
 
 from lab.campaign import numbers
+from lab.campaign.outcome import Outcome
 from lab.campaign.plan import Experiment, Plan
 from lab.campaign.provenance import MEANINGS, Provenance
-from lab.campaign.severity import severity
+from lab.campaign.row import LOST
+from lab.campaign.severity import is_known, severity
 from lab.campaign.show import as_json, print_results
 from lab.campaign.statistics import wilson
 from lab.campaign.store import Store
@@ -179,6 +181,13 @@ def test_outcomes_are_ordered_worst_first_with_unknown_ones_behind_silent_corrup
         "crash", "detected", "masked",
     ]  # fmt: skip
     assert sorted(set(known), key=severity) == known
+
+
+def test_every_outcome_that_runs_are_given_has_its_place() -> None:
+    assert all(is_known(outcome.value) for outcome in Outcome)
+    assert is_known(LOST)
+    assert not is_known("a key leaked")
+    assert not is_known("")
 
 
 def test_faults_of_all_runs_are_counted_by_status(summary_of: Summarize) -> None:
