@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from lab.errors import UserError
@@ -30,5 +30,6 @@ def whole_file(path: Path) -> Iterator[Path]:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise UserError(f"cannot write {path}: {reason}; name another file") from error
     finally:
-        # It is not there if all went well.
-        part.unlink(missing_ok=True)
+        # If all went well, or nothing did, it is not there.
+        with suppress(OSError):
+            part.unlink()

@@ -66,6 +66,7 @@ def test_file_that_is_no_result_is_refused(tmp_path: Path) -> None:
 
 
 def test_page_that_cannot_be_written_is_refused(results: Path, tmp_path: Path) -> None:
+    assert "Not a directory" in refusal(results, "--html", results / "out.html")
     for option in ("--html", "--parquet"):
         line = refusal(results, option, tmp_path / "nowhere" / "out")
         assert f"cannot write {tmp_path}/nowhere/out: No such file or directory" in line
