@@ -47,7 +47,9 @@ FLAGS: Final = (
     *("-mgeneral-regs-only", "-mstrict-align"),
     *("-fno-sanitize=undefined", "-fno-stack-protector", "-fno-asynchronous-unwind-tables"),
     *("-fomit-frame-pointer", "-ffunction-sections", "-fdata-sections"),
-    *("-Wl,--gc-sections", "-Wl,--build-id=none", "-Wl,-z,max-page-size=4096", "-s"),
+    *("-Wl,--gc-sections", "-Wl,--build-id=none", "-Wl,-z,max-page-size=4096"),
+    # Else there are no symbols, by which people name places; guest.ld drops the rest.
+    "-g",
 )
 
 LOAD_ADDRESS: Final = 0x4008_0000

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 LIVELOCK_LIMIT: Final = 1000
 """Exceptions in a row without one retired instruction after which the PE gives up."""
+EL1_LIVELOCK_LIMIT: Final = 16
+"""The same of exceptions that EL1 takes itself: software changes nothing between them, so few
+are proof."""
 
 _GUEST_MODES: Final = frozenset({Mode.EL0t, Mode.EL1t, Mode.EL1h})
 
@@ -37,7 +40,7 @@ class EL2Entry(Enum):
 class Guest:
     """What EL1 and EL0 of one PE do."""
 
-    NOT_COMPARED = frozenset({"_progress", "_stalls"})
+    NOT_COMPARED = frozenset({"_progress", "_stalls", "_stalls_of_el1"})
 
     def __init__(self, pe: ProcessingElement) -> None:
         self._pe = pe
@@ -45,14 +48,14 @@ class Guest:
         self._debug = pe.debug
         self._probe = pe.probe
         self._progress = (VA(0), -1, 0)
-        self._stalls = 0
+        self._stalls = self._stalls_of_el1 = 0
         self._paused: tuple[VA, int] | None = None
 
     def run(self, budget: int) -> EL2Entry:
         """Do what :meth:`emu.cpu.pe.ProcessingElement.run` says."""
         pe, execution = self._pe, self._execution
         debug = self._debug
-        self._stalls = 0
+        self._stalls = self._stalls_of_el1 = 0
         pe.mmu.forget_walk()  # whoever was EL2's guest may have changed the tables
         deadline = execution.before + budget
         pc = self._return_to_guest(paused=self._is_as_paused())
@@ -90,7 +93,7 @@ class Guest:
                     continue
                 exception, execution.pending = execution.pending, None
                 pe.progress.exception(pstate, exception)
-                if self._is_stalled(exception.pc):
+                if self._is_stalled(exception):
                     return self._leave(EL2Entry.LIVELOCK, exception.pc)
                 if exception.target == 1:
                     pc = pe.registers.enter_el1(exception, pstate)
@@ -175,7 +178,7 @@ class Guest:
         the engine must be left first: it would go on with code that it has translated.
         """
         pe, execution = self._pe, self._execution
-        if exception.target == 1 or self._debug.single or self._is_stalled(exception.pc):
+        if exception.target == 1 or self._debug.single or self._is_stalled(exception):
             execution.pending = exception
             return False
         pe.registers.written = False
@@ -208,7 +211,7 @@ class Guest:
         was translated. If not, the engine must be left before the instruction.
         """
         pe, execution = self._pe, self._execution
-        if self._debug.single or self._is_stalled(exception.pc):
+        if self._debug.single or self._is_stalled(exception):
             execution.pending = exception
             return False
         pstate = pe.engine.state()[1]
@@ -249,9 +252,11 @@ class Guest:
             pe.write(HCR_EL2(pe.registers.el2(HCR_EL2)).replace(VSE=0))
         return vector
 
-    def _is_stalled(self, pc: VA) -> bool:
+    def _is_stalled(self, exception: ArmException) -> bool:
         """Count exceptions at one PC between which no instruction has retired."""
-        here = (pc, self._execution.before, self._pe.blocks.left)
-        self._stalls = self._stalls + 1 if here == self._progress else 0
+        here = (exception.pc, self._execution.before, self._pe.blocks.left)
+        again = here == self._progress
         self._progress = here
-        return self._stalls >= LIVELOCK_LIMIT
+        self._stalls = self._stalls + 1 if again else 0
+        self._stalls_of_el1 = self._stalls_of_el1 + 1 if again and exception.target == 1 else 0
+        return self._stalls >= LIVELOCK_LIMIT or self._stalls_of_el1 >= EL1_LIVELOCK_LIMIT

@@ -36,6 +36,11 @@ class ProgressCount:
         self._exceptions = [0, 0]
         self._accesses = [0, 0]
 
+    @property
+    def exceptions(self) -> int:
+        """Exceptions that were taken, to EL1 and to EL2."""
+        return sum(self._exceptions)
+
     def made(self) -> Progress:
         """Return the count."""
         execution = self._pe.execution

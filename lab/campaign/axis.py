@@ -6,7 +6,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+from lab.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -21,6 +23,10 @@ def values_of(given: Any) -> Sequence[Any]:  # noqa: ANN401  # of any parameter
     return (given,)
 
 
+MOST_PLACES: Final = 10_000_000
+"""Combinations of values; what an experiment is made from is kept for each."""
+
+
 class Combinations(Sequence[dict[str, Any]]):
     """All combinations of the values of some parameters; those of the last one change first.
 
@@ -28,11 +34,21 @@ class Combinations(Sequence[dict[str, Any]]):
     ----------
     axes : Mapping[str, Sequence[Any]]
         The values of each parameter, by name.
+
+    Raises
+    ------
+    UserError
+        If there are more than :data:`MOST_PLACES`.
     """
 
     def __init__(self, axes: Mapping[str, Sequence[Any]]) -> None:
         self._axes = tuple(axes.items())
-        self._size = prod(len(values) for _, values in self._axes)
+        self._size = prod(_length(values) for _, values in self._axes)
+        if self._size > MOST_PLACES:
+            raise UserError(
+                f"{' and '.join(axes)} have {self._size:,} values together, more than "
+                f"{MOST_PLACES:,}; give less, in several spaces if need be"
+            )
 
     def __len__(self) -> int:
         return self._size
@@ -97,3 +113,10 @@ class Pieces(Sequence[int]):
             else:
                 theirs += 1
         return Pieces(found)
+
+
+def _length(values: Sequence[Any]) -> int:
+    """Return the length of a sequence, of a range with more members than ``len`` can tell, too."""
+    if isinstance(values, range):
+        return max(0, -(-(values.stop - values.start) // values.step))
+    return len(values)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from lab.campaign.axis import Pieces
     from lab.campaign.trace import Access
@@ -36,11 +37,12 @@ class Times(Protocol):
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> TimeClass: ...
+    def __iter__(self) -> Iterator[TimeClass]: ...
     def class_at(self, index: int) -> int:
         """Return the class of a moment, by its place among those that are in classes."""
 
 
-class EachTime:
+class EachTime(Sequence[TimeClass]):
     """Every moment is a class of its own.
 
     Parameters
@@ -62,7 +64,7 @@ class EachTime:
     def __len__(self) -> int:
         return len(self._times)
 
-    def __getitem__(self, index: int) -> TimeClass:
+    def __getitem__(self, index: int) -> TimeClass:  # type: ignore[override]  # no slices
         return TimeClass(self._times[index], 1)
 
     def class_at(self, index: int) -> int:
@@ -70,7 +72,7 @@ class EachTime:
         return index
 
 
-class PrunedTimes:
+class PrunedTimes(Sequence[TimeClass]):
     """The classes that follow from accesses to the place.
 
     Parameters
@@ -109,7 +111,7 @@ class PrunedTimes:
     def __len__(self) -> int:
         return len(self._moments)
 
-    def __getitem__(self, index: int) -> TimeClass:
+    def __getitem__(self, index: int) -> TimeClass:  # type: ignore[override]  # no slices
         lower = self._upto[index - 1] if index else 0
         return TimeClass(self._moments[index], self._upto[index] - lower)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from emu.arch.a64.access import AccessKind
-from emu.arch.a64.general_registers import ALL, RegisterUse, register_use
+from emu.arch.a64.general_registers import ALL, EVERYTHING, RegisterUse, register_use
 from emu.arch.a64.loadstore import decode
 from emu.arch.a64.maintenance import DC
 from emu.arch.a64.system import decode_system
@@ -112,7 +112,7 @@ class GoldenRecorder:
         self._listening = False
         pe, pc = vcpu.pe, VA(vcpu.pc)
         pstate = int(vcpu.pstate)
-        word = pe.word_at(pc)
+        word = _word_at(pe, pc, pstate)
         read_x = pe.registers.x
         registers = tuple(read_x(number) for number in range(31))
         fetch = (_Touch(pc, 4, EXECUTE, True, privilege_of(pstate)),)
@@ -120,8 +120,8 @@ class GoldenRecorder:
             self._vm.machine.clock.retired,
             vcpu,
             pc,
-            register_use(word),
-            fetch + _touches(pe, word, pc, pstate),
+            EVERYTHING if word is None else register_use(word),
+            fetch + (() if word is None else _touches(pe, word, pc, pstate)),
             registers,
         )
         self._listening = True
@@ -238,6 +238,18 @@ def _zeroed(pe: ProcessingElement, word: int, privilege: int) -> tuple[_Touch, .
     size = 4 << pe.features.read(DCZID_EL0).BS
     address = VA(pe.registers.x(instruction.rt) & -size)
     return (_Touch(address, size, WRITE, False, privilege),)
+
+
+def _word_at(pe: ProcessingElement, pc: VA, pstate: int) -> int | None:
+    """Return the instruction at ``pc``; None if fetching it will abort. No TLB takes note."""
+    page = pe.code.scanned.get(pc >> PAGE_SHIFT)
+    if page is None:
+        pe.refresh()
+        found = pe.mmu.probe(pc, EXECUTE, privilege_of(pstate))
+        if isinstance(found, Fault):
+            return None
+        page = PA(found & ~PAGE_MASK)
+    return pe.memory.read_instruction(PA(page | pc & PAGE_MASK))
 
 
 def _physical(pe: ProcessingElement, va: VA, need: int, privilege: int) -> int | None:

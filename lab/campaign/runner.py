@@ -17,8 +17,8 @@ from lab.campaign.outcome import classify
 from lab.campaign.row import Row, lost
 from lab.disk import open_drives
 from lab.faults.injector import Injector
-from lab.monitor import EndReason
-from lab.snapshot import Snapshot, first_difference, restore, take
+from lab.monitor import End, EndReason
+from lab.snapshot import Snapshot, is_equal, restore, take
 from lab.vmm import Vmm
 
 if TYPE_CHECKING:
@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from lab.campaign.plan import Experiment
     from lab.campaign.prepare import Prepared
     from lab.faults.planned import FaultRecord
-    from lab.monitor import End
 
 SNAPSHOTS: Final = 32
 """Of a golden run, its start included."""
+SLICES: Final = 8
+"""Of a golden run's length: so often a run is asked how many exceptions it has taken."""
 
 
 class Mark(NamedTuple):
@@ -102,6 +103,9 @@ class CampaignRunner:
         check_golden(prepared.campaign, self.golden)
         length = self.golden.instructions
         self.limit = limits.hang_limit(length)
+        self._slice = max(1, length // SLICES)
+        self._golden_exceptions = self._exceptions()
+        self._exception_limit = limits.exception_limit(self._golden_exceptions)
         restore(self.vmm, self._marks[0].snapshot)
         for number in range(1, SNAPSHOTS):
             time = length * number // SNAPSHOTS
@@ -140,12 +144,27 @@ class CampaignRunner:
                 return end, None
             if injector.is_over and not self._escapes.found:
                 injector.disarm()
-                if first_difference(self.vmm, mark.snapshot) is None:
+                if is_equal(self.vmm, mark.snapshot):
                     return None, mark.time
                 # Where states differ they mostly stay different: look less and less often.
                 step *= 2
             following += step
-        return monitor.run(self.limit), None
+        return self._run_on(), None
+
+    def _run_on(self) -> End:
+        """Run to the end, or until the guest hangs."""
+        monitor, vmm = self.vmm.monitor, self.vmm
+        while True:
+            end = monitor.run(min(self.limit, vmm.retired + self._slice))
+            if not _is_under_way(end) or vmm.retired >= self.limit:
+                return end
+            taken = self._exceptions()
+            if taken > self._exception_limit:
+                golden = f"the golden run {self._golden_exceptions:,}"
+                return End(EndReason.BUDGET, f"it took {taken:,} exceptions, {golden}")
+
+    def _exceptions(self) -> int:
+        return sum(pe.progress.exceptions for pe in self.vmm.machine.pes)
 
     def _facts(self, end: End) -> RunFacts:
         return facts_of(self.vmm, end, self._escapes.found)

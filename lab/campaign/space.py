@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from itertools import accumulate
 from math import prod
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -15,7 +16,7 @@ from lab.errors import UserError
 from lab.faults.planned import PlannedFault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from lab.campaign.spec import Campaign, FaultSpace, When
     from lab.campaign.trace import Trace
@@ -208,7 +209,7 @@ def _single(space: FaultSpace, golden: Trace, symbols: Mapping[str, range], *, p
         if place is None:
             return every
         if place not in known:
-            known[place] = _classes(place, times, golden)
+            known[place] = classes_of(place, times, golden)
         return known[place]
 
     return Part(space, moments, lambda time: kind(**{INSTRUCTION_PARAMETER: time}))
@@ -234,7 +235,7 @@ def _times(when: When, golden: Trace, symbols: Mapping[str, range]) -> Pieces:
     return times
 
 
-class _Several:
+class _Several(Sequence[TimeClass]):
     """The classes of a place that every vCPU has one of: those of each, one after the other."""
 
     def __init__(self, each: Sequence[Times]) -> None:
@@ -247,7 +248,9 @@ class _Several:
     def __len__(self) -> int:
         return self._classes[-1]
 
-    def __getitem__(self, index: int) -> TimeClass:
+    def __getitem__(self, index: int) -> TimeClass:  # type: ignore[override]  # no slices
+        if not 0 <= index < len(self):
+            raise IndexError(f"there are {len(self)} classes, and none of number {index}")
         which = bisect_right(self._classes, index) - 1
         return self._each[which][index - self._classes[which]]
 
@@ -256,7 +259,8 @@ class _Several:
         return self._classes[which] + self._each[which].class_at(index - self._live[which])
 
 
-def _classes(place: Place, times: Pieces, golden: Trace) -> Times:
+def classes_of(place: Place, times: Pieces, golden: Trace) -> Times:
+    """Return the classes of faults in a place that are injected at some of these times."""
     match place:
         case Nowhere():
             return PrunedTimes(times, [])

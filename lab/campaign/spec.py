@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MODES: Final = ("exhaustive", "sample")
 WEIGHTINGS: Final = ("lifetime", "uniform")
+_SPARE_EXCEPTIONS: Final = 100
+"""Of a run, beyond those that follow from the golden run, which may have few."""
 FOR_EVER: Final = None
 """A lifespan."""
 
@@ -43,7 +45,8 @@ class Limits(_Checked):
         "The golden run must end within so many instructions.", default=100_000_000, minimum=1
     )
     hang_factor: float = parameter(
-        "A run that takes so many times the golden run's instructions hangs.", default=4.0
+        "A run that takes so many times the golden run's instructions, or exceptions, hangs.",
+        default=4.0,
     )
 
     def __post_init__(self) -> None:
@@ -57,6 +60,13 @@ class Limits(_Checked):
     def hang_limit(self, golden: int) -> int:
         """Return the instructions after which a run hangs, by those of the golden run."""
         return int(golden * self.hang_factor) + 1
+
+    def exception_limit(self, golden: int) -> int:
+        """Return the exceptions after which a run hangs, by those of the golden run.
+
+        A guest that executes next to nothing but exceptions takes long to retire instructions.
+        """
+        return int(golden * self.hang_factor) + _SPARE_EXCEPTIONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,7 +275,7 @@ def check_values(kind: type, given: Mapping[str, Any]) -> None:
     check_names(kind, given)
     axes = {name: values_of(value) for name, value in given.items()}
     for name, values in axes.items():
-        if not values:
+        if not (values.start < values.stop if isinstance(values, range) else values):
             raise UserError(f"{name} has no value: no fault would be injected; give at least one")
         for value in (values[0], values[-1]) if isinstance(values, range) else values:
             if not known[name].allows(value):

@@ -1,19 +1,34 @@
-"""Results made by hand: files of rows as a campaign leaves them."""
+"""Golden runs of bundled guests, and results made by hand: rows as a campaign leaves them."""
 
 from __future__ import annotations
 
+from functools import cache
 from random import Random
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from lab.campaign.golden import GoldenRecorder
 from lab.campaign.provenance import Provenance
 from lab.campaign.row import Row
 from lab.campaign.store import Store
+from lab.campaign.watched import WatchedMemory
+from lab.commands.run import configuration
+from lab.loader import load
+from lab.target import open_target
+from lab.vmm import Vmm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from emu.arch.address import PA
+    from emu.memory import PhysicalMemory
+    from lab.campaign.trace import Trace
+
+    Start = Callable[..., Vmm]
+    Record = Callable[[str], tuple[Vmm, Trace]]
+
 
 CAMPAIGN: Final = """\
 name = "register and memory flips"
@@ -131,3 +146,31 @@ def store(tmp_path: Path) -> Iterator[Store]:
     """Return an empty file of results."""
     with Store.create(tmp_path / "results.db", PROVENANCE.as_text()) as made:
         yield made
+
+
+def make(guest: str, memory_kind: Callable[[PA, int], PhysicalMemory] | None = None) -> Vmm:
+    with open_target(guest) as target:
+        config = configuration(target, ())
+        image = load(target.image, config.memory, config.flash)
+    if memory_kind is None:
+        return Vmm(config, image)
+    return Vmm(config, image, memory_kind=memory_kind)
+
+
+@pytest.fixture(name="start")
+def start_fixture() -> Start:
+    """Return a function that makes a guest ready to run."""
+    return make
+
+
+@cache
+def recorded(guest: str) -> tuple[Vmm, Trace]:
+    vmm = make(guest, WatchedMemory)
+    _, trace = GoldenRecorder(vmm).run()
+    return vmm, trace
+
+
+@pytest.fixture(name="record")
+def record_fixture() -> Record:
+    """Return a function that gives a guest after its golden run, and the trace of that."""
+    return recorded
