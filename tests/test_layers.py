@@ -75,7 +75,7 @@ RULES: Final = (
     ),
     Rule(
         "lab/campaign",
-        LAB | {"jinja2", "pyarrow"},
+        LAB | {"distributed", "jinja2", "pyarrow"},
         "lab/campaign uses what the extra 'campaign' installs, beside what lab may",
     ),
     Rule(
