@@ -12,9 +12,8 @@ import mmap
 from typing import Final, NamedTuple
 
 from emu.arch.address import PA, PAGE_MASK, PAGE_SIZE
-from emu.images import EMPTY, MemoryImage
-from emu.arch.address import PA, PAGE_SIZE
 from emu.arch.esr.fsc import FaultType
+from emu.images import EMPTY, MemoryImage
 
 MAX_SIZE: Final = 1 << 40
 
@@ -239,6 +238,7 @@ class PhysicalMemory:
     def _page(self, pa: PA) -> tuple[PA, bytes]:
         at = pa - self.base
         return pa, self._buffer[at : at + PAGE_SIZE]
+
     def _refuse_failed(self, pa: PA) -> None:
         error = self.error(pa, 8)
         if error is not None:

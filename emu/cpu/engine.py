@@ -231,7 +231,6 @@ class Engine:
         self._stops: set[VA] = set()
         self._breaks: dict[VA, _RangedHook] = {}
         self._spare_breaks: list[_RangedHook] = []
-        self._own_pages: list[mmap] = []
         self._own_memory: list[mmap] = []
         self._filters = {
             kind: SystemFilter(

@@ -102,23 +102,11 @@ class Refill:
             self._execution.fetching = False
             entry = walked
         permissions = entry.allowed[privilege]
-        if self._probe.pages:
-            if need == EXECUTE:
-                permissions &= EXECUTE
-            elif not self._probe.lets_pass(va, pc, entry.page):
-                mmu.hits -= 1  # it is asked for again
+        if self._probe.pages or self._debug.pages or self._memory.failed:
+            left = self._not_withheld(va, entry, need, privilege, pc)
+            if left is None:
                 return False
-        if self._debug.pages and self._debug.withholds(page):
-            if need == EXECUTE:
-                permissions &= EXECUTE
-            elif not self._debug.lets_pass(pc, privilege):
-                return False
-        if (
-            self._memory.failed
-            and entry.page in self._memory.failed
-            and not memoryerrors.lets_pass(self._pe, va, entry.page, need, pc)
-        ):
-            return False
+            permissions = left
         if code.scanned.get(page) != entry.page:
             if need == EXECUTE:
                 code.prepare(va, entry.page)
@@ -134,6 +122,31 @@ class Refill:
             else:
                 result[1] = permissions & ~EXECUTE
         return True
+
+    def _not_withheld(
+        self, va: VA, entry: TlbEntry, need: int, privilege: int, pc: VA
+    ) -> int | None:
+        """Return the permissions of a page of which some accesses are looked at one by one.
+
+        None if the access at hand must not be made now.
+        """
+        permissions = entry.allowed[privilege]
+        if self._probe.pages:
+            if need == EXECUTE:
+                permissions &= EXECUTE
+            elif not self._probe.lets_pass(va, pc, entry.page):
+                self._mmu.hits -= 1  # it is asked for again
+                return None
+        if self._debug.pages and self._debug.withholds(va >> PAGE_SHIFT):
+            if need == EXECUTE:
+                permissions &= EXECUTE
+            elif not self._debug.lets_pass(pc, privilege):
+                return None
+        if entry.page in self._memory.failed and not memoryerrors.lets_pass(
+            self._pe, va, entry.page, need, pc
+        ):
+            return None
+        return permissions
 
     def _walk(self, va: VA, need: int, privilege: int, pc: VA) -> TlbEntry | None:
         """Walk until the access is allowed or an exception leaves the engine."""
