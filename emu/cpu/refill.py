@@ -66,8 +66,9 @@ class Refill:
 
     def fill(self, va: VA, access: int, result: Any) -> bool:  # noqa: ANN401  # a C array
         """Answer the engine: fill in PA and permissions of the page ``va``, or refuse."""
-        if self._execution.leaving:  # DC ZVA asks again after a refusal
-            return False
+        execution = self._execution
+        if execution.answered is not None or execution.pending is not None:  # it is leaving
+            return False  # DC ZVA asks again after a refusal
         pc: VA = self._registers[PC_INDEX]  # type: ignore[assignment]  # NewType calls cost time
         mode = self._registers[PSTATE_INDEX]
         privilege = privilege_of(mode)
@@ -108,13 +109,20 @@ class Refill:
                 return False
             permissions = left
         if code.scanned.get(page) != entry.page:
+        frame, permissions = entry.page, entry.allowed[privilege]
+        if self._debug.pages and self._debug.withholds(page):
             if need == EXECUTE:
-                code.prepare(va, entry.page)
+                permissions &= EXECUTE
+            elif not self._debug.lets_pass(pc, privilege):
+                return False
+        if code.scanned.get(page) != frame:
+            if need == EXECUTE:
+                code.prepare(va, frame)
             else:
                 permissions &= ~EXECUTE
         if permissions & WRITE:
-            self._touch(entry.page)
-        result[0] = entry.page
+            self._touch(frame)
+        result[0] = frame
         result[1] = permissions
         if self._icache.copies and entry.page in self._icache.copies:
             if need == EXECUTE:
