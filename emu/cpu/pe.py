@@ -374,6 +374,11 @@ class ProcessingElement:
         self.engine.answer(SystemCounter.VIRTUAL, CNTVCT_EL0.encoding, int(offset))
         self.engine.answer(SystemCounter.PHYSICAL, CNTPCT_EL0.encoding, None if trapped else 0)
 
+    def leave_engine(self) -> None:
+        """Have nothing of what the engine is about to execute kept, if it has called EL2."""
+        if self.execution.running:
+            self.debug.stale = True
+
     def refresh(self) -> None:
         """Decode the translation regime again if a control register has changed."""
         if self.stale:
