@@ -100,9 +100,10 @@ class Mmu:
 
         For cache maintenance and for questions about an access that has been refused.
         """
-        defect = self._defect(va)
-        if defect is not None:
-            return defect
+        if self.tlb.has_defects:
+            defect = self._defect(va)
+            if defect is not None:
+                return defect
         s1 = self.stage1(va, privilege)
         if isinstance(s1, Fault):
             return s1
@@ -154,9 +155,10 @@ class Mmu:
         its descriptor update comes before stage 2 is asked about the output address (Arm ARM
         D8.15.2).
         """
-        defect = self._defect(va)
-        if defect is not None:
-            return defect
+        if self.tlb.has_defects:
+            defect = self._defect(va)
+            if defect is not None:
+                return defect
         write = bool(need & WRITE)
         kept = self._kept.get((va, privilege)) if self._kept else None
         s1 = kept or self.stage1(va, privilege)
