@@ -207,5 +207,13 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_guest_without_symbols_is_named() -> None:
-    with pytest.raises(UserError, match=r"^c\.toml:7: .*hello\.elf has no symbols: it is stripped"):
-        parse_campaign(HEAD + SPACE + "[space.when]\nsymbols = ['main']\n", "c.toml")
+    text = HEAD.replace("hello", "flat_boot") + SPACE + "[space.when]\nsymbols = ['main']\n"
+    with pytest.raises(UserError, match=r"^c\.toml:7: .*flat_boot\.bin has no symbols"):
+        parse_campaign(text, "c.toml")
+
+
+def test_symbols_are_those_of_the_guest() -> None:
+    text = HEAD + SPACE + "[space.when]\nsymbols = ['main']\n"
+    assert parse_campaign(text, "c.toml").spaces[0].when.symbols == ("main",)
+    with pytest.raises(UserError, match=r"^c\.toml:7: .* no symbol 'mains'; did you mean 'main'"):
+        parse_campaign(text.replace("main", "mains"), "c.toml")
