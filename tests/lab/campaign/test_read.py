@@ -188,6 +188,14 @@ def test_what_is_wrong_is_said_with_its_line(text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_addresses_may_be_left_to_the_golden_run() -> None:
+    space = '[[space]]\nmodel = "descriptor-flip"\n'
+    space += 'fault = { stage = 2, level = 3, address = "touched", bit = "all" }\n'
+    (found,) = parse(HEAD + space).spaces
+    assert found.parameters["address"] == "touched"
+    assert found.parameters["bit"] == range(64)
+
+
 def test_a_guest_is_looked_for_beside_the_file(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text(HEAD.replace("hello", "sub/guest.elf") + SPACE)
