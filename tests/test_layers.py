@@ -45,7 +45,7 @@ RULES: Final = (
     ),
     Rule(
         "emu/memory.py",
-        frozenset({"emu.arch"}),
+        frozenset({"emu.arch", "emu.images"}),
         "physical memory knows addresses and nothing of translation",
     ),
     Rule(
@@ -75,7 +75,7 @@ RULES: Final = (
     ),
     Rule(
         "lab/campaign",
-        LAB | {"jinja2", "pyarrow"},
+        LAB | {"distributed", "jinja2", "pyarrow"},
         "lab/campaign uses what the extra 'campaign' installs, beside what lab may",
     ),
     Rule(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import os
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from lab.errors import UserError
@@ -26,8 +27,9 @@ def whole_file(path: Path) -> Iterator[Path]:
         yield part
         part.replace(path)
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = os.strerror(error.errno) if error.errno else str(error)
         raise UserError(f"cannot write {path}: {reason}; name another file") from error
     finally:
-        # Not there if all went well; and what cannot be removed cannot be written either.
-        part.unlink(missing_ok=True)
+        # If all went well, or nothing did, it is not there.
+        with suppress(OSError):
+            part.unlink()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from lab.campaign.row import LOST
+
 WORST: Final = "isolation escape"
 """An access reached memory outside of the VM's slots."""
-LOST: Final = "lost"
-"""The run killed the process it was in."""
 HARMLESS: Final = "masked"
 """The fault changed nothing that can be seen."""
 _UNKNOWN: Final = ""

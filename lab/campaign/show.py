@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby, islice
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.rule import Rule
@@ -29,6 +31,10 @@ _STYLES: Final = {
     "masked": _QUIET,
 }
 _UNKNOWN: Final = "magenta"
+_EACH: Final = 3
+"""Runs that are shown of each outcome."""
+_WORDS: Final = 90
+"""Characters of the reason for an outcome."""
 _BAR: Final = 24
 """Columns of a bar, at least."""
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
@@ -118,7 +124,12 @@ def _verdict(summary: Summary) -> Text:
 def _worst(summary: Summary, where: int) -> Table:
     """Return the worst runs, a block for each outcome, with so many columns for places."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=_QUIET)
-    starts = [(f"{row.id}", f"{row.time:,}", _bit(row)) for row in summary.worst]
+    rows = [
+        row
+        for _, group in groupby(summary.worst, lambda row: row.outcome)
+        for row in islice(group, _EACH)
+    ]
+    starts = [(f"{row.id}", f"{row.time:,}", _bit(row)) for row in rows]
     for number, head in enumerate(("id", "time", "bit")):
         # Numbers are never cut.
         longest = max(len(head), *(len(start[number]) for start in starts))
@@ -126,11 +137,15 @@ def _worst(summary: Summary, where: int) -> Table:
     table.add_column("where", no_wrap=True, overflow="ellipsis", max_width=where)
     table.add_column("why")
     shown = ""
-    for row, start in zip(summary.worst, starts, strict=True):
+    for row, start in zip(rows, starts, strict=True):
         if row.outcome != shown:
             shown = row.outcome
             table.add_row("", "", "", Text(_plain(shown), style=_style(shown)))
-        table.add_row(*start, Text(_plain(row.location)), Text(_plain(row.why)))
+        table.add_row(
+            *start,
+            Text(_plain(row.location)),
+            Text(shorten(_plain(row.why), _WORDS, placeholder=" ...")),
+        )
     return table
 
 

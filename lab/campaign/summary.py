@@ -12,7 +12,8 @@ from lab.campaign.estimate import estimate
 from lab.campaign.numbers import confidence, counted, interval, percent
 from lab.campaign.plan import Experiment, Experiments, Plan
 from lab.campaign.provenance import Provenance
-from lab.campaign.severity import HARMLESS, LOST, WORST, severity
+from lab.campaign.row import LOST
+from lab.campaign.severity import HARMLESS, WORST, severity
 from lab.faults.fault import Status
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ class Summary:
     statuses : Mapping[str, int]
         What became of the faults of all runs.
     worst : tuple[Row, ...]
-        Runs that are not masked, the worst first, and of equal ones those that stand for most:
-        so many of each outcome as were asked for.
+        Runs that are not masked, the worst outcomes first, so many of each as were asked for:
+        those that stand for most, and one only for each location and time.
     """
 
     path: Path
@@ -133,17 +134,14 @@ def summarize(store: Store, worst: int = 10) -> Summary:
     statuses: Counter[str] = Counter()
     outcomes: dict[int, str] = {}
     weights: dict[int, int] = {}
-    harmful: defaultdict[str, list[Row]] = defaultdict(list)
+    harmful: defaultdict[str, _Worst] = defaultdict(lambda: _Worst(worst))
     for row in store.rows():
         runs[row.outcome] += 1
-        statuses.update(row.status.split(_BETWEEN))
+        statuses.update(filter(None, row.status.split(_BETWEEN)))
         outcomes[row.id] = row.outcome
         weights[row.id] = row.weight
         if row.outcome != HARMLESS:
-            heaviest = harmful[row.outcome]
-            heaviest.append(row)
-            if len(heaviest) >= 2 * worst:
-                heaviest[:] = _heaviest(heaviest, worst)
+            harmful[row.outcome].add(row)
     shares = estimate(_plan(provenance, weights), outcomes, also=(WORST, HARMLESS))
     return Summary(
         path=store.path,
@@ -159,15 +157,29 @@ def summarize(store: Store, worst: int = 10) -> Summary:
             if status in statuses
         },
         worst=tuple(
-            row
-            for outcome in sorted(harmful, key=severity)
-            for row in _heaviest(harmful[outcome], worst)
+            row for outcome in sorted(harmful, key=severity) for row in harmful[outcome].rows()
         ),
     )
 
 
-def _heaviest(rows: list[Row], count: int) -> list[Row]:
-    return heapq.nsmallest(count, rows, key=lambda row: (-row.weight, row.id))
+class _Worst:
+    """The runs of one outcome that stand for most faults, one for each location and time."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._rows: dict[tuple[str, int], Row] = {}
+
+    def add(self, row: Row) -> None:
+        place = row.location, row.time
+        if place not in self._rows or row.weight > self._rows[place].weight:
+            self._rows[place] = row
+        if len(self._rows) > 4 * self._count:
+            self._rows = {(row.location, row.time): row for row in self.rows()}
+
+    def rows(self) -> list[Row]:
+        """Return them, the heaviest first."""
+        rows = self._rows.values()
+        return heapq.nsmallest(self._count, rows, key=lambda row: (-row.weight, row.id))
 
 
 def _plan(provenance: Provenance, weights: Mapping[int, int]) -> Plan:

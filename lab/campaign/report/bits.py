@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from lab.campaign.row import Row
 
-_TOPS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5, 1.0)
+_TOPS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5, 0.75, 1.0)
 """Shares that an axis may end with."""
 
 

@@ -311,7 +311,7 @@ def test_profile_counts_injected_faults_by_weight() -> None:
 
 
 @pytest.mark.parametrize(
-    ("harmful", "top"), [(0, 0.01), (1, 0.01), (3, 0.05), (26, 0.5), (51, 1), (100, 1)]
+    ("harmful", "top"), [(0, 0.01), (1, 0.01), (3, 0.05), (26, 0.5), (51, 0.75), (76, 1), (100, 1)]
 )
 def test_axis_of_bits_ends_at_a_round_share(harmful: int, top: float) -> None:
     profile = BitProfile(({"crash": harmful, "masked": 100 - harmful},))

@@ -12,14 +12,17 @@ import pytest
 from rich.console import Console
 
 from lab.campaign import numbers
+from lab.campaign.outcome import Outcome
 from lab.campaign.plan import Experiment, Plan
 from lab.campaign.provenance import MEANINGS, Provenance
-from lab.campaign.severity import severity
+from lab.campaign.row import LOST
+from lab.campaign.severity import is_known, severity
 from lab.campaign.show import as_json, print_results
 from lab.campaign.statistics import wilson
 from lab.campaign.store import Store
 from lab.campaign.summary import Summary, summarize
 from lab.errors import UserError
+from tests.docs.pages import ROOT
 from tests.lab.campaign.conftest import ESCAPE, PROVENANCE, rows_of
 
 if TYPE_CHECKING:
@@ -180,6 +183,13 @@ def test_outcomes_are_ordered_worst_first_with_unknown_ones_behind_silent_corrup
     assert sorted(set(known), key=severity) == known
 
 
+def test_every_outcome_that_runs_are_given_has_its_place() -> None:
+    assert all(is_known(outcome.value) for outcome in Outcome)
+    assert is_known(LOST)
+    assert not is_known("a key leaked")
+    assert not is_known("")
+
+
 def test_faults_of_all_runs_are_counted_by_status(summary_of: Summarize) -> None:
     statuses = ["injected", "invalid", "injected, not reached", "not reached, not reached", "odd"]
     found = [ESCAPE._replace(id=n, status=status) for n, status in enumerate(statuses)]
@@ -194,9 +204,9 @@ def test_faults_of_all_runs_are_counted_by_status(summary_of: Summarize) -> None
 def test_worst_runs_are_those_that_stand_for_most_faults_of_each_outcome(
     summary_of: Summarize,
 ) -> None:
+    outcomes = ("masked", "crash", "isolation escape")
     found = [
-        ESCAPE._replace(id=n, outcome=("masked", "crash", "isolation escape")[n % 3], weight=n // 6)
-        for n in range(60)
+        ESCAPE._replace(id=n, outcome=outcomes[n % 3], weight=n // 6, time=n) for n in range(60)
     ]
     worst = summary_of(found, worst=3).worst
     assert [(row.outcome, row.id) for row in worst] == [
@@ -207,6 +217,27 @@ def test_worst_runs_are_those_that_stand_for_most_faults_of_each_outcome(
         ("crash", 58),
         ("crash", 49),
     ]
+
+
+def test_worst_runs_of_an_outcome_are_of_different_places(summary_of: Summarize) -> None:
+    found = [
+        ESCAPE._replace(id=n, location=f"x{n % 2}", time=n // 30, weight=n % 7 + 1)
+        for n in range(60)
+    ]
+    worst = summary_of(found, worst=9).worst
+    assert [(row.id, row.weight, row.location, row.time) for row in worst] == [
+        (6, 7, "x0", 0),
+        (13, 7, "x1", 0),
+        (34, 7, "x0", 1),
+        (41, 7, "x1", 1),
+    ]
+    assert [row.id for row in summary_of(found, worst=1).worst] == [6]
+
+
+def test_terminal_cuts_long_reasons_and_long_lists(summary_of: Summarize) -> None:
+    found = [ESCAPE._replace(id=n, time=n, why="again and " * 99) for n in range(20)]
+    text = printed(summary_of(found), 80)
+    assert text.count(" ...") == 3
 
 
 def test_command_that_replays_a_row_is_quoted_for_a_shell(summary_of: Summarize) -> None:
@@ -321,8 +352,11 @@ def test_damaged_provenance_is_one_line(store: Store) -> None:
         Provenance.of(store)
 
 
-def test_every_name_of_provenance_says_what_it_is() -> None:
+def test_documentation_has_every_name_of_provenance() -> None:
+    text = (ROOT / "docs" / "campaign-reports.md").read_text(encoding="utf-8")
     assert all(MEANINGS.values())
+    for name, meaning in MEANINGS.items():
+        assert f"| `{name}` | {meaning} |" in text
 
 
 @pytest.mark.parametrize(
