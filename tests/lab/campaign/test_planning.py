@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from emu.arch.address import IPA
+from lab.campaign.draw import draw
 from lab.campaign.estimate import MASKED
 from lab.campaign.identity import identity
 from lab.campaign.outcome import RunFacts
@@ -363,6 +364,23 @@ def test_a_sample_ends_when_its_intervals_are_narrow() -> None:
     mixed = {i: "crash" if i % 2 else "hang" for i in range(200)}
     assert not plan.is_enough(mixed)
     assert not replace(plan, stop_margin=None).is_enough(dict.fromkeys(range(400), "crash"))
+
+
+def test_a_sample_that_ends_early_still_covers_the_truth() -> None:
+    size, share = 20_000, 0.1
+    covered = []
+    for seed in range(200):
+        drawn = list(draw(size, 1000, seed))
+        plan = replace(fake([1] * 1000, draws=list(range(1000)), stop_margin=0.04), size=size)
+        outcomes: dict[int, str] = {}
+        for number, fault in enumerate(drawn):
+            outcomes[number] = "crash" if fault < share * size else MASKED
+            if number % 50 == 49 and plan.is_enough(outcomes):
+                break
+        assert 100 <= len(outcomes) < 1000
+        found = plan.estimate(outcomes)["crash"]
+        covered.append(found.low <= share <= found.high)
+    assert 0.9 <= sum(covered) / len(covered) <= 0.99
 
 
 def test_nothing_is_known_of_an_empty_space() -> None:
