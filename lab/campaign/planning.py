@@ -15,7 +15,6 @@ from lab.campaign.spec import TOUCHED
 from lab.campaign.statistics import planned_size
 from lab.campaign.symbols import symbols_of_guest
 from lab.campaign.trace import Trace
-from lab.campaign.watched import WatchedMemory
 from lab.disk import open_drives
 from lab.vmm import Vmm
 
@@ -56,7 +55,7 @@ def record(prepared: Prepared) -> Golden:
     campaign, config, image = prepared.campaign, prepared.config, prepared.image
     with open_drives(config.drives) as disks:
         if campaign.prune or any(map(_needs_trace, _all_spaces(campaign))):
-            vmm = Vmm(config, image, disks=disks, memory_kind=WatchedMemory)
+            vmm = Vmm(config, image, disks=disks)
             end, trace = GoldenRecorder(vmm).run()
         else:
             vmm = Vmm(config, image, disks=disks)
