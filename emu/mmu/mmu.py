@@ -43,6 +43,8 @@ class Mmu:
         Whether the last TLBI named one page by VA, and removed that and no other.
     on_fill
         Called with every entry that a walk adds; None while nobody listens.
+    on_change
+        Called when entries have changed by themselves; likewise.
     on_table
         Called with where stage 2 puts a stage-1 descriptor that a walk accesses, when it is
         asked for that; likewise.
@@ -59,6 +61,7 @@ class Mmu:
         self.misses = 0
         self.removed_only_named = False
         self.on_fill: Callable[[VA, TlbEntry], None] | None = None
+        self.on_change: Callable[[], None] | None = None
         self.on_table: Callable[[PA], None] | None = None
         self.load(ControlRegisters(0, 0, 0, 0, 0, 0, 0))
 
@@ -320,6 +323,8 @@ class Mmu:
         """Note that TLB entries have changed by themselves: copies of them go."""
         self.forget_walk()
         self._table_offsets = {}
+        if self.on_change is not None:
+            self.on_change()
 
     def forget_walk(self) -> None:
         """Forget the stage-1 result of the walk that stage 2 refused last."""
