@@ -9,14 +9,33 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-from typing import Final
+from typing import Final, NamedTuple
 
 from emu.arch.address import PA, PAGE_MASK, PAGE_SIZE
+from emu.arch.esr.fsc import FaultType
 from emu.images import EMPTY, MemoryImage
 
 MAX_SIZE: Final = 1 << 40
 
 _PAGE: Final = ~PAGE_MASK
+
+
+class FailedRange(NamedTuple):
+    """Bytes of one page that cannot be accessed any more: an uncorrectable ECC error, or worse."""
+
+    first: PA
+    size: int
+    ecc: bool
+    """Whether it is reported as a parity or ECC error, which has codes of its own without
+    FEAT_RAS, or as an external abort."""
+    on_walks: bool
+    """Whether table walks meet it."""
+    on_accesses: bool
+    """Whether loads, stores and fetches of instructions meet it."""
+
+
+class EL2AbortError(Exception):
+    """EL2 itself has accessed memory that has failed: it is over with the hypervisor."""
 
 
 class PhysicalMemory:
@@ -35,6 +54,9 @@ class PhysicalMemory:
     touched
         Pages that may have changed since the last image: those that Python wrote to, and those
         that a PE was given to write to. The set stays the same object.
+    failed
+        What cannot be accessed any more, by page. Descriptors are read and written with errors;
+        the rest of EL2's accesses, and the host's, are not.
     """
 
     def __init__(self, base: PA, size: int) -> None:
@@ -45,6 +67,7 @@ class PhysicalMemory:
             )
         self.base = base
         self.size = size
+        self.failed: dict[PA, tuple[FailedRange, ...]] = {}
         self._buffer = mmap.mmap(-1, size)
         self._bytes = memoryview(self._buffer)
         self._words = self._bytes.cast("Q")
@@ -68,20 +91,56 @@ class PhysicalMemory:
         The address is taken as aligned: the walk forms it from an aligned base and an index.
         """
         offset = pa - self.base
-        if 0 <= offset < self.size:
+        if 0 <= offset < self.size and not (self.failed and self.error(pa, 8, walk=True)):
             return self._words[offset >> 3]
         return None
+
+    def fail(self, failed: FailedRange) -> None:
+        """Have some bytes fail from now on."""
+        page = PA(failed.first & -PAGE_SIZE)
+        self.failed[page] = (*self.failed.get(page, ()), failed)
+
+    def repair(self, failed: FailedRange) -> None:
+        """Have bytes that failed be accessible again."""
+        page = PA(failed.first & -PAGE_SIZE)
+        left = tuple(other for other in self.failed.pop(page, ()) if other is not failed)
+        if left:
+            self.failed[page] = left
+
+    def error(self, pa: PA, size: int, *, walk: bool = False) -> FaultType | None:
+        """Return how an access to bytes of one page fails; None if it does not."""
+        for failed in self.failed.get(PA(pa & -PAGE_SIZE), ()):
+            met = failed.on_walks if walk else failed.on_accesses
+            if met and failed.first < pa + size and pa < failed.first + failed.size:
+                if failed.ecc:
+                    return FaultType.PARITY_ON_WALK if walk else FaultType.PARITY
+                return FaultType.EXTERNAL_ON_WALK if walk else FaultType.EXTERNAL
+        return None
+
+    def walk_error(self, pa: PA) -> FaultType:
+        """Return what is wrong with a descriptor that could not be fetched."""
+        return self.error(pa, 8, walk=True) or FaultType.EXTERNAL_ON_WALK
 
     def read_instruction(self, pa: PA) -> int:
         """Read the A64 instruction at an aligned address."""
         return self._instructions[self._offset(pa, 4) >> 2]
 
     def read_u64(self, pa: PA) -> int:
-        """Read eight aligned bytes with a single access."""
+        """Read eight aligned bytes with a single access.
+
+        Raises
+        ------
+        EL2AbortError
+            If they have failed.
+        """
+        if self.failed:
+            self._refuse_failed(pa)
         return self._words[self._offset(pa, 8) >> 3]
 
     def write_u64(self, pa: PA, value: int) -> None:
-        """Write eight aligned bytes with a single access."""
+        """Write eight aligned bytes with a single access; errors as for :meth:`read_u64`."""
+        if self.failed:
+            self._refuse_failed(pa)
         self._words[self._offset(pa, 8) >> 3] = value
         self._touch(pa & _PAGE)  # type: ignore[arg-type]  # NewType calls cost time
 
@@ -179,6 +238,11 @@ class PhysicalMemory:
     def _page(self, pa: PA) -> tuple[PA, bytes]:
         at = pa - self.base
         return pa, self._buffer[at : at + PAGE_SIZE]
+
+    def _refuse_failed(self, pa: PA) -> None:
+        error = self.error(pa, 8)
+        if error is not None:
+            raise EL2AbortError(f"EL2 takes a {error.value} at PA {pa:#x}")
 
     def _offset(self, pa: PA, size: int) -> int:
         offset = pa - self.base

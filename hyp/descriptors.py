@@ -76,8 +76,7 @@ class Descriptors:
         """
         memory = self._memory
         self.observed = before is not None
-        # Tables lie in RAM, where a fetch never fails.
-        self.read = _ahead(before, Operation.READ, cast("Callable[[int], int]", memory.fetch_u64))
+        self.read = _ahead(before, Operation.READ, cast("Callable[[int], int]", memory.read_u64))
         write = cast("Callable[[int, int], None]", memory.write_u64)
         self.store = _ahead(before, Operation.STORE, write)
         self.store_release = _ahead(before, Operation.STORE_RELEASE, write)
@@ -86,7 +85,7 @@ class Descriptors:
 
     def _cmpxchg(self, ptep: int, old: int, new: int) -> bool:
         memory = self._memory
-        if memory.fetch_u64(PA(ptep)) != old:
+        if memory.read_u64(PA(ptep)) != old:
             return False
         memory.write_u64(PA(ptep), new)
         return True

@@ -16,6 +16,7 @@ from hyp.dirty_ring import DirtyRing, check_ring_size
 from hyp.eager_split import EagerSplit
 from hyp.errors import Errno, KvmError
 from hyp.memslots import MemoryRegionFlags
+from hyp.steps import Step
 from hyp.wrprotect import wrprotect_words
 
 if TYPE_CHECKING:
@@ -271,7 +272,8 @@ class DirtyLog:
         """Have the next write to these pages fault (``enable_log_dirty_pt_masked``)."""
         if not words:
             return
-        wrprotect_words(self._vm.pgt, self._vm.machine.memory, slot.base_gfn, words)
+        pgt, memory = self._vm.pgt, self._vm.machine.memory
+        self._vm.steps.do(Step.WRPROTECT, wrprotect_words, pgt, memory, slot.base_gfn, words)
         if self.initially_set and self.split.chunk_size:
             for first, count in words.ranges():
                 self.split.split_range(*self._range(slot, first, count))

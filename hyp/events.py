@@ -454,12 +454,12 @@ class Events:
     NOT_STATE = frozenset({"_listeners", "emit"})
 
     def __init__(self) -> None:
-        self._listeners: list[Callable[[Event], None]] = []
+        self._listeners: tuple[Callable[[Event], None], ...] = ()
         self.emit: Callable[[Event], None] | None = None
 
     def subscribe(self, listener: Callable[[Event], None]) -> None:
         """Call ``listener`` with every event from now on, in the order of subscription."""
-        self._listeners.append(listener)
+        self._listeners = (*self._listeners, listener)
         self._rewire()
 
     def unsubscribe(self, listener: Callable[[Event], None]) -> None:
@@ -470,7 +470,9 @@ class Events:
         ValueError
             If it is not subscribed.
         """
-        self._listeners.remove(listener)
+        kept = list(self._listeners)
+        kept.remove(listener)
+        self._listeners = tuple(kept)
         self._rewire()
 
     def _rewire(self) -> None:

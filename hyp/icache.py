@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from emu.arch.a64.maintenance import DC, IC
 from emu.arch.registers.identification import IcachePolicy
 from hyp.events import CacheMaintenanceOp, Events
+from hyp.steps import Step, Steps
 
 if TYPE_CHECKING:
     from emu.arch.address import PA
@@ -109,6 +110,8 @@ class CacheMaintenance:
         The size of a line, and what the hardware keeps coherent by itself.
     stats
         Counts the operations by page or block, not by line.
+    steps
+        How they are done.
 
     Attributes
     ----------
@@ -119,10 +122,13 @@ class CacheMaintenance:
         The rules that apply.
     """
 
-    __slots__ = ("_cpu", "_features", "_stats", "events", "rules")
+    __slots__ = ("_cpu", "_features", "_stats", "_steps", "events", "rules")
 
-    def __init__(self, cpu: CurrentCpu, features: HostFeatures, stats: Stats) -> None:
+    def __init__(
+        self, cpu: CurrentCpu, features: HostFeatures, stats: Stats, steps: Steps | None = None
+    ) -> None:
         self._cpu = cpu
+        self._steps = Steps() if steps is None else steps
         self._features = features
         self._stats = stats
         self.events = Events()
@@ -165,6 +171,9 @@ class CacheMaintenance:
 
     def icache_inval_pou(self, pa: PA, size: int) -> None:
         """Make instruction fetch see what memory holds (``invalidate_icache_guest_page``)."""
+        self._steps.do(Step.ICACHE_INVAL, self._icache_inval_pou, pa, size)
+
+    def _icache_inval_pou(self, pa: PA, size: int) -> None:
         if self._coherent:
             return
         reach = self.rules.reach[self._features.icache_policy]
@@ -208,6 +217,9 @@ class CacheMaintenance:
         A guest that runs with its caches off reads memory past them. With
         FEAT_S2FWB it cannot.
         """
+        self._steps.do(Step.DCACHE_CLEAN, self._dcache_clean_inval_poc, pa, size)
+
+    def _dcache_clean_inval_poc(self, pa: PA, size: int) -> None:
         if self._features.fwb:
             return
         self._stats.dcache_cleans += 1

@@ -140,6 +140,7 @@ def _enter_el1(vcpu: VCPU, exception: PendingException) -> None:
         ExceptionKind.SYNCHRONOUS,
         vcpu.vm.features.pstate,
     )
+    pe.probe.taken(1, ExceptionKind.SYNCHRONOUS, exception.esr, pstate)
     pe.write(ELR_EL2(entry.pc))
     pe.write(SPSR_EL2(entry.pstate))
 

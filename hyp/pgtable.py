@@ -43,6 +43,7 @@ from hyp.pte import (
 )
 from hyp.rcu import Rcu
 from hyp.splitting import SplitWalk
+from hyp.steps import Step, Steps
 from hyp.unmapping import UnmapWalk
 from hyp.walker import FAULT_WALK, HANDLE_FAULT, SHARED, SKIP_BBM_TLBI, SKIP_CMO, Walker
 
@@ -78,6 +79,8 @@ class Stage2PageTable:
         TLB invalidation and cache maintenance for this VM.
     features
         Whether the VM runs with HCR_EL2.FWB, and what TLBI there is.
+    steps
+        How entries are made.
 
     Raises
     ------
@@ -88,6 +91,7 @@ class Stage2PageTable:
     __slots__ = (
         "_attrs",
         "_normal",
+        "_steps",
         "_walk_flags",
         "cmo",
         "deferred_tlbi",
@@ -110,7 +114,9 @@ class Stage2PageTable:
         tlb: Stage2Tlb,
         cmo: CacheMaintenance,
         features: HostFeatures,
+        steps: Steps | None = None,
     ) -> None:
+        self._steps = Steps() if steps is None else steps
         self.descriptors = Descriptors(memory)
         self.geometry = geometry
         self.pages = pages
@@ -205,6 +211,9 @@ class Stage2PageTable:
 
     def make_pte(self, ptep: int, new: int) -> None:
         """Give a locked entry its new value (``stage2_make_pte``)."""
+        self._steps.do(Step.MAKE_PTE, self._make_pte, ptep, new)
+
+    def _make_pte(self, ptep: int, new: int) -> None:
         self.pages.get_page(ptep)
         self.descriptors.store_release(ptep, new)
 
@@ -325,7 +334,8 @@ class Stage2PageTable:
 
     def wrprotect(self, addr: IPA, size: int) -> Errno:
         """Take the right to write from a range; the caller flushes the TLB."""
-        return self.walk(AttributeWalk(self, clear_bits=PTE_W), addr, size)
+        walker = AttributeWalk(self, clear_bits=PTE_W)
+        return self._steps.do(Step.WRPROTECT, self.walk, walker, addr, size) or Errno.OK
 
     def mkyoung(self, addr: IPA, flags: int = FAULT_WALK) -> Errno:
         """Set the access flag of the leaf at ``addr``; no TLB holds a leaf without it."""

@@ -2,6 +2,10 @@
 
 A table page has one reference for itself and one for each entry that is not
 zero. It goes back to the allocator with the last.
+
+Where a corrupted entry leads the hypervisor into a page that is no table, the references
+taken and dropped there are none of ours: the page has an owner, who keeps it. The kernel
+counts them, too, and will not free a page that is mapped.
 """
 
 from __future__ import annotations
@@ -66,11 +70,15 @@ class TablePages:
 
     def get_page(self, address: int, references: int = 1) -> None:
         """Take references on the table page that ``address`` lies in."""
-        self.counts[address & ~PAGE_MASK] += references
+        page = address & ~PAGE_MASK
+        if page in self.counts:
+            self.counts[page] += references
 
     def put_page(self, address: int, references: int = 1) -> None:
         """Drop references on the table page that ``address`` lies in; free it with the last."""
         page = address & ~PAGE_MASK
+        if page not in self.counts:
+            return
         count = self.counts[page] - references
         if count:
             self.counts[page] = count

@@ -15,6 +15,7 @@ from emu.arch.a64.tlbi import TLBI
 from emu.arch.a64.tlbi_arguments import tlbi_ipa, tlbi_range_ipa
 from emu.arch.address import IPA, PAGE_SHIFT
 from emu.arch.registers.virtualization import VTTBR_EL2
+from hyp.steps import Step, Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,12 +40,17 @@ class Stage2Tlb:
         Whether there are operations by range, and level hints.
     stats
         Counts the sequences by name.
+    steps
+        How they are done.
     """
 
-    __slots__ = ("_cpu", "_features", "_flushes", "after_ipa", "vttbr")
+    __slots__ = ("_cpu", "_features", "_flushes", "_steps", "after_ipa", "vttbr")
 
-    def __init__(self, cpu: CurrentCpu, features: HostFeatures, stats: Stats) -> None:
+    def __init__(
+        self, cpu: CurrentCpu, features: HostFeatures, stats: Stats, steps: Steps | None = None
+    ) -> None:
         self._cpu = cpu
+        self._steps = Steps() if steps is None else steps
         self._features = features
         self._flushes = stats.tlb_flushes
         self.vttbr = VTTBR_EL2(0)
@@ -70,6 +76,9 @@ class Stage2Tlb:
 
     def flush_vmid_ipa(self, ipa: IPA, level: int | None) -> None:
         """Invalidate one leaf on all PEs (``__kvm_tlb_flush_vmid_ipa``)."""
+        self._steps.do(Step.TLB_FLUSH_IPA, self._flush_vmid_ipa, ipa, level)
+
+    def _flush_vmid_ipa(self, ipa: IPA, level: int | None) -> None:
         self._flushes["vmid_ipa"] += 1
         with self._vmid_context() as pe:
             pe.tlbi(TLBI.IPAS2E1IS, tlbi_ipa(ipa, self._hint(level)))
@@ -82,6 +91,9 @@ class Stage2Tlb:
 
         Enough after rights were added: a PE that kept the old entry faults once more.
         """
+        self._steps.do(Step.TLB_FLUSH_IPA_NSH, self._flush_vmid_ipa_nsh, ipa, level)
+
+    def _flush_vmid_ipa_nsh(self, ipa: IPA, level: int | None) -> None:
         self._flushes["vmid_ipa_nsh"] += 1
         with self._vmid_context() as pe:
             pe.tlbi(TLBI.IPAS2E1, tlbi_ipa(ipa, self._hint(level)))
@@ -105,6 +117,9 @@ class Stage2Tlb:
 
     def flush_vmid_range(self, start: IPA, size: int) -> None:
         """Invalidate a range of IPAs (``kvm_tlb_flush_vmid_range``)."""
+        self._steps.do(Step.TLB_FLUSH_RANGE, self._flush_vmid_range, start, size)
+
+    def _flush_vmid_range(self, start: IPA, size: int) -> None:
         pages = size >> PAGE_SHIFT
         if not self._features.tlb_range:
             self.flush_vmid()

@@ -45,7 +45,10 @@ def handle_exit(vcpu: VCPU, esr: int) -> Exit | None:
     """
     ec = esr >> _EC_SHIFT & _EC_MASK
     vcpu.vm.stats.traps[ec] += 1
-    return _EXIT_HANDLERS.get(ec, _kvm_handle_unknown_ec)(vcpu, esr)
+    exit_ = _EXIT_HANDLERS.get(ec, _kvm_handle_unknown_ec)(vcpu, esr)
+    if vcpu.vm.steps.late:
+        vcpu.vm.steps.settle()
+    return exit_
 
 
 def _kvm_handle_unknown_ec(vcpu: VCPU, _esr: int) -> None:

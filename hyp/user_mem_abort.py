@@ -21,6 +21,7 @@ from hyp.profiles import Install, Topup
 from hyp.pte import GRANULE, Prot, pte_executable, pte_valid
 from hyp.set_pte import stage2_set_pte
 from hyp.stats import Resolution
+from hyp.steps import Step
 
 if TYPE_CHECKING:
     from hyp.fault_info import FaultInfo
@@ -70,7 +71,7 @@ def user_mem_abort(vcpu: VCPU, fault: FaultInfo, ipa: IPA, slot: MemorySlot) -> 
     profile = vm.profile
     if profile.refuses(fault):
         return failed(vcpu, fault, Errno.EFAULT, "Unexpected L2 read permission error")
-    if profile.needs_topup(fault, slot) and topup(vcpu):
+    if profile.needs_topup(fault, slot) and _lacks_pages(vcpu):
         return failed(vcpu, fault, Errno.ENOMEM, "no memory left for stage-2 tables")
     page = kvm_s2_fault_pin_pfn(vcpu, fault, ipa, slot)
     if isinstance(page, Exit):
@@ -94,6 +95,10 @@ def topup(vcpu: VCPU) -> Errno:
     if len(cache) != before:
         emit(MemcacheTopup(vcpu.index, vcpu.pe.retired, len(cache) - before, len(cache)))
     return error
+
+
+def _lacks_pages(vcpu: VCPU) -> bool:
+    return bool(vcpu.vm.steps.do(Step.TOPUP, topup, vcpu))
 
 
 # --- the host page ---------------------------------------------------------------------------
@@ -191,14 +196,14 @@ def kvm_s2_fault_map(
     """Install the mapping, or add rights to the one that is there, if the page is still that."""
     vm = vcpu.vm
     size: int | None = page.size
-    if vm.notifier.retry(page.seq):
+    if vm.steps.do(Step.INVALIDATE_RETRY, vm.notifier.retry, page.seq):
         size = None
     elif page.vma.thp and size == SIZE_4K and not slot.logging and vm.profile.thp:
         size = transparent_hugepage_adjust(vm.profile, vm.host, fault, page.hva, slot)
     if size is None:
         count(vcpu, fault, Resolution.RETRIED)
         return None
-    if vm.profile.topup is Topup.GRANULE and GRANULE[fault.level] > size and topup(vcpu):
+    if vm.profile.topup is Topup.GRANULE and GRANULE[fault.level] > size and _lacks_pages(vcpu):
         return failed(vcpu, fault, Errno.ENOMEM, "no memory left for stage-2 tables")
     ipa, pa = IPA(ipa & -size), PA(page.pa & -size)
     if page.uncached is None:
@@ -206,7 +211,8 @@ def kvm_s2_fault_map(
         vm.pgt.cmo.before_map(pa, size, is_exec=fault.is_exec, is_permission=is_permission)
     emit = vm.mmu_events.emit
     spare = 0 if emit is None else len(vcpu.memcache)
-    error, resolution = _install(vcpu, fault, ipa, size, pa, prot)
+    installed = vm.steps.do(Step.INSTALL, _install, vcpu, fault, ipa, size, pa, prot)
+    error, resolution = installed or (Errno.OK, Resolution.MAPPED)
     if emit is not None:
         granule, taken = GRANULE[fault.level], spare - len(vcpu.memcache)
         emit(
@@ -224,7 +230,8 @@ def kvm_s2_fault_map(
     count(vcpu, fault, resolution)
     if slot.logs_dirty and prot & Prot.W:
         # Only what is mapped writable can be dirty, and only once it is mapped.
-        vm.dirty_log.mark_page_dirty_in_slot(slot, ipa >> PAGE_SHIFT, vcpu)
+        mark, gfn = vm.dirty_log.mark_page_dirty_in_slot, ipa >> PAGE_SHIFT
+        vm.steps.do(Step.MARK_PAGE_DIRTY, mark, slot, gfn, vcpu)
     return None
 
 

@@ -27,6 +27,7 @@ from hyp.profiles import profile_named
 from hyp.reset import MPIDR_AFFINITY
 from hyp.slot_update import set_memory_region
 from hyp.stats import Stats
+from hyp.steps import Steps
 from hyp.tablepages import TablePages
 from hyp.tlb import Stage2Tlb
 from hyp.vcpu import VCPU
@@ -71,6 +72,8 @@ class VM:
     ----------
     events, stats
         What the hypervisor does, as a stream and as counters.
+    steps
+        How it does its steps: as it should, unless an experiment says otherwise.
     mmu_events
         A second stream, of what KVM has no tracepoints for: how faults use spare tables.
     memslots
@@ -132,6 +135,7 @@ class VM:
         self.events = Events()
         self.mmu_events = Events()
         self.stats = Stats()
+        self.steps = Steps()
         self.memslots = MemSlots()
         self.io_bus = IoBus()
         self.synchronize_srcu: Callable[[], None] | None = None
@@ -150,14 +154,15 @@ class VM:
         self.last_vcpu_ran = [-1] * len(machine.pes)
         self.geometry = Stage2Geometry.of(self.ipa_bits)
         self.vtcr = self.geometry.vtcr(self.features)
-        tlb = Stage2Tlb(self.kvm.current, self.features, self.stats)
+        tlb = Stage2Tlb(self.kvm.current, self.features, self.stats, self.steps)
         self.pgt = Stage2PageTable(
             machine.memory,
             self.geometry,
             TablePages(self.host.frames, self.stats),
             tlb=tlb,
-            cmo=CacheMaintenance(self.kvm.current, self.features, self.stats),
+            cmo=CacheMaintenance(self.kvm.current, self.features, self.stats, self.steps),
             features=self.features,
+            steps=self.steps,
         )
         self.pgt.use_cache_rules(self.profile.caches)
         assert self.pgt.pgd is not None

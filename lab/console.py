@@ -33,6 +33,11 @@ class Console:
         if self.sink is not None:
             self.sink(data)
 
+    def repeat(self) -> None:
+        """Pass everything on that has been printed so far."""
+        if self.sink is not None:
+            self.sink(bytes(self._printed))
+
     @property
     def text(self) -> str:
         """Everything printed so far; bytes that are not UTF-8 become U+FFFD."""

@@ -66,6 +66,34 @@ class FileImage:
         while done < len(data):
             done += os.pwrite(self._file, data[done:], offset + done)
 
+    def save_state(self) -> int:
+        """Return the size, for a snapshot; what is in the file is no part of one.
+
+        Raises
+        ------
+        UserError
+            If the guest writes to the file: that could not be taken back.
+        """
+        if not self.read_only:
+            raise UserError(
+                "no snapshot is possible while the guest writes to a file; add cow or ro to --drive"
+            )
+        return self.size
+
+    def load_state(self, size: int) -> None:
+        """Check that the file has the size that it had.
+
+        Raises
+        ------
+        UserError
+            If it has another.
+        """
+        if size != self.size:
+            raise UserError(
+                f"--drive: the file had {size} bytes when the snapshot was taken, "
+                f"and has {self.size}; use the same file"
+            )
+
     def flush(self) -> None:
         """Have the host write everything to its disk."""
         os.fsync(self._file)

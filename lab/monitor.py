@@ -122,6 +122,8 @@ class Monitor:
         Accesses without a valid syndrome that were answered with an external abort.
     """
 
+    NOT_STATE = frozenset({"_attendants"})
+
     def __init__(
         self,
         vcpu: Vcpu,
@@ -136,11 +138,17 @@ class Monitor:
         self._vcpu, self._retired, self._inject_abort = vcpu, retired, inject_abort
         self._interrupt = interrupt
         self._tracker = tracker
-        self._attendants = attendants if tracker is None else (tracker, *attendants)
+        self._attendants: tuple[Attendant, ...] = (
+            tuple(attendants) if tracker is None else (tracker, *attendants)
+        )
         self._wait = wait
         self.device = TestDevice()
         self.unclaimed: Counter[tuple[IPA, str]] = Counter()
         self.nisv = 0
+
+    def attend(self, attendant: Attendant) -> None:
+        """Give somebody else turns, too, behind all others."""
+        self._attendants = (*self._attendants, attendant)
 
     def run(self, max_insns: int) -> End:
         """Run until the guest ends, or ``max_insns`` instructions have retired in all."""

@@ -124,6 +124,12 @@ class Keyboard:
         self._note([Step(Verb.EVERY, number=PERIOD)])
         self.due: int | None = PERIOD
 
+    def save_state(self) -> None:
+        """Take no part in snapshots: who types is no state of the machine."""
+
+    def load_state(self, _state: None) -> None:
+        """Go on as before."""
+
     def connect(self, port: Port) -> None:
         """Take the console."""
         self._port = port

@@ -87,10 +87,22 @@ class TlbInvalidate(Event):
         return f"{', '.join(parts)}: {found}"
 
 
-def listen(pe: ProcessingElement, listener: Callable[[Event], None]) -> None:
-    """Have ``listener`` called with the TLB events of a PE."""
+def listen(pe: ProcessingElement, listener: Callable[[Event], None]) -> Callable[[], None]:
+    """Have ``listener`` called with the TLB events of a PE, after those who listen already.
+
+    Returns
+    -------
+    Callable[[], None]
+        Ends that.
+    """
+    fill_before, invalidation_before = pe.mmu.on_fill, pe.on_tlbi
+    listens = True
 
     def fill(va: VA, entry: TlbEntry) -> None:
+        if fill_before is not None:
+            fill_before(va, entry)
+        if not listens:
+            return
         el0, el1, _ = entry.allowed
         regime = pe.mmu.regime
         listener(
@@ -111,6 +123,10 @@ def listen(pe: ProcessingElement, listener: Callable[[Event], None]) -> None:
         )
 
     def invalidation(done: Invalidation) -> None:
+        if invalidation_before is not None:
+            invalidation_before(done)
+        if not listens:
+            return
         operation = done.operation
         named = span(operation, done.argument) or Span(0, 0, ANY_LEVEL)
         by_asid = operation.scope in {TlbiScope.ASID, TlbiScope.VA}
@@ -130,5 +146,11 @@ def listen(pe: ProcessingElement, listener: Callable[[Event], None]) -> None:
             )
         )
 
-    pe.mmu.on_fill = fill
-    pe.on_tlbi = invalidation
+    def end() -> None:
+        nonlocal listens
+        listens = False
+        if pe.mmu.on_fill is fill and pe.on_tlbi is invalidation:  # nobody has come after
+            pe.mmu.on_fill, pe.on_tlbi = fill_before, invalidation_before
+
+    pe.mmu.on_fill, pe.on_tlbi = fill, invalidation
+    return end

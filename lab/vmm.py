@@ -103,7 +103,7 @@ class Vmm:
         If the configuration is impossible, or the host has no memory for it.
     """
 
-    NOT_STATE = frozenset({"_heard"})
+    NOT_STATE = frozenset({"_heard", "boot", "config", "image"})
 
     def __init__(
         self,

@@ -45,7 +45,7 @@ RULES: Final = (
     ),
     Rule(
         "emu/memory.py",
-        frozenset({"emu.arch"}),
+        frozenset({"emu.arch", "emu.images"}),
         "physical memory knows addresses and nothing of translation",
     ),
     Rule(

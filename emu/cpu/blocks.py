@@ -198,6 +198,13 @@ class BlockBudget:
         self._granted_user += instructions
         state.user += instructions
 
+    def end_behind_block(self) -> None:
+        """Allow nothing behind the current block, from inside it."""
+        state = self._state
+        self._granted -= state.left
+        state.end -= state.left
+        state.left = 0
+
     def take_back(self) -> None:
         """Allow one instruction more in place of the current one, which does not retire."""
         if self._counted_for_user:
@@ -250,6 +257,16 @@ class BlockBudget:
         if state.left < 0 and self._in_user:
             user -= state.size // INSTRUCTION_BYTES  # the hook did not get there
         return int(min(state.left, user))
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether the next block would exceed the grant."""
+        return not self._state.left
+
+    @property
+    def is_spent_for_user(self) -> bool:
+        """Whether it would exceed the part that EL0 may have, and is of EL0."""
+        return self._in_user and not self._state.user
 
     @property
     def block(self) -> tuple[VA, VA]:

@@ -23,6 +23,7 @@ from emu.mmu.permissions import EXECUTE
 
 if TYPE_CHECKING:
     from emu.cpu.pe import ProcessingElement
+    from emu.cpu.system import Site
 
 
 class Callbacks:
@@ -70,8 +71,12 @@ class Callbacks:
             if site is None:
                 pe.code.let_pass(pe.word_at(pc))
                 return 0
+            if pe.probe.operations and self._is_probed(site, pc):
+                return 1
             outcome = system.execute(pe, site, pc, engine.mode >> 2 & 3)
             if outcome is Outcome.NATIVE:
+                if pe.probe.met:
+                    pe.blocks.end_behind_block()  # which a TLBI ends
                 return 0
             if outcome is Outcome.DONE:
                 if pe.changed_code.pages or execution.timer_changed or pe.debug.stale:
@@ -118,6 +123,13 @@ class Callbacks:
         except BaseException as failure:  # noqa: BLE001  # raised again by Execution.execute
             execution.fail(failure)
         execution.stop_before(va)
+
+    def _is_probed(self, site: Site, pc: VA) -> bool:
+        """Whether the engine is to stop before a system instruction, and does."""
+        if site.operation is None or not self._pe.probe.stops_before(site.operation, pc):
+            return False
+        self._pe.execution.stop_before_system(pc)
+        return True
 
     def _instruction_exception(self, number: int) -> ArmException | None:
         """Return the exception for an event that the engine reports by number.

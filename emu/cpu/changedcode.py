@@ -34,9 +34,10 @@ class ChangedCode:
     def invalidate(self, pa: PA | None, size: int = 1) -> None:
         """Carry out IC on the lines of some bytes of a page, or on all."""
         icache = self._pe.icache
-        if icache.copies:
-            icache.invalidate(self._pe, pa, size)
-        self.look_again(pa)
+        lines = bool(icache.copies)
+        if lines:
+            icache.invalidate(pa, size)
+        self.look_again(pa, everywhere=lines)
 
     def look_again(self, pa: PA | None, *, everywhere: bool = False) -> None:
         """Forget what is known of the code on the page of ``pa``, or of all code."""

@@ -89,6 +89,7 @@ class CodePages:
         """Make ready for executing the physical page ``pa`` at ``page``."""
         sites = self._by_page.get(pa)
         if sites is None:
+            self._icache.fill(pa)
             sites = self._by_page[pa] = scan(self._icache.view(pa), self._intercept)
         if page >> PAGE_SHIFT in self.scanned:
             self._forget(page)
@@ -178,18 +179,19 @@ class CodePages:
         """The physical pages from which the engine may have translated code."""
         return set(self._by_page)
 
-    def save_state(self) -> dict[int, PA]:
+    def save_state(self) -> tuple[tuple[int, PA], ...]:
         """Return where which pages have been executed."""
-        return dict(self.scanned)
+        return tuple(self.scanned.items())
 
-    def load_state(self, scanned: dict[int, PA]) -> None:
+    def load_state(self, scanned: tuple[tuple[int, PA], ...]) -> None:
         """Forget what has been executed elsewhere than it had then."""
+        then = dict(scanned)
         for page, frame in list(self.scanned.items()):
-            if scanned.get(page) != frame:
+            if then.get(page) != frame:
                 self._forget(VA(page << PAGE_SHIFT))
 
     @staticmethod
-    def essence(_scanned: dict[int, PA]) -> None:
+    def essence(_scanned: tuple[tuple[int, PA], ...]) -> None:
         """Return what matters of a state: nothing."""
 
     def _forget(self, page: VA) -> None:

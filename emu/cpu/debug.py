@@ -199,15 +199,24 @@ class Debug:
 
         If not, it is to be left: for an exception, or to execute the instruction by itself.
         """
-        if pc == self._passing:
+        if self.is_passing(pc):
             return True
         if pc != self.refused:
             execution = self._pe.execution
             execution.pending = self._watchpoint(pc, el=1 if privilege else 0)
             if execution.pending is None:
-                self.refused = pc
-                self.single = execution.refused = True
+                self.execute_alone(pc)
+                execution.refused = True
         return False
+
+    def is_passing(self, pc: VA) -> bool:
+        """Whether the instruction at ``pc`` is being executed by itself, with its pages there."""
+        return pc == self._passing
+
+    def execute_alone(self, pc: VA) -> None:
+        """Have the instruction at ``pc`` executed by itself, once the engine has been left."""
+        self.refused = pc
+        self.single = True
 
     def _watchpoint(self, pc: VA, *, el: int) -> ArmException | None:
         """Return the exception of the access that the instruction at ``pc`` makes."""
@@ -322,7 +331,7 @@ class Debug:
         ss = self._ss_behind(word, controls, pstate)
         before, here, icache = execution.before, pc, pe.icache
         if icache.once is not None:
-            icache.before_step(pe, pc)
+            icache.before_step(pc)
         self._passing, self.refused = self.refused, None
         pc, pstate = execution.execute(pc, 1, user)
         if self._passing is not None:
@@ -331,7 +340,7 @@ class Debug:
         if icache.once is not None:
             pending = execution.pending
             over = execution.before != before or (pending is not None and pending.target == 1)
-            icache.after_step(pe, here, over=over)
+            icache.after_step(here, over=over)
         self.single = self._steps_anyway or self.refused is not None
         if execution.before != before:
             self.ss = ss

@@ -65,8 +65,8 @@ _UNCOUNTED: Final = 0
 """Unicorn's count for a run that it does not count. Its own counting is not used: where it begins
 or ends, all code is translated anew, and pages are asked for that the guest does not fetch."""
 
-_OWN_PAGES: Final = 0xF000_0000_0000
-"""Where pages of the engine's own begin: beyond all RAM."""
+_OWN_MEMORY: Final = 0xF000_0000_0000
+"""Where memory of the engine's own begins: beyond all RAM."""
 
 EVERYWHERE: Final = (1, 0)
 NOWHERE: Final = ((1 << 64) - 1, (1 << 64) - 1)
@@ -231,7 +231,7 @@ class Engine:
         self._stops: set[VA] = set()
         self._breaks: dict[VA, _RangedHook] = {}
         self._spare_breaks: list[_RangedHook] = []
-        self._own_pages: list[mmap] = []
+        self._own_memory: list[mmap] = []
         self._filters = {
             kind: SystemFilter(
                 self._on_system,
@@ -461,12 +461,12 @@ class Engine:
             self._uc.ctl(const.UC_CTL_TLB_FLUSH, const.UC_CTL_IO_WRITE)
         self._keep_tlb_size()
 
-    def add_page(self, buffer: mmap) -> PA:
-        """Add a page of memory for code, where the machine has none; return its address."""
-        pa = PA(_OWN_PAGES + len(self._own_pages) * PAGE_SIZE)
+    def add_memory(self, buffer: mmap, size: int) -> PA:
+        """Add whole pages for code, where the machine has no memory; return their address."""
+        pa = PA(_OWN_MEMORY + sum(map(len, self._own_memory)))
         address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
-        check(_lib.uc_mem_map_ptr(self._handle, pa, PAGE_SIZE, const.UC_PROT_ALL, address))
-        self._own_pages.append(buffer)  # which must outlive the engine
+        check(_lib.uc_mem_map_ptr(self._handle, pa, size, const.UC_PROT_ALL, address))
+        self._own_memory.append(buffer)  # which must outlive the engine
         return pa
 
     def _keep_tlb_size(self) -> None:

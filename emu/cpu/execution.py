@@ -40,6 +40,8 @@ class Execution:
         Instructions completed then.
     stopped_at
         Instructions completed when a stop was asked for.
+    goes_on_at
+        Where the guest goes on if the engine's PC does not say so.
     refused
         Whether the engine was refused a page that it may ask for again.
     timer_changed
@@ -56,6 +58,7 @@ class Execution:
         self.failure: BaseException | None = None
         self.failed_at = 0
         self.stopped_at: int | None = None
+        self.goes_on_at: VA | None = None
         self.refused = False
         self.timer_changed = False
 
@@ -100,6 +103,8 @@ class Execution:
             pe.clock.end(self.failed_at)
             raise failure
         pc, pstate = pe.engine.state()
+        if self.goes_on_at is not None:
+            pc, self.goes_on_at = self.goes_on_at, None
         completed, self.stopped_at = self.stopped_at, None
         if completed is None:
             completed = pe.blocks.completed(pc, fetching=self.fetching)
@@ -170,6 +175,11 @@ class Execution:
         self.fetching = self.refused = True
         self.stopped_at = self._pe.blocks.completed(self._pe.engine.pc, fetching=True)
         self._pe.engine.stop()
+
+    def stop_before_system(self, pc: VA) -> None:
+        """Stop before the system instruction at ``pc``, from its hook; the engine may skip it."""
+        self.goes_on_at = pc
+        self.stop_before(pc)
 
     def stop_before(self, pc: VA) -> None:
         """Stop before the instruction at ``pc``."""

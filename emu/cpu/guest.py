@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from emu.arch.address import VA
 from emu.arch.debug.enabled import SS
 from emu.arch.exceptions import ExceptionKind
-from emu.arch.registers.exceptions import ELR_EL2, SPSR_EL2, Mode
+from emu.arch.registers.exceptions import ELR_EL2, ESR_EL1, SPSR_EL2, Mode
 from emu.arch.registers.virtualization import HCR_EL2
 from emu.cpu import interrupts
 from emu.cpu.blocks import INSTRUCTION_BYTES
@@ -50,6 +50,7 @@ class Guest:
         self._progress = (VA(0), -1, 0)
         self._stalls = self._stalls_of_el1 = 0
         self._paused: tuple[VA, int] | None = None
+        self._handled = False
 
     def run(self, budget: int) -> EL2Entry:
         """Do what :meth:`emu.cpu.pe.ProcessingElement.run` says."""
@@ -59,8 +60,6 @@ class Guest:
         pe.mmu.forget_walk()  # whoever was EL2's guest may have changed the tables
         deadline = execution.before + budget
         pc = self._return_to_guest(paused=self._is_as_paused())
-        if self._probe.armed:
-            self._probe.entered()
         while True:
             if debug.stale:
                 debug.arm()
@@ -78,12 +77,14 @@ class Guest:
                 entry = self._leave(EL2Entry.IRQ, pc)
                 if execution.before == deadline and (due is None or due > pe.time):
                     self._pause(pc)
+                else:
+                    self._probe.taken(2, ExceptionKind.IRQ, None, pe.engine.mode)
                 return entry
             if self._probe.armed:
                 if self._probe.tell(pc):
                     pc = self._return_to_guest(paused=True)
                     continue
-                left = self._probe.limit(left)
+                left, user = self._probe.limits(left, user)
             if debug.single:
                 pc, pstate = debug.step(pc, user)
             else:
@@ -97,6 +98,7 @@ class Guest:
                     return self._leave(EL2Entry.LIVELOCK, exception.pc)
                 if exception.target == 1:
                     pc = pe.registers.enter_el1(exception, pstate)
+                    self._probe.taken(1, ExceptionKind.SYNCHRONOUS, exception.esr, pstate)
                     continue
                 execution.answered = self._enter_el2(exception, pstate)
             again, execution.answered = execution.answered, None
@@ -168,7 +170,17 @@ class Guest:
     def _enter_el2(self, exception: ArmException, pstate: int) -> bool:
         """Take an exception to EL2 and call its vector; return whether it ERETs."""
         self._pe.registers.enter_el2(exception, pstate)
-        return self._pe.el2_vector is not None and self._pe.el2_vector()
+        self._handled = True
+        self._probe.taken(2, ExceptionKind.SYNCHRONOUS, exception.esr, pstate)
+        try:
+            return self._pe.el2_vector is not None and self._pe.el2_vector()
+        finally:
+            self._handled = False
+
+    @property
+    def is_running(self) -> bool:
+        """Whether an instruction of the guest is under way, rather than EL2."""
+        return self._execution.running and not self._handled
 
     def resolved_in_place(self, exception: ArmException, pstate: int) -> bool:
         """Take an abort met in a refill; return whether the access can simply be tried again.
@@ -248,6 +260,8 @@ class Guest:
         pe.progress.exception(pstate)
         vector = pe.registers.take_interrupt(interrupt, pc, pstate | self._debug.ss)
         self._debug.ss = 0
+        esr = int(pe.read(ESR_EL1)) if interrupt.kind is ExceptionKind.SERROR else None
+        self._probe.taken(1, interrupt.kind, esr, pstate)
         if interrupt.kind is ExceptionKind.SERROR:
             pe.write(HCR_EL2(pe.registers.el2(HCR_EL2)).replace(VSE=0))
         return vector

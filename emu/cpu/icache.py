@@ -1,14 +1,14 @@
-"""Instruction cache lines of one PE that do not hold what memory does.
+"""The instruction cache of one PE, as far as it does not hold what memory does.
 
-The engine fetches from memory, and there are no such lines until somebody corrupts one. The page
-around it is then executed from a copy, while data accesses see memory, and the line stays until an
-IC operation names it.
+The engine fetches from memory. Once a line is corrupted, the page around it is executed from a
+copy, while data accesses see memory; and once :attr:`InstructionCache.is_cache` is set, all pages
+are. A line of a copy stays as it is until an IC operation names it.
 """
 
 from __future__ import annotations
 
 import mmap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from emu.arch.address import PA, PAGE_SIZE
 
@@ -16,110 +16,164 @@ if TYPE_CHECKING:
     from emu.cpu.pe import ProcessingElement
     from emu.memory import PhysicalMemory
 
-_WORD = 4
+_WORD: Final = 4
+_CHUNK: Final = 64
+"""Pages for copies that are made at once."""
 
 
 class InstructionCache:
-    """The wrong lines of one PE.
+    """The copies that one PE executes.
 
     Parameters
     ----------
+    pe
+        The PE.
     memory
-        What all other lines hold.
+        What lines hold when they are filled.
     line_size
         Bytes of a line (CTR_EL0.IminLine).
 
     Attributes
     ----------
-    lines
-        What each wrong line holds, by PA.
-    once
-        A word that is wrong for one execution only: PA and VA, and what is executed.
     copies
-        The pages that are executed from a copy, and where the engine finds it.
+        The physical pages that are executed from a copy, and where the engine finds it.
+    is_cache
+        Whether a page is copied when it is first executed, so that stores to it are not seen
+        by fetches.
+    wrong
+        The lines that were corrupted.
+    once
+        A word that is wrong for one execution only: PA, VA, and what is executed.
     """
 
-    def __init__(self, memory: PhysicalMemory, line_size: int) -> None:
+    def __init__(self, pe: ProcessingElement, memory: PhysicalMemory, line_size: int) -> None:
+        self._pe = pe
         self._memory = memory
         self._line_size = line_size
-        self.lines: dict[PA, bytes] = {}
-        self.once: tuple[PA, int, int] | None = None
-        self._tried = False
         self.copies: dict[PA, PA] = {}
-        self._pages: dict[PA, memoryview] = {}
+        self.is_cache = False
+        self.wrong: set[PA] = set()
+        self.once: tuple[PA, int, int] | None = None
+        self._right = b""
+        self._tried = False
+        self._views: dict[PA, memoryview] = {}
         self._free: list[PA] = []
 
     def view(self, page: PA) -> memoryview:
         """Return what is executed of a physical page."""
         copy = self.copies.get(page)
-        return self._memory.view(page, PAGE_SIZE) if copy is None else self._pages[copy]
+        return self._memory.view(page, PAGE_SIZE) if copy is None else self._views[copy]
 
-    def corrupt(self, pe: ProcessingElement, pa: PA, word: int) -> None:
+    def fill(self, page: PA) -> None:
+        """Take note that a physical page is about to be executed."""
+        if self.is_cache:
+            self._copy_of(page)
+
+    def use_as_cache(self) -> None:
+        """Have fetches not see stores from now on. What was executed before is held."""
+        if not self.is_cache:
+            self.is_cache = True
+            for page in sorted(set(self._pe.code.scanned.values())):
+                self._copy_of(page)
+            self._pe.changed_code.look_again(None, everywhere=True)
+
+    def follow_memory(self) -> None:
+        """Forget all lines, and have fetches see stores again."""
+        self.is_cache = False
+        self.once = None
+        if self.copies:
+            self._pe.changed_code.invalidate(None)
+
+    def corrupt(self, pa: PA, word: int) -> None:
         """Have the line of ``pa`` hold another word there, until it is invalidated."""
-        start = PA(pa & -self._line_size)
-        line = bytearray(self.lines.get(start) or self._memory.read(start, self._line_size))
-        line[pa - start : pa - start + _WORD] = word.to_bytes(_WORD, "little")
-        self.lines[start] = bytes(line)
-        self._refresh(pe, PA(pa & -PAGE_SIZE))
+        self._write(pa, word.to_bytes(_WORD, "little"))
+        self.wrong.add(PA(pa & -self._line_size))
 
-    def corrupt_once(self, pe: ProcessingElement, pa: PA, va: int, word: int) -> None:
+    # One execution
+
+    def corrupt_once(self, pa: PA, va: int, word: int) -> None:
         """Have another word executed at ``va`` once, whatever is invalidated meanwhile."""
-        self.heal_once(pe)
+        self.heal_once()
         self.once, self._tried = (pa, va, word), False
-        pe.debug.single = True
-        self._refresh(pe, PA(pa & -PAGE_SIZE))
+        self._right = bytes(self.view(_page(pa))[pa - _page(pa) :][:_WORD])
+        self._write(pa, word.to_bytes(_WORD, "little"))
+        self._pe.debug.single = True
 
-    def heal_once(self, pe: ProcessingElement) -> None:
-        """Have memory's word executed again."""
+    def heal_once(self) -> None:
+        """Have the right word executed again."""
         if self.once is not None:
-            page = PA(self.once[0] & -PAGE_SIZE)
-            self.once = None
-            self._refresh(pe, page)
+            pa, self.once = self.once[0], None
+            self._write(pa, self._right)
+            self._give_back(_page(pa))
 
-    def before_step(self, pe: ProcessingElement, va: int) -> None:
+    def before_step(self, va: int) -> None:
         """Take note of the instruction that is executed next.
 
         If EL2 has come back to another than the wrong one, that is done with.
         """
         if self.once is not None and self._tried and va != self.once[1]:
-            self.heal_once(pe)
+            self.heal_once()
 
-    def after_step(self, pe: ProcessingElement, va: int, *, over: bool) -> None:
+    def after_step(self, va: int, *, over: bool) -> None:
         """Take note of an instruction that was tried, and whether it was completed or refused."""
         if self.once is not None and va == self.once[1]:
             self._tried = True
             if over:
-                self.heal_once(pe)
+                self.heal_once()
 
-    def invalidate(self, pe: ProcessingElement, pa: PA | None, size: int) -> None:
-        """Forget the lines of some bytes, or all of them."""
-        first, end = (0, 1 << 64) if pa is None else (pa & -self._line_size, pa + size)
-        gone = [line for line in self.lines if first <= line < end]
-        for line in gone:
-            del self.lines[line]
-        for page in [page for page in self.copies if pa is None or first < page + PAGE_SIZE]:
-            self._refresh(pe, page)
+    # Lines
 
-    def _refresh(self, pe: ProcessingElement, page: PA) -> None:
-        """Make the copy of a page anew, or have the engine execute memory again."""
-        wrong = {pa: line for pa, line in self.lines.items() if pa & -PAGE_SIZE == page}
-        if self.once is not None and self.once[0] & -PAGE_SIZE == page:
-            wrong[self.once[0]] = self.once[2].to_bytes(_WORD, "little")
-        pe.changed_code.look_again(page, everywhere=True)
-        copy = self.copies.get(page)
-        if not wrong:
-            if copy is not None:
-                self._free.append(self.copies.pop(page))
+    def invalidate(self, pa: PA | None, size: int) -> None:
+        """Fill lines again, from memory: those of some bytes of a page, or all."""
+        if pa is None:
+            self.wrong.clear()
+            for page in list(self.copies):
+                self._fill(page, 0, PAGE_SIZE)
             return
-        if copy is None:
-            copy = self.copies[page] = self._free.pop() if self._free else self._new_page(pe)
-        view = self._pages[copy]
-        view[:] = self._memory.view(page, PAGE_SIZE)
-        for pa, content in wrong.items():
-            view[pa - page : pa - page + len(content)] = content
+        page = _page(pa)
+        first, end = (pa - page) & -self._line_size, -(-(pa + size - page) // self._line_size)
+        end *= self._line_size
+        self.wrong -= {PA(page + offset) for offset in range(first, end, self._line_size)}
+        if page in self.copies:
+            self._fill(page, first, end)
 
-    def _new_page(self, pe: ProcessingElement) -> PA:
-        page = mmap.mmap(-1, PAGE_SIZE)
-        pa = pe.engine.add_page(page)
-        self._pages[pa] = memoryview(page)
-        return pa
+    def _fill(self, page: PA, first: int, end: int) -> None:
+        view = self._views[self.copies[page]]
+        view[first:end] = self._memory.view(page, PAGE_SIZE)[first:end]
+        if self.once is not None and first <= self.once[0] - page < end:
+            offset = self.once[0] - page
+            self._right = bytes(view[offset : offset + _WORD])
+            view[offset : offset + _WORD] = self.once[2].to_bytes(_WORD, "little")
+        self._give_back(page)
+
+    def _write(self, pa: PA, word: bytes) -> None:
+        page = _page(pa)
+        view = self._views[self._copy_of(page)]
+        view[pa - page : pa - page + _WORD] = word
+        self._pe.changed_code.look_again(page, everywhere=True)
+
+    def _copy_of(self, page: PA) -> PA:
+        copy = self.copies.get(page)
+        if copy is None:
+            if not self._free:
+                self._add_pages()
+            copy = self.copies[page] = self._free.pop()
+            self._views[copy][:] = self._memory.view(page, PAGE_SIZE)
+        return copy
+
+    def _give_back(self, page: PA) -> None:
+        """Have a page executed from memory again, if nothing in its copy is wrong."""
+        needed = self.is_cache or any(_page(line) == page for line in self.wrong)
+        if not needed and (self.once is None or _page(self.once[0]) != page):
+            self._free.append(self.copies.pop(page))
+
+    def _add_pages(self) -> None:
+        buffer = mmap.mmap(-1, _CHUNK * PAGE_SIZE)
+        first, view = self._pe.engine.add_memory(buffer, len(buffer)), memoryview(buffer)
+        for offset in range(0, len(buffer), PAGE_SIZE):
+            self._views[PA(first + offset)] = view[offset : offset + PAGE_SIZE]
+            self._free.append(PA(first + offset))
+
+
+def _page(pa: int) -> PA:
+    return PA(pa & -PAGE_SIZE)

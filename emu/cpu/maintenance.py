@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from emu.arch.a64.maintenance import DC, IC
@@ -18,6 +19,48 @@ if TYPE_CHECKING:
     from emu.cpu.pe import ProcessingElement
 
 
+@dataclass(slots=True)
+class Disturbance:
+    """What happens to some maintenance instructions of one PE. No PE has one by itself.
+
+    Attributes
+    ----------
+    operations
+        Their names.
+    by_guest
+        Whether the guest executes them, or EL2; None for both.
+    before
+        How many are still carried out as they should be.
+    left
+        How many are disturbed after those.
+    times
+        How often each of them is carried out: 0 or 2.
+    """
+
+    operations: frozenset[str]
+    by_guest: bool | None
+    before: int
+    left: int
+    times: int
+
+
+def _times(pe: ProcessingElement, name: str, *, by_guest: bool) -> int:
+    """Return how often an instruction is carried out: once, unless it is disturbed."""
+    for disturbance in pe.disturbances:
+        if name not in disturbance.operations:
+            continue
+        if disturbance.by_guest is not None and disturbance.by_guest != by_guest:
+            continue
+        if disturbance.before:
+            disturbance.before -= 1
+            continue
+        disturbance.left -= 1
+        if not disturbance.left:
+            pe.disturbances.remove(disturbance)
+        return disturbance.times
+    return 1
+
+
 def tlbi(
     pe: ProcessingElement,
     operation: TLBI,
@@ -31,6 +74,8 @@ def tlbi(
     vmid = pe.mmu.regime.vmid
     removed = 0
     reached = _reached(pe, operation, by_guest=pc is not None)
+    if pe.disturbances:
+        reached = list(reached) * _times(pe, operation.name, by_guest=pc is not None)
     for peer in reached:
         hits = peer.mmu.invalidate(operation, argument, vmid)
         if hits and not (engine_follows and peer is pe and peer.mmu.removed_only_named):
@@ -53,13 +98,18 @@ def cache(pe: ProcessingElement, operation: DC | IC, pa: PA | None, *, by_guest:
     looked at again.
     """
     pe.maintenance[operation.name] += 1
-    if isinstance(operation, IC):
+    times = _times(pe, operation.name, by_guest=by_guest) if pe.disturbances else 1
+    if isinstance(operation, IC) and times:
         for peer in _reached(pe, operation, by_guest=by_guest):
             peer.changed_code.invalidate(pa)
 
 
 def instruction_lines(pe: ProcessingElement, operation: IC, pa: PA, size: int, line: int) -> None:
     """Execute an instruction cache operation on each line of a range."""
+    if pe.disturbances:  # one of them may be meant
+        for address in range(pa & -line, pa + size, line):
+            cache(pe, operation, PA(address), by_guest=False)
+        return
     pe.maintenance[operation.name] += _lines(pa, size, line)
     for page in range(pa & -PAGE_SIZE, pa + size, PAGE_SIZE):
         start, end = max(page, pa), min(page + PAGE_SIZE, pa + size)
@@ -69,7 +119,11 @@ def instruction_lines(pe: ProcessingElement, operation: IC, pa: PA, size: int, l
 
 def data_lines(pe: ProcessingElement, operation: DC, pa: PA | None, size: int, line: int) -> None:
     """Execute a data cache operation on each line of a range: there is nothing to do but count."""
-    pe.maintenance[operation.name] += 1 if pa is None else _lines(pa, size, line)
+    lines = 1 if pa is None else _lines(pa, size, line)
+    pe.maintenance[operation.name] += lines
+    if pe.disturbances:
+        for _ in range(lines):
+            _times(pe, operation.name, by_guest=False)
 
 
 def _reached(

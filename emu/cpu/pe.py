@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from emu.arch.a64.maintenance import AT, DC, IC
     from emu.arch.a64.tlbi import TLBI
     from emu.arch.features import CpuFeatures
+    from emu.cpu.maintenance import Disturbance
     from emu.memory import PhysicalMemory
     from emu.mmu.tlbi import Invalidation
     from emu.units.clock import Clock
@@ -81,6 +82,8 @@ class ProcessingElement:
         to leave :meth:`run`. None leaves always.
     maintenance
         Maintenance instructions executed by EL1 and by EL2, by name.
+    disturbances
+        What happens to maintenance instructions that does not happen to a PE in order.
     tlbi_entries
         TLB entries that TLBI instructions removed, by operation name.
     tlbi_count, tlbi_without_hit
@@ -106,6 +109,7 @@ class ProcessingElement:
         self.peers: Sequence[ProcessingElement] = (self,)
         self.el2_vector: Callable[[], bool] | None = None
         self.maintenance: Counter[str] = Counter()
+        self.disturbances: list[Disturbance] = []
         self.tlbi_entries: Counter[str] = Counter()
         self.tlbi_count = 0
         self.tlbi_without_hit = 0
@@ -141,7 +145,7 @@ class ProcessingElement:
         self._consequential = (
             TRANSLATION_CONTROLS | units | DEBUG_REGISTERS | _STACK_POINTERS | _COUNTER_CONTROLS
         )
-        self.icache = InstructionCache(memory, self._icache_line)
+        self.icache = InstructionCache(self, memory, self._icache_line)
         self.code = CodePages(self.icache, self.engine, features, self._intercept)
         self.watch = Watch(self)
         self.refill = Refill(self)

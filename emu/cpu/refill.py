@@ -16,12 +16,12 @@ from emu.arch.a64.system import decode_system
 from emu.arch.address import PAGE_SHIFT, VA
 from emu.arch.esr.fsc import FaultType
 from emu.arch.registers.exceptions import PSTATE
-from emu.cpu import engine
+from emu.cpu import engine, memoryerrors
 from emu.cpu.aborts import FETCH, ZEROING, AbortKind, abort, data_access, faulting_address
 from emu.cpu.blocks import INSTRUCTION_BYTES
 from emu.cpu.instructions import misaligned_pc
 from emu.cpu.internals import PC_INDEX, PSTATE_INDEX
-from emu.mmu import stage1
+from emu.mmu import stage1, stage2
 from emu.mmu.fault import Fault
 from emu.mmu.permissions import EL0, EL1, EL1_PAN, EXECUTE, READ, WRITE
 
@@ -54,6 +54,7 @@ class Refill:
     def __init__(self, pe: ProcessingElement) -> None:
         self._pe = pe
         self._mmu = pe.mmu
+        self._memory = pe.memory
         self._debug = pe.debug
         self._probe = pe.probe
         self._code = pe.code
@@ -85,8 +86,8 @@ class Refill:
         if entry is not None and entry.allowed[privilege] & need:
             mmu.hits += 1
         else:
-            stops = self._debug.single or self._probe.armed
-            if stops and need == EXECUTE and not self._pe.blocks.left:
+            single = self._debug.single and not self._pe.blocks.left
+            if need == EXECUTE and (single or (self._probe.armed and self._probe.stops_here)):
                 self._execution.stop_fetching()
                 return False
             mmu.misses += 1
@@ -94,14 +95,18 @@ class Refill:
             walked = self._walk(va, need, privilege, pc)
             if walked is None:
                 return False
+            if self._probe.met:
+                self._execution.refused = True  # what was met is told before the access
+                mmu.hits -= 1  # which asks again, and was counted
+                return False
             self._execution.fetching = False
             entry = walked
         permissions = entry.allowed[privilege]
-        if self._debug.pages and self._debug.withholds(page):
-            if need == EXECUTE:
-                permissions &= EXECUTE
-            elif not self._debug.lets_pass(pc, privilege):
+        if self._probe.pages or self._debug.pages or self._memory.failed:
+            left = self._not_withheld(va, entry, need, privilege, pc)
+            if left is None:
                 return False
+            permissions = left
         if code.scanned.get(page) != entry.page:
             if need == EXECUTE:
                 code.prepare(va, entry.page)
@@ -117,6 +122,31 @@ class Refill:
             else:
                 result[1] = permissions & ~EXECUTE
         return True
+
+    def _not_withheld(
+        self, va: VA, entry: TlbEntry, need: int, privilege: int, pc: VA
+    ) -> int | None:
+        """Return the permissions of a page of which some accesses are looked at one by one.
+
+        None if the access at hand must not be made now.
+        """
+        permissions = entry.allowed[privilege]
+        if self._probe.pages:
+            if need == EXECUTE:
+                permissions &= EXECUTE
+            elif not self._probe.lets_pass(va, pc, entry.page):
+                self._mmu.hits -= 1  # it is asked for again
+                return None
+        if self._debug.pages and self._debug.withholds(va >> PAGE_SHIFT):
+            if need == EXECUTE:
+                permissions &= EXECUTE
+            elif not self._debug.lets_pass(pc, privilege):
+                return None
+        if entry.page in self._memory.failed and not memoryerrors.lets_pass(
+            self._pe, va, entry.page, need, pc
+        ):
+            return None
+        return permissions
 
     def _walk(self, va: VA, need: int, privilege: int, pc: VA) -> TlbEntry | None:
         """Walk until the access is allowed or an exception leaves the engine."""
@@ -135,6 +165,9 @@ class Refill:
                     pe.strictness.device_memory_used()
                     return None
                 return found
+            if self._probe.pages and not self._passes(found, va, need, pc):
+                self._mmu.misses -= 1  # it is asked for again
+                return None
             if need == EXECUTE:
                 kind, far = FETCH, pc
             else:
@@ -144,6 +177,12 @@ class Refill:
             exception = abort(found, kind, far, pc, pstate >> 2 & 3, external_to_el2=to_el2)
             if not pe.guest.resolved_in_place(exception, pstate):
                 return None
+
+    def _passes(self, fault: Fault, va: VA, need: int, pc: VA) -> bool:
+        """Whether the abort of an access may be taken now: MMIO is an access, too."""
+        if need == EXECUTE or fault.stage != stage2.STAGE or fault.s1ptw:
+            return True
+        return self._probe.lets_pass(va, pc, None, fault.ipa)
 
     def _is_atomic(self, pc: VA) -> bool:
         access = decode(self._pe.word_at(pc))

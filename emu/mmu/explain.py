@@ -19,7 +19,9 @@ from emu.arch.descriptors import (
     Stage2Table,
     swapped,
 )
+from emu.arch.esr.fsc import FaultType
 from emu.arch.granule import LAST_LEVEL
+from emu.memory import PhysicalMemory
 from emu.mmu import stage1
 from emu.mmu.attributes import NORMAL_WRITE_BACK
 from emu.mmu.fault import Fault
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from emu.arch.features import CpuFeatures
     from emu.arch.fields import Layout
     from emu.arch.granule import Granule, Step
-    from emu.memory import PhysicalMemory
     from emu.mmu.regime import TranslationRegime
     from emu.mmu.stage1 import Stage1Mapping
     from emu.mmu.stage2 import Stage2Mapping
@@ -223,6 +224,11 @@ class _Window:
 
     def contains(self, pa: PA, size: int = 1) -> bool:
         return self._memory.contains(pa, size)
+
+    def walk_error(self, pa: PA) -> FaultType:
+        if isinstance(self._memory, PhysicalMemory):
+            return self._memory.walk_error(pa)
+        return FaultType.EXTERNAL_ON_WALK
 
     def updates(self) -> list[Update]:
         return [

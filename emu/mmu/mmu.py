@@ -48,7 +48,7 @@ class Mmu:
         asked for that; likewise.
     """
 
-    NOT_STATE = frozenset({"on_fill"})
+    NOT_STATE = frozenset({"on_fill", "on_table"})
     NOT_COMPARED = frozenset({"hits", "misses"})
 
     def __init__(self, memory: PhysicalMemory, features: CpuFeatures) -> None:
@@ -281,7 +281,7 @@ class Mmu:
             offset = self._table_offsets[ipa >> PAGE_SHIFT] = s2.offset
         word = self._fetch_u64(ipa + offset)
         if word is None:
-            return Fault(FaultType.EXTERNAL_ON_WALK, level, stage1.STAGE)
+            return Fault(self.memory.walk_error(PA(ipa + offset)), level, stage1.STAGE)
         return word
 
     def mark_accessed(self, mapping: Stage1Mapping, *, write: bool = False) -> Fault | None:

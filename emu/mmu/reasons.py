@@ -41,6 +41,8 @@ def reason(walk: Walk) -> str:
         return f"AF of {_name(lookups[-1])} is 0, and {control} does not have hardware set it."
     if fault.type is FaultType.PERMISSION:
         return _permission(walk, fault, lookups)
+    if fault.type is FaultType.PARITY_ON_WALK:
+        return f"{_name(lookups[-1])} has an ECC error."
     if fault.type is FaultType.EXTERNAL_ON_WALK:
         return f"{_name(lookups[-1])} would lie where there is no memory."
     return "There is no memory at the output address."

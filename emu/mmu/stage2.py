@@ -87,7 +87,7 @@ def walk(memory: PhysicalMemory, stage2: Stage2, ipa: IPA) -> Stage2Mapping | Fa
         address = output + ((ipa >> shift & index_mask) << 3)
         found = fetch(address)
         if found is None:
-            return Fault(FaultType.EXTERNAL_ON_WALK, level, STAGE, ipa)
+            return Fault(memory.walk_error(PA(address)), level, STAGE, ipa)
         word = swapped(found) if big_endian else found
         output = granule.address(word) if is_split else word & address_mask
         is_block = word & NEXT != NEXT

@@ -66,6 +66,9 @@ class Distributor:
         What each vCPU is signalled, as of the last ``settle``.
     on_signal
         Called with a vCPU's number when what it is signalled has changed.
+    losing
+        How many times each interrupt is still lost when it becomes pending, by :func:`key_of`.
+        None is, unless an experiment says so.
     """
 
     def __init__(self, version: int, mpidrs: Sequence[int], nr_irqs: int) -> None:
@@ -84,6 +87,7 @@ class Distributor:
         self.on_signal: Callable[[int], None] | None = None
         # By vCPU: what it could take now. An interrupt is in one of them at most.
         self._queues: list[dict[int, Irq]] = [{} for _ in mpidrs]
+        self.losing: dict[int, int] = {}
         self._queued_on: dict[int, int] = {}
         self._stale = 0
 
@@ -139,7 +143,9 @@ class Distributor:
 
     def requeue(self, irq: Irq) -> None:
         """Take note that anything about ``irq`` may have changed."""
-        key = irq.intid if irq.owner is None else irq.intid - NR_PRIVATE * (irq.owner + 1)
+        key = key_of(irq)
+        if self.losing and key in self.losing and irq.is_pending:
+            self._lose(key, irq)
         before, now = self._queued_on.get(key), irq.waits_on
         if before != now:
             if before is not None:
@@ -151,6 +157,14 @@ class Distributor:
         for cpu in (before, now):
             if cpu is not None:
                 self._stale |= 1 << cpu
+
+    def _lose(self, key: int, irq: Irq) -> None:
+        """Have an interrupt that became pending not be."""
+        irq.pending_latch = irq.line_level = False
+        irq.source = 0
+        self.losing[key] -= 1
+        if not self.losing[key]:
+            del self.losing[key]
 
     def touch(self, cpu: int) -> None:
         """Take note that a CPU interface has changed."""
@@ -246,3 +260,8 @@ class Distributor:
         for private in self.state.private:
             yield from private
         yield from self.state.spis
+
+
+def key_of(irq: Irq) -> int:
+    """Return a number that no other interrupt of the GIC has."""
+    return irq.intid if irq.owner is None else irq.intid - NR_PRIVATE * (irq.owner + 1)

@@ -54,7 +54,7 @@ class _Step(NamedTuple):
     pc: int
     use: RegisterUse
     touches: tuple[_Touch, ...]
-    registers: tuple[int, ...]
+    registers: list[int]
     """X0 to X30."""
 
 
@@ -74,7 +74,7 @@ class GoldenRecorder:
         self.trace = Trace()
         self._vm, self._memory, self._vmm = vmm.vm, memory, vmm
         self._step: _Step | None = None
-        self._left: dict[int, tuple[int, ...]] = {}
+        self._left: dict[int, list[int]] = {}
         self._seen: tuple[int, int] | None = None
         self._tables: set[int] = set()
         self._listening = True
@@ -113,8 +113,6 @@ class GoldenRecorder:
         pe, pc = vcpu.pe, VA(vcpu.pc)
         pstate = int(vcpu.pstate)
         word = _word_at(pe, pc, pstate)
-        read_x = pe.registers.x
-        registers = tuple(read_x(number) for number in range(31))
         fetch = (_Touch(pc, 4, EXECUTE, True, privilege_of(pstate)),)
         self._step = _Step(
             self._vm.machine.clock.retired,
@@ -122,7 +120,7 @@ class GoldenRecorder:
             pc,
             EVERYTHING if word is None else register_use(word),
             fetch + (() if word is None else _touches(pe, word, pc, pstate)),
-            registers,
+            pe.read_all_x(),
         )
         self._listening = True
 
@@ -140,12 +138,11 @@ class GoldenRecorder:
             # An instruction that raised an exception has been fetched; it has changed nothing.
             if retired or touch.need == EXECUTE:
                 self._record(pe, step, touch)
-        after = tuple(pe.registers.x(n) for n in range(31)) if step.vcpu.loaded_on else None
         before = self._left.get(vcpu, step.registers)
-        changed = {n for n in ALL if before[n] != step.registers[n]}
-        if after is not None:
-            changed |= {n for n in ALL if after[n] != step.registers[n]} - step.use.overwrites
-        self._left[vcpu] = step.registers if after is None else after
+        after = step.registers if step.vcpu.loaded_on is None else pe.read_all_x()
+        changed = _changed(before, step.registers)
+        changed |= _changed(step.registers, after) - step.use.overwrites
+        self._left[vcpu] = after
         overwrites = step.use.overwrites if retired else frozenset[int]()
         # What changed in another way, or perhaps was written: no fault before and after it is
         # of one class.
@@ -213,6 +210,11 @@ class GoldenRecorder:
                 if word & PTE_TABLE == PTE_TABLE:
                     first = ipa + (index << GRANULE_SHIFT[level])
                     todo.append((level + 1, first, word & PTE_ADDR, PTRS_PER_PTE))
+
+
+def _changed(before: list[int], after: list[int]) -> set[int]:
+    """Return the registers whose values differ."""
+    return set() if before == after else {n for n in ALL if before[n] != after[n]}
 
 
 def _touches(pe: ProcessingElement, word: int, pc: VA, pstate: int) -> tuple[_Touch, ...]:

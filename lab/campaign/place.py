@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from emu.arch.descriptors import Stage1Leaf, Stage2Leaf
+from emu.arch.granule import LAST_LEVEL
 from lab.campaign.trace import GENERAL, Access, Trace
 from lab.faults.parameter import parameters_of
 
@@ -24,14 +26,33 @@ ONCE: Final = frozenset(
 
 
 def name_of(fault: Fault) -> str:
-    """Return the place of a fault, for people: ``x3``, ``descriptor stage=2 address=0x4000``."""
+    """Return the place of a fault, for people: ``x3``, ``stage2 ipa=0x40001000 level=3 S2AP``.
+
+    Of a descriptor at the last level, the field that a bit belongs to is named.
+    """
     values = {
         name: getattr(fault, name) for name in parameters_of(type(fault)) if name not in _WHAT
     }
     kind = fault.name.partition("-")[0]
     if list(values) == ["register"]:
         return str(values["register"])
+    if kind == "memory" and "space" in values:
+        return f"memory {values['space']}={values['address']:#x}"
+    if kind == "descriptor":
+        stage, level = values["stage"], values["level"]
+        address = f"{'va' if stage == 1 else 'ipa'}={values['address']:#x}"
+        at = f"level={level}" if level <= LAST_LEVEL else "last level"
+        field = values["field"] or _field_of(stage, level, bit_of(fault))
+        return f"stage{stage} {address} {at} {field}".rstrip()
     return " ".join([kind, *(f"{name}={_shown(value)}" for name, value in values.items())])
+
+
+def _field_of(stage: int, level: int, bit: int | None) -> str:
+    if level != LAST_LEVEL or bit is None:
+        return ""
+    layout = Stage1Leaf if stage == 1 else Stage2Leaf
+    fields = layout.FIELDS.items()
+    return next((name for name, field in fields if field.in_place >> bit & 1), "other bits")
 
 
 def bit_of(fault: Fault) -> int | None:

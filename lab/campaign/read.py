@@ -282,7 +282,7 @@ class _Reader:
             for single in value:
                 if not isinstance(single, inner) or isinstance(single, bool):
                     raise self._error(
-                        path, f"{path[-1]} is a list of {_WORDS[inner]}, not with {single!r}"
+                        path, f"{path[-1]} is a list of {_PLURALS[inner]}, not with {single!r}"
                     )
             return tuple(value)
         if int in wanted and isinstance(value, str) and str not in wanted:
@@ -388,4 +388,5 @@ def _kinds(kind: type, name: str) -> _Kinds:
     return _Kinds(frozenset(plain), inner)
 
 
+_PLURALS: Final = {bool: "true and false", int: "numbers", float: "numbers", str: "texts"}
 _NAMES: Final = {"bool": bool, "int": int, "float": float, "str": str}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from emu.arch.a64.text import disassemble
+from hyp.events import KvmEntry, KvmExit, KvmUserspaceExit
 from lab.campaign.runner import CampaignRunner
 from lab.faults.injector import Injector
 from lab.monitor import EndReason
@@ -99,13 +100,14 @@ class _State(NamedTuple):
 
 
 class _Recorder:
-    """Writes down events as text, without their time."""
+    """Writes down events as text, without their time and without what stepping adds."""
 
     def __init__(self, heard: list[str]) -> None:
         self._heard = heard
 
     def __call__(self, event: Event) -> None:
-        self._heard.append(str(event))
+        if not isinstance(event, KvmEntry | KvmExit | KvmUserspaceExit):
+            self._heard.append(str(event))
 
 
 class _Story:

@@ -123,10 +123,6 @@ class Trace:
             seen.extend((self._order, time, mask << 1 | reads))
             pa += count
 
-    def everything(self, time: int) -> None:
-        """Record that any byte of memory may be read."""
-        self.memory(time, 0, 1 << 64, reads=True)
-
     # --- asking
 
     @property

@@ -17,6 +17,7 @@ from lab.backing import SYNTAX as BACKING_SYNTAX
 from lab.commands import options
 from lab.commands.boot_options import boot_options, settings
 from lab.commands.console_options import Talk, console_options, open_inputs, talk_of
+from lab.commands.snapshot_options import Snapshots, snapshot_options
 from lab.config import (
     CACHE_RULES,
     CHUNK_SIZES,
@@ -159,6 +160,7 @@ if TYPE_CHECKING:
     help="Handle aborts as KVM did in that year: docs/aborts.md.",
 )
 @console_options
+@snapshot_options
 @click.option("--trace", is_flag=True, help="Print KVM's tracepoints on stderr, as ftrace does.")
 @click.option(
     "--trace-file",
@@ -205,6 +207,8 @@ def run(ctx: click.Context, /, guest: str, **given: Any) -> int:  # noqa: ANN401
       stage2 run u-boot.bin --bios --mem 128M --console
       stage2 run Image --initrd initrd.cpio --drive file=disk.img,cow --rng
       stage2 run test.c --json --trace-file test.jsonl
+      stage2 run hello --snapshot-at 300,400 --snapshot-file hello.snapshot
+      stage2 run hello --restore hello-300.snapshot --trace
 
     \b
     Exit status:
@@ -218,7 +222,8 @@ def run(ctx: click.Context, /, guest: str, **given: Any) -> int:  # noqa: ANN401
     with open_target(guest) as target:
         values = _merge(ctx, target.options, given)
         outputs = Outputs(**{name: values[name] for name in Outputs.__slots__})
-        result = _run(target.name, target.image, _config(values), outputs, talk_of(values))
+        talk, snapshots = talk_of(values), Snapshots.of(values)
+        result = _run(target.name, target.image, _config(values), outputs, talk, snapshots)
     if outputs.as_json:
         click.echo(json.dumps(result.as_dict(), indent=2))
     elif not outputs.quiet:
@@ -341,7 +346,14 @@ def _config(values: dict[str, Any]) -> RunConfig:
     )
 
 
-def _run(name: str, image: Path, config: RunConfig, outputs: Outputs, talk: Talk) -> RunResult:
+def _run(  # all that the options say
+    name: str,
+    image: Path,
+    config: RunConfig,
+    outputs: Outputs,
+    talk: Talk,
+    snapshots: Snapshots,
+) -> RunResult:
     """Run the guest with the console on stdout and the traces where they were asked for."""
     from lab.console import LiveConsole  # noqa: PLC0415  # start-up time
     from lab.disk import open_drives  # noqa: PLC0415
@@ -368,9 +380,12 @@ def _run(name: str, image: Path, config: RunConfig, outputs: Outputs, talk: Talk
             vmm.trace_tlb(listeners or [text])
         if outputs.mmu_trace:
             vmm.trace_mmu(listeners or [text])
+        writer = snapshots.begin(vmm, name)
         result = vmm.run(name)
         if output is not None:
             output.flush()
+        for moment in writer.missed():
+            click.echo(f"stage2: no snapshot at {moment}: the guest ended before that", err=True)
     return result
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from heapq import heappop, heappush
 from itertools import count
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from emu.cpu.probe import NEVER
+from lab import tlbtrace
 from lab.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from emu.arch.address import VA
+    from emu.arch.a64.system import Operation
+    from emu.arch.address import IPA, PA, VA
     from emu.cpu.pe import ProcessingElement
+    from emu.cpu.probe import DataAccess, Taken
+    from hyp.events import Event
     from hyp.vcpu import VCPU
     from hyp.vm import VM
     from lab.loader.symbols import Symbols
@@ -24,6 +29,8 @@ if TYPE_CHECKING:
     """Says whether a moment is the right one. The machine must not be changed."""
     Cancel = Callable[[], None]
     """Forgets about it; once is enough, and more often does nothing."""
+
+T = TypeVar("T")
 
 
 class _Planned(NamedTuple):
@@ -65,11 +72,19 @@ class _Queue:
         return taken
 
 
-class _Place(NamedTuple):
-    """Something to do before an instruction at some address."""
+class _Moment(NamedTuple, Generic[T]):
+    """Something to do when something is met that may be the right one."""
 
-    asked: Asked
+    asked: Callable[[VCPU, T], bool]
     act: Act
+
+
+class _Watched(NamedTuple):
+    """Something to do when memory is accessed that is watched."""
+
+    moment: _Moment[DataAccess]
+    watches: Callable[[ProcessingElement, VA, PA | None, IPA | None], bool]
+    """Says whether an access to a page may be one. See :meth:`emu.cpu.probe.Observer.watches`."""
 
 
 class Moments:
@@ -96,7 +111,14 @@ class Moments:
         self._all = _Queue()
         self._own = {pe.index: _Queue() for pe in self._pes}
         self._each: dict[int, Act] = {}
-        self._places: dict[VA, dict[int, _Place]] = {}
+        self._places: dict[VA, dict[int, _Moment[None]]] = {}
+        self._operations: dict[int, _Moment[Operation]] = {}
+        self._levels: dict[int, _Moment[int]] = {}
+        self._exceptions: dict[int, _Moment[Taken]] = {}
+        self._events: dict[int, _Moment[Event]] = {}
+        self._accesses: dict[int, _Watched] = {}
+        self._of_tlb: dict[int, _Moment[Event]] = {}
+        self._unhear: list[Cancel] = []
         self._met: list[_Planned] = []
 
     @property
@@ -137,6 +159,7 @@ class Moments:
 
     def close(self) -> None:
         """Look no longer: nothing stays asked for."""
+        self._hear_no_more()
         self._forget()
         for pe in self._pes:
             pe.probe.close()
@@ -191,7 +214,7 @@ class Moments:
         exception of EL1 comes to it again.
         """
         turn = next(self._turns)
-        self._places.setdefault(va, {})[turn] = _Place(asked, act)
+        self._places.setdefault(va, {})[turn] = _Moment(lambda vcpu, _: asked(vcpu), act)
         self._look()
 
         def cancel() -> None:
@@ -201,6 +224,133 @@ class Moments:
                 self._look()
 
         return cancel
+
+    def maintaining(self, asked: Callable[[VCPU, Operation], bool], act: Act) -> Cancel:
+        """Act once before a TLBI, DC, IC or AT of a guest, when ``asked`` says so of it."""
+        return self._wait(self._operations, asked, act)
+
+    def changing_level(self, asked: Callable[[VCPU, int], bool], act: Act) -> Cancel:
+        """Act once before the first instruction at EL0 or EL1, when ``asked`` says so of it."""
+        return self._wait(self._levels, asked, act)
+
+    def taking(self, asked: Callable[[VCPU, Taken], bool], act: Act) -> Cancel:
+        """Act once after an exception was taken, when ``asked`` says so of it.
+
+        That is before the first instruction at its vector, or before EL2 looks at it.
+        """
+        return self._wait(self._exceptions, asked, act)
+
+    def accessing(
+        self,
+        watches: Callable[[ProcessingElement, VA, PA | None, IPA | None], bool],
+        asked: Callable[[VCPU, DataAccess], bool],
+        act: Act,
+    ) -> Cancel:
+        """Act once before a load or store, when ``asked`` says so of it.
+
+        Parameters
+        ----------
+        watches
+            Says of which pages it wants to be asked, as the probe's observer does.
+        asked
+            Says whether an access is the right one.
+        act
+            What to do.
+        """
+        turn = next(self._turns)
+        self._accesses[turn] = _Watched(_Moment(asked, act), watches)
+        self._ask_about()
+
+        def cancel() -> None:
+            if self._accesses.pop(turn, None) is not None:
+                self._ask_about()
+
+        return cancel
+
+    def reporting(
+        self, asked: Callable[[VCPU, Event], bool], act: Act, *, of_tlb: bool = False
+    ) -> Cancel:
+        """Act once when an event is reported, when ``asked`` says so of it.
+
+        Parameters
+        ----------
+        asked
+            Called with all events of the hypervisor, or with those of the TLB.
+        act
+            What to do.
+        of_tlb
+            Which of the two.
+        """
+        moments, turn = self._of_tlb if of_tlb else self._events, next(self._turns)
+        moments[turn] = _Moment(asked, act)
+        self._hear()
+
+        def cancel() -> None:
+            if moments.pop(turn, None) is not None and not self._events and not self._of_tlb:
+                self._hear_no_more()
+
+        return cancel
+
+    def _hear(self) -> None:
+        """Listen where somebody waits for something, and nowhere else."""
+        self._hear_no_more()
+        vm = self.vm
+        if self._events:
+            for stream in (vm.events, vm.mmu_events, vm.pgt.cmo.events):
+                stream.subscribe(self._reported)
+                self._unhear.append(partial(stream.unsubscribe, self._reported))
+        if self._of_tlb:
+            for pe in self._pes:
+                self._unhear.append(tlbtrace.listen(pe, partial(self._tlb_changed, pe)))
+
+    def _hear_no_more(self) -> None:
+        unhear, self._unhear = self._unhear, []
+        for end in reversed(unhear):
+            end()
+
+    def _reported(self, event: Event) -> None:
+        """Ask who waits for an event of the hypervisor: EL2 runs."""
+        vcpu = self.vm.vcpus.get(event.vcpu) or self._somebody(self.vm.kvm.current.pe)
+        if self._meet(vcpu, self._events, event):
+            self._hear()
+            self._act_now(vcpu)
+
+    def _tlb_changed(self, pe: ProcessingElement, event: Event) -> None:
+        """Ask who waits for an event of the TLB, which may be of the guest."""
+        vcpu = self._somebody(pe)
+        if not self._meet(vcpu, self._of_tlb, event):
+            return
+        self._hear()
+        if pe.guest.is_running:
+            pe.probe.tell_next()
+        else:
+            self._act_now(vcpu)
+
+    def _somebody(self, pe: ProcessingElement) -> VCPU:
+        """Return the vCPU that runs on a PE, or else the first one."""
+        return self._running(pe) or self.vm.vcpus[min(self.vm.vcpus)]
+
+    def _wait(
+        self, moments: dict[int, _Moment[T]], asked: Callable[[VCPU, T], bool], act: Act
+    ) -> Cancel:
+        turn = next(self._turns)
+        moments[turn] = _Moment(asked, act)
+        self._ask_about()
+
+        def cancel() -> None:
+            if moments.pop(turn, None) is not None:
+                self._ask_about()
+
+        return cancel
+
+    def _ask_about(self) -> None:
+        for pe in self._pes:
+            pe.probe.ask_about(
+                operations=bool(self._operations),
+                levels=bool(self._levels),
+                exceptions=bool(self._exceptions),
+                pages=bool(self._accesses),
+            )
 
     # What the probes tell
 
@@ -219,13 +369,52 @@ class Moments:
 
     def reaches(self, pe: ProcessingElement, va: VA) -> bool:
         """Ask who waits at an address."""
-        vcpu, places = self._running(pe), self._places.get(va)
-        if vcpu is None or not places:
+        return self._meet(self._running(pe), self._places.get(va, {}), None)
+
+    def maintains(self, pe: ProcessingElement, operation: Operation) -> bool:
+        """Ask who waits for a maintenance instruction."""
+        return self._meet(self._running(pe), self._operations, operation)
+
+    def changes_level(self, pe: ProcessingElement, level: int) -> bool:
+        """Ask who waits for a change of the Exception level."""
+        return self._meet(self._running(pe), self._levels, level)
+
+    def watches(self, pe: ProcessingElement, page: VA, pa: PA | None, ipa: IPA | None) -> bool:
+        """Ask who waits for accesses to a page."""
+        return any(watched.watches(pe, page, pa, ipa) for watched in self._accesses.values())
+
+    def accesses(self, pe: ProcessingElement, access: DataAccess) -> bool:
+        """Ask who waits for an access."""
+        moments = {turn: watched.moment for turn, watched in self._accesses.items()}
+        met = self._meet(self._running(pe), moments, access)
+        self._accesses = {turn: self._accesses[turn] for turn in moments}
+        return met
+
+    def takes(self, pe: ProcessingElement, taken: Taken) -> bool:
+        """Ask who waits for an exception."""
+        vcpu = self._running(pe)
+        met = self._meet(vcpu, self._exceptions, taken)
+        if met and vcpu is not None and taken.target == 2:
+            self._act_now(vcpu)
             return False
-        met = [turn for turn, place in places.items() if place.asked(vcpu)]
+        return met
+
+    def _meet(self, vcpu: VCPU | None, moments: dict[int, _Moment[T]], what: T) -> bool:
+        """Note what is to be done, of all that waits; return whether there is anything."""
+        if vcpu is None:
+            return False
+        met = [turn for turn, moment in moments.items() if moment.asked(vcpu, what)]
         for turn in met:
-            self._met.append(_Planned(0, turn, places.pop(turn).act))
+            self._met.append(_Planned(0, turn, moments.pop(turn).act))
         return bool(met)
+
+    def _act_now(self, vcpu: VCPU) -> None:
+        """Do what was met at once: EL2 runs."""
+        met, self._met = self._met, []
+        for planned in sorted(met, key=lambda one: one.turn):
+            planned.act(vcpu)
+        self._ask()
+        self._ask_about()
 
     def _due(self, pe: ProcessingElement) -> list[_Planned]:
         """Return what is to be done now, in its order, and forget it."""
@@ -234,6 +423,7 @@ class Moments:
             self._met = []
             self._places = {va: places for va, places in self._places.items() if places}
             self._look()
+            self._ask_about()
         return sorted(planned, key=lambda one: one.turn)
 
     def _running(self, pe: ProcessingElement) -> VCPU | None:

@@ -87,7 +87,7 @@ def _stored_in(code: CodeType) -> Iterator[str]:
 
 
 def attributes(obj: object) -> dict[str, Any]:
-    """Return all attributes of an instance of a Python class, by name."""
+    """Return all attributes of an instance of a Python class by name, sorted."""
     cls = type(obj)
     known = _classes.get(cls)
     if known is None:
@@ -102,7 +102,7 @@ def attributes(obj: object) -> dict[str, Any]:
             found[name] = value
             if known.may_store(name):
                 known.stored[name] = None
-    return found
+    return dict(sorted(found.items()))
 
 
 def _are_all(obj: object, found: dict[str, Any]) -> bool:

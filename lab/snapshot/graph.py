@@ -121,7 +121,7 @@ class Graph:
         self._go_on(self.entries)
         for owner, found in self._aside:
             entry = Entry(owner.object, Kind.OBJECT, owner.place)
-            _set_attributes(entry, found)
+            set_attributes(entry, found)
             self.others.append(entry)
             self._visit_all(found, entry)
         self._go_on(self.others)
@@ -170,7 +170,7 @@ class Graph:
         aside = {name: found.pop(name) for name in not_compared if name in found}
         if aside:
             self._aside.append((entry, aside))
-        _set_attributes(entry, found)
+        set_attributes(entry, found)
         self._visit_all(found, entry)
 
     def _read_dict(self, entry: Entry) -> None:
@@ -228,7 +228,8 @@ _READ: Final = {
 }
 
 
-def _set_attributes(entry: Entry, found: dict[str, Any]) -> None:
+def set_attributes(entry: Entry, found: dict[str, Any]) -> None:
+    """Note the attributes of an object."""
     entry.names = tuple(found)
     entry.contents = tuple(found.values())
     entry.get = getter(entry.names)
@@ -259,8 +260,10 @@ def parts(value: Any, kind: Kind) -> Iterator[tuple[tuple[str, Any], Any]]:  # n
         yield ("attribute", "__self__"), value.__self__
         yield ("attribute", "__func__"), value.__func__
     elif kind is Kind.PARTIAL:
-        for name in ("func", "args", "keywords"):
-            yield ("attribute", name), getattr(value, name)
+        yield ("attribute", "func"), value.func
+        yield ("attribute", "args"), value.args
+        for name, part in value.keywords.items():
+            yield ("item", name), part
     else:
         for name in _OF_FUNCTION:
             yield ("attribute", name), getattr(value, name)

@@ -13,7 +13,7 @@ from lab.snapshot.restoring import Plan
 if TYPE_CHECKING:
     from emu.cpu.pe import ProcessingElement
     from emu.images import MemoryImage
-    from emu.memory import PhysicalMemory
+    from lab.snapshot.graph import Entry
 
 
 class Snapshot:
@@ -25,19 +25,31 @@ class Snapshot:
         How many all PEs had retired.
     memory
         Physical memory.
+    root
+        What it was taken of.
+    entries, others
+        What all objects held: what matters when two states are compared, and the rest.
     """
 
     def __init__(
-        self, root: object, graph: Graph, memory: PhysicalMemory, image: MemoryImage
+        self,
+        root: object,
+        graph: Graph,
+        image: MemoryImage,
+        entries: list[Entry],
+        others: list[Entry],
+        instructions: int,
     ) -> None:
-        self._root = root
+        self.root = root
+        self.entries, self.others = entries, others
         self._pes = graph.pes
-        self._memory = memory
+        self._memory = graph.memories[0]
         self.memory = image
-        self._steps = steps(graph.entries)
-        self._registers = [pe.engine.save_state() for pe in graph.pes]
-        self._plan = Plan([*graph.entries, *graph.others])
-        self.instructions = sum(pe.retired for pe in graph.pes)
+        self._steps = steps(entries)
+        contents = {id(entry.object): entry.contents for entry in entries}
+        self._registers = [contents[id(pe.engine)] for pe in graph.pes]
+        self._plan = Plan([*entries, *others])
+        self.instructions = instructions
 
 
 def take(root: object) -> Snapshot:
@@ -54,6 +66,22 @@ def take(root: object) -> Snapshot:
     SnapshotError
         If the guest is running, or something is met that cannot be restored.
     """
+    graph = graph_of(root)
+    image = graph.memories[0].take_image()
+    for pe in graph.pes:
+        pe.engine.flush_tlb()
+    retired = sum(pe.retired for pe in graph.pes)
+    return Snapshot(root, graph, image, graph.entries, graph.others, retired)
+
+
+def graph_of(root: object) -> Graph:
+    """Return all that can change in a machine, which must not be running.
+
+    Raises
+    ------
+    SnapshotError
+        As :func:`take` does.
+    """
     graph = Graph(root, type(root).__name__.lower())
     if len(graph.memories) != 1:
         raise SnapshotError(
@@ -61,11 +89,7 @@ def take(root: object) -> Snapshot:
             "take it of a Vmm, a VM or a Machine"
         )
     _check_stopped(graph.pes)
-    memory = graph.memories[0]
-    image = memory.take_image()
-    for pe in graph.pes:
-        pe.engine.flush_tlb()
-    return Snapshot(root, graph, memory, image)
+    return graph
 
 
 def restore(root: object, snapshot: Snapshot) -> None:
@@ -142,7 +166,7 @@ def first_difference(root: object, snapshot: Snapshot) -> str | None:
 
 
 def _check_root(root: object, snapshot: Snapshot) -> None:
-    if root is not snapshot._root:  # noqa: SLF001  # one module
+    if root is not snapshot.root:
         raise SnapshotError(
             "the snapshot is of another machine; write it to a file and read it here"
         )

@@ -74,6 +74,19 @@ def test_table_page_lives_as_long_as_its_references() -> None:
     assert pages.counts == {}
 
 
+def test_references_on_a_page_that_is_no_table_change_nothing() -> None:
+    frames, cache = make()
+    cache.topup(1)
+    stats = Stats()
+    pages = TablePages(frames, stats)
+    page = frames.require(SIZE_4K, "somebody else")
+    before = frames.allocated
+    pages.put_page(page)
+    pages.get_page(page)
+    pages.put_page(page)
+    assert (pages.counts, stats.table_pages, frames.allocated) == ({}, 0, before)
+
+
 def test_no_table_page_without_a_cached_page() -> None:
     frames, cache = make()
     stats = Stats()

@@ -50,7 +50,7 @@ class _Descriptor(NamedTuple):
         return f"{of}{self.what} at PA {self.pa:#x}"
 
     def _word(self) -> int:
-        word = self.machine.memory.read_u64(self.pa)
+        word = int.from_bytes(self.machine.memory.read(self.pa, 8), "little")
         return swapped(word) if self.big_endian else word
 
     def read(self) -> int:
@@ -58,7 +58,8 @@ class _Descriptor(NamedTuple):
 
     def write(self, value: int) -> None:
         word = self.part.replaced(self._word(), value)
-        self.machine.memory.write_u64(self.pa, swapped(word) if self.big_endian else word)
+        stored = swapped(word) if self.big_endian else word
+        self.machine.memory.write(self.pa, stored.to_bytes(8, "little"))
 
 
 @dataclass(frozen=True, kw_only=True)

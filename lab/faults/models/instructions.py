@@ -66,9 +66,9 @@ class InstructionFault(Fault):
             return invalid(f"the instruction at {va:#x} is {old:#010x} already")
         detail = f"the instruction at {va:#x}: {old:#010x} -> {new:#010x}"
         if self.lasts == ONCE:
-            icache.corrupt_once(pe, pa, va, new)
-            return Injection(Status.INJECTED, f"{detail}, once", end=lambda: icache.heal_once(pe))
-        icache.corrupt(pe, pa, new)
+            icache.corrupt_once(pa, va, new)
+            return Injection(Status.INJECTED, f"{detail}, once", end=icache.heal_once)
+        icache.corrupt(pa, new)
         return Injection(
             Status.INJECTED,
             f"{detail}, until its line is invalidated",

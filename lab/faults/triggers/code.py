@@ -25,7 +25,8 @@ class Pc(NthInContext):
     """Before the instruction at a virtual address, the Nth time that it is to be executed.
 
     An instruction that takes an exception of EL1 and is tried again counts twice, as it would for
-    a breakpoint. Until then each execution of that one instruction costs some microseconds.
+    a breakpoint; one that cannot be fetched does not. Until then each execution of that one
+    instruction costs some microseconds.
     """
 
     name: ClassVar[str] = "pc"

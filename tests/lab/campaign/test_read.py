@@ -132,7 +132,7 @@ BAD = {
         "c.toml:3: a predicate is written module:function, such as checks:is_wrong, not 'nothing'"
     ),
     HEAD + "[outcome]\npanic-codes = ['a']\n" + SPACE: (
-        "c.toml:4: panic-codes is a list of a number, not with 'a'"
+        "c.toml:4: panic-codes is a list of numbers, not with 'a'"
     ),
     HEAD + "[space]\nmodel = 'x'\n": "c.toml:3: space is an array of tables; write [[space]]",
     HEAD + "[[space]]\n": "c.toml:3: a space needs a model, the name of a fault model",

@@ -23,7 +23,7 @@ CAMPAIGN = Campaign(name='flips "of" registers \\ é', guest="hello", spaces=(SP
 
 
 def again(campaign: Campaign) -> Campaign:
-    return parse_campaign(as_toml(campaign), "again")
+    return parse_campaign(as_toml(campaign), "again", symbols={"main": range(4)})
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_maintenance_of_everything_ends_it() -> None:
     box = looping(9)
     box.inject(InstructionFlip(bit=11, lasts="line"))
     box.pe.ic(IC.IALLU)
-    assert not box.pe.icache.lines
+    assert not box.pe.icache.wrong
     box.run(4)
     assert box.x(7) == 2
 
@@ -103,9 +103,9 @@ def test_two_wrong_lines_of_a_page_go_one_by_one() -> None:
     box.inject(InstructionSet(address=CODE, word=NOP, lasts="line"))
     box.inject(InstructionSet(address=CODE + 4, word=NOP, lasts="line"))
     box.inject(InstructionSet(address=CODE + 0x100, word=a64.svc(1), lasts="line"))
-    assert len(box.pe.icache.lines) == 2
+    assert len(box.pe.icache.wrong) == 2
     box.pe.ic(IC.IVAU, box.pa(CODE), 4)
-    assert len(box.pe.icache.lines) == 1
+    assert len(box.pe.icache.wrong) == 1
     box.run(4)
     assert box.x(7) == 2
 

@@ -31,6 +31,8 @@ def example(model: type[Fault]) -> Fault:
         "register": "x3",
         "address": 0x1000,
         "space": "pa",
+        "operation": "TLBI",
+        "step": "mark-page-dirty",
     }
     if model.__name__.startswith("System"):
         known["register"] = "VTTBR_EL2"
