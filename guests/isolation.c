@@ -26,7 +26,7 @@ static void write_code(uint64_t address, unsigned result) {
     sync_instructions((void *)address, 8);
 }
 
-static void use(uint64_t pass) {
+__attribute__((noinline)) static void use(uint64_t pass) {
     check_equal("page that is only read", read64(READ_ONLY), 0);
     check_equal("page", read64(DATA), pass);
     check_equal("block", read64(BLOCK), pass);
