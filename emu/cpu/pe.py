@@ -397,6 +397,7 @@ class ProcessingElement:
         self.strictness.choose()
         self.engine.break_at(self.debug.addresses)
         self.engine.flush_tlb()
+
     def leave_engine(self) -> None:
         """Have nothing of what the engine is about to execute kept, if it has called EL2."""
         if self.execution.running:

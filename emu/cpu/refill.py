@@ -102,19 +102,12 @@ class Refill:
                 return False
             self._execution.fetching = False
             entry = walked
-        permissions = entry.allowed[privilege]
+        frame, permissions = entry.page, entry.allowed[privilege]
         if self._probe.pages or self._debug.pages or self._memory.failed:
             left = self._not_withheld(va, entry, need, privilege, pc)
             if left is None:
                 return False
             permissions = left
-        if code.scanned.get(page) != entry.page:
-        frame, permissions = entry.page, entry.allowed[privilege]
-        if self._debug.pages and self._debug.withholds(page):
-            if need == EXECUTE:
-                permissions &= EXECUTE
-            elif not self._debug.lets_pass(pc, privilege):
-                return False
         if code.scanned.get(page) != frame:
             if need == EXECUTE:
                 code.prepare(va, frame)
@@ -124,9 +117,9 @@ class Refill:
             self._touch(frame)
         result[0] = frame
         result[1] = permissions
-        if self._icache.copies and entry.page in self._icache.copies:
+        if self._icache.copies and frame in self._icache.copies:
             if need == EXECUTE:
-                result[0], result[1] = self._icache.copies[entry.page], EXECUTE
+                result[0], result[1] = self._icache.copies[frame], EXECUTE
             else:
                 result[1] = permissions & ~EXECUTE
         return True
