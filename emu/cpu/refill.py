@@ -87,20 +87,9 @@ class Refill:
         if entry is not None and entry.allowed[privilege] & need:
             mmu.hits += 1
         else:
-            single = self._debug.single and not self._pe.blocks.left
-            if need == EXECUTE and (single or (self._probe.armed and self._probe.stops_here)):
-                self._execution.stop_fetching()
-                return False
-            mmu.misses += 1
-            self._execution.fetching = need == EXECUTE
-            walked = self._walk(va, need, privilege, pc)
+            walked = self._miss(va, need, privilege, pc)
             if walked is None:
                 return False
-            if self._probe.met:
-                self._execution.refused = True  # what was met is told before the access
-                mmu.hits -= 1  # which asks again, and was counted
-                return False
-            self._execution.fetching = False
             entry = walked
         frame, permissions = entry.page, entry.allowed[privilege]
         if self._probe.pages or self._debug.pages or self._memory.failed:
@@ -123,6 +112,24 @@ class Refill:
             else:
                 result[1] = permissions & ~EXECUTE
         return True
+
+    def _miss(self, va: VA, need: int, privilege: int, pc: VA) -> TlbEntry | None:
+        """Return the entry that a walk makes; None if the access must not be made now."""
+        single = self._debug.single and not self._pe.blocks.left
+        if need == EXECUTE and (single or (self._probe.armed and self._probe.stops_here)):
+            self._execution.stop_fetching()
+            return None
+        self._mmu.misses += 1
+        self._execution.fetching = need == EXECUTE
+        walked = self._walk(va, need, privilege, pc)
+        if walked is None:
+            return None
+        if self._probe.met:
+            self._execution.refused = True  # what was met is told before the access
+            self._mmu.hits -= 1  # which asks again, and was counted
+            return None
+        self._execution.fetching = False
+        return walked
 
     def _not_withheld(
         self, va: VA, entry: TlbEntry, need: int, privilege: int, pc: VA

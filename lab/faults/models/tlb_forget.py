@@ -26,7 +26,9 @@ class TlbForget(Fault):
         for pe in target.vm.machine.pes:
             tlb, regime = pe.mmu.tlb, pe.mmu.regime
             gone += len(tlb)
-            for entries in (*tlb.contexts.values(), *tlb.stage2.values()):
+            for context in tlb.contexts.values():
+                context.clear()
+            for entries in tlb.stage2.values():
                 entries.clear()
             pe.mmu.use(regime)  # and what was copied from them
             pe.engine.flush_tlb()
