@@ -114,7 +114,38 @@ class Probe:
         Whether to ask it about loads and stores.
     met
         Whether to tell before the next instruction.
+    NOT_STATE
+        What is no state of the machine: all of it.
     """
+
+    NOT_STATE = frozenset(
+        {
+            "_asked",
+            "_clock",
+            "_cuts",
+            "_cuts_user",
+            "_execution",
+            "_level",
+            "_only_counts",
+            "_operated",
+            "_passing",
+            "_pe",
+            "_told",
+            "_until",
+            "_withheld",
+            "addresses",
+            "armed",
+            "due",
+            "due_here",
+            "each",
+            "exceptions",
+            "levels",
+            "met",
+            "observer",
+            "operations",
+            "pages",
+        }
+    )
 
     def __init__(self, pe: ProcessingElement) -> None:
         self._pe = pe
