@@ -50,7 +50,7 @@ class Mmu:
         asked for that; likewise.
     """
 
-    NOT_STATE = frozenset({"on_fill", "on_table"})
+    NOT_STATE = frozenset({"on_change", "on_fill", "on_table"})
     NOT_COMPARED = frozenset({"hits", "misses"})
 
     def __init__(self, memory: PhysicalMemory, features: CpuFeatures) -> None:
