@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from emu.arch.address import PA
 from emu.arch.features import CORTEX_A72, CpuFeatures
 from emu.cpu.pe import ProcessingElement
 from emu.memory import PhysicalMemory
 from emu.units.clock import Clock
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 MEMORY_BASE: Final = PA(0x8_0000_0000)
 """Where RAM begins. Guests see other addresses: telling PA from IPA must never be optional."""
@@ -30,8 +27,6 @@ class Machine:
         What the CPU implements.
     memory_base
         Lowest address of RAM.
-    memory_kind
-        Makes the memory from its lowest address and its size.
 
     Attributes
     ----------
@@ -50,12 +45,11 @@ class Machine:
         pe_count: int = 1,
         features: CpuFeatures = CORTEX_A72,
         memory_base: PA = MEMORY_BASE,
-        memory_kind: Callable[[PA, int], PhysicalMemory] = PhysicalMemory,
     ) -> None:
         if pe_count < 1:
             raise ValueError(f"a machine has at least one PE, not {pe_count}")
         self.features = features
-        self.memory = memory_kind(memory_base, memory_size)
+        self.memory = PhysicalMemory(memory_base, memory_size)
         self.clock = Clock()
         self.pes = [
             ProcessingElement(i, self.memory, features, self.clock) for i in range(pe_count)

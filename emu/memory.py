@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from emu.arch.address import PA, PAGE_MASK, PAGE_SIZE
 from emu.arch.esr.fsc import FaultType
 from emu.images import EMPTY, MemoryImage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAX_SIZE: Final = 1 << 40
 
@@ -57,6 +60,9 @@ class PhysicalMemory:
     failed
         What cannot be accessed any more, by page. Descriptors are read and written with errors;
         the rest of EL2's accesses, and the host's, are not.
+    listener
+        Told of every access but those that PEs make for their guests: its address, its size,
+        whether it reads. A view counts as read. None while nobody listens.
     """
 
     def __init__(self, base: PA, size: int) -> None:
@@ -68,6 +74,7 @@ class PhysicalMemory:
         self.base = base
         self.size = size
         self.failed: dict[PA, tuple[FailedRange, ...]] = {}
+        self.listener: Callable[[int, int, bool], None] | None = None
         self._buffer = mmap.mmap(-1, size)
         self._bytes = memoryview(self._buffer)
         self._words = self._bytes.cast("Q")
@@ -90,6 +97,8 @@ class PhysicalMemory:
 
         The address is taken as aligned: the walk forms it from an aligned base and an index.
         """
+        if self.listener is not None:
+            self.listener(pa, 8, True)
         offset = pa - self.base
         if 0 <= offset < self.size and not (self.failed and self.error(pa, 8, walk=True)):
             return self._words[offset >> 3]
@@ -133,12 +142,19 @@ class PhysicalMemory:
         EL2AbortError
             If they have failed.
         """
+        if self.listener is not None:
+            self.listener(pa, 8, True)
         if self.failed:
             self._refuse_failed(pa)
+        offset = pa - self.base
+        if 0 <= offset < self.size:  # on the way of every abort
+            return self._words[offset >> 3]
         return self._words[self._offset(pa, 8) >> 3]
 
     def write_u64(self, pa: PA, value: int) -> None:
         """Write eight aligned bytes with a single access; errors as for :meth:`read_u64`."""
+        if self.listener is not None:
+            self.listener(pa, 8, False)
         if self.failed:
             self._refuse_failed(pa)
         self._words[self._offset(pa, 8) >> 3] = value
@@ -146,17 +162,23 @@ class PhysicalMemory:
 
     def read(self, pa: PA, size: int) -> bytes:
         """Read ``size`` bytes."""
+        if self.listener is not None:
+            self.listener(pa, size, True)
         offset = self._offset(pa, size)
         return bytes(self._bytes[offset : offset + size])
 
     def write(self, pa: PA, data: bytes | bytearray | memoryview) -> None:
         """Write bytes."""
+        if self.listener is not None:
+            self.listener(pa, len(data), False)
         offset = self._offset(pa, len(data))
         self._bytes[offset : offset + len(data)] = data
         self.wrote(pa, len(data))
 
     def fill(self, pa: PA, size: int, byte: int = 0) -> None:
         """Set ``size`` bytes to one value."""
+        if self.listener is not None:
+            self.listener(pa, size, False)
         offset = self._offset(pa, size)
         self._bytes[offset : offset + size] = bytes([byte]) * size
         self.wrote(pa, size)
@@ -172,6 +194,8 @@ class PhysicalMemory:
 
     def writable_view(self, pa: PA, size: int) -> memoryview:
         """Return a window that can be written through; report that to :meth:`wrote`."""
+        if self.listener is not None:
+            self.listener(pa, size, True)
         offset = self._offset(pa, size)
         return self._bytes[offset : offset + size]
 

@@ -171,7 +171,10 @@ class CacheMaintenance:
 
     def icache_inval_pou(self, pa: PA, size: int) -> None:
         """Make instruction fetch see what memory holds (``invalidate_icache_guest_page``)."""
-        self._steps.do(Step.ICACHE_INVAL, self._icache_inval_pou, pa, size)
+        if self._steps.deviating:
+            self._steps.do(Step.ICACHE_INVAL, self._icache_inval_pou, pa, size)
+        else:
+            self._icache_inval_pou(pa, size)
 
     def _icache_inval_pou(self, pa: PA, size: int) -> None:
         if self._coherent:
@@ -217,7 +220,10 @@ class CacheMaintenance:
         A guest that runs with its caches off reads memory past them. With
         FEAT_S2FWB it cannot.
         """
-        self._steps.do(Step.DCACHE_CLEAN, self._dcache_clean_inval_poc, pa, size)
+        if self._steps.deviating:
+            self._steps.do(Step.DCACHE_CLEAN, self._dcache_clean_inval_poc, pa, size)
+        else:
+            self._dcache_clean_inval_poc(pa, size)
 
     def _dcache_clean_inval_poc(self, pa: PA, size: int) -> None:
         if self._features.fwb:

@@ -211,7 +211,10 @@ class Stage2PageTable:
 
     def make_pte(self, ptep: int, new: int) -> None:
         """Give a locked entry its new value (``stage2_make_pte``)."""
-        self._steps.do(Step.MAKE_PTE, self._make_pte, ptep, new)
+        if self._steps.deviating:
+            self._steps.do(Step.MAKE_PTE, self._make_pte, ptep, new)
+        else:
+            self._make_pte(ptep, new)
 
     def _make_pte(self, ptep: int, new: int) -> None:
         self.pages.get_page(ptep)

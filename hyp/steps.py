@@ -1,7 +1,7 @@
 """The named steps of abort handling, dirty logging and cache maintenance.
 
-Each is called through here, so that an experiment can have the hypervisor leave one out, do it
-twice, or do it too late: bugs that kernels have had. Nothing else deviates.
+While an experiment wants one of them done wrong, they are called through here, and one is left out,
+done twice, or done too late: bugs that kernels have had.
 """
 
 from __future__ import annotations
@@ -82,14 +82,16 @@ class Steps:
         What is done wrong; change it by :meth:`deviate` and :meth:`conform`.
     late
         Steps that are still to be done.
+    deviating
+        Whether there is any of both. If not, steps need not be called through :meth:`do`.
     """
 
-    __slots__ = ("_as_they_should_be", "deviations", "late")
+    __slots__ = ("deviating", "deviations", "late")
 
     def __init__(self) -> None:
         self.deviations: list[Deviation] = []
         self.late: list[tuple[Callable[..., object], tuple[Any, ...], dict[str, Any]]] = []
-        self._as_they_should_be = True
+        self.deviating = False
 
     def do(self, step: Step, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | None:
         """Do one step.
@@ -99,30 +101,6 @@ class Steps:
         R or None
             What ``call`` returns; None if it was left out, or left for later.
         """
-        if self._as_they_should_be:
-            return call(*args, **kwargs)
-        return self._do_wrong(step, call, *args, **kwargs)
-
-    def deviate(self, deviation: Deviation) -> None:
-        """Have a step done wrong."""
-        self.deviations.append(deviation)
-        self._as_they_should_be = False
-
-    def conform(self, deviation: Deviation) -> None:
-        """Have a step done right again."""
-        self.deviations = [other for other in self.deviations if other is not deviation]
-        self._as_they_should_be = not self.deviations and not self.late
-
-    def settle(self) -> None:
-        """Do what is late."""
-        late, self.late = self.late, []
-        for call, args, kwargs in late:
-            call(*args, **kwargs)
-        self._as_they_should_be = not self.deviations
-
-    def _do_wrong(
-        self, step: Step, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs
-    ) -> R | None:
         wrong = self._next(step)
         result: R | None = None
         if wrong is Wrong.LATE:
@@ -134,6 +112,29 @@ class Steps:
             result = call(*args, **kwargs)
         self.settle()
         return result
+
+    def deviate(self, deviation: Deviation) -> None:
+        """Have a step done wrong."""
+        self.deviations.append(deviation)
+        self.deviating = True
+
+    def conform(self, deviation: Deviation) -> None:
+        """Have a step done right again."""
+        self.deviations = [other for other in self.deviations if other is not deviation]
+        self.deviating = bool(self.deviations or self.late)
+
+    def conform_all(self) -> None:
+        """Have all steps done right again; those that are late are not done any more."""
+        self.deviations = []
+        self.late = []
+        self.deviating = False
+
+    def settle(self) -> None:
+        """Do what is late."""
+        late, self.late = self.late, []
+        for call, args, kwargs in late:
+            call(*args, **kwargs)
+        self.deviating = bool(self.deviations)
 
     def _next(self, step: Step) -> Wrong | None:
         """Return how a step that comes now is done wrong, if it is."""

@@ -76,7 +76,10 @@ class Stage2Tlb:
 
     def flush_vmid_ipa(self, ipa: IPA, level: int | None) -> None:
         """Invalidate one leaf on all PEs (``__kvm_tlb_flush_vmid_ipa``)."""
-        self._steps.do(Step.TLB_FLUSH_IPA, self._flush_vmid_ipa, ipa, level)
+        if self._steps.deviating:
+            self._steps.do(Step.TLB_FLUSH_IPA, self._flush_vmid_ipa, ipa, level)
+        else:
+            self._flush_vmid_ipa(ipa, level)
 
     def _flush_vmid_ipa(self, ipa: IPA, level: int | None) -> None:
         self._flushes["vmid_ipa"] += 1
@@ -91,7 +94,10 @@ class Stage2Tlb:
 
         Enough after rights were added: a PE that kept the old entry faults once more.
         """
-        self._steps.do(Step.TLB_FLUSH_IPA_NSH, self._flush_vmid_ipa_nsh, ipa, level)
+        if self._steps.deviating:
+            self._steps.do(Step.TLB_FLUSH_IPA_NSH, self._flush_vmid_ipa_nsh, ipa, level)
+        else:
+            self._flush_vmid_ipa_nsh(ipa, level)
 
     def _flush_vmid_ipa_nsh(self, ipa: IPA, level: int | None) -> None:
         self._flushes["vmid_ipa_nsh"] += 1
@@ -117,7 +123,10 @@ class Stage2Tlb:
 
     def flush_vmid_range(self, start: IPA, size: int) -> None:
         """Invalidate a range of IPAs (``kvm_tlb_flush_vmid_range``)."""
-        self._steps.do(Step.TLB_FLUSH_RANGE, self._flush_vmid_range, start, size)
+        if self._steps.deviating:
+            self._steps.do(Step.TLB_FLUSH_RANGE, self._flush_vmid_range, start, size)
+        else:
+            self._flush_vmid_range(start, size)
 
     def _flush_vmid_range(self, start: IPA, size: int) -> None:
         pages = size >> PAGE_SHIFT

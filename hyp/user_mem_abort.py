@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hyp.host import HVA, Vma
     from hyp.memslots import MemorySlot
     from hyp.vcpu import VCPU
+    from hyp.vm import VM
 
 _PROT: Final = (
     (Prot.R, Prot.R | Prot.X),
@@ -98,7 +99,8 @@ def topup(vcpu: VCPU) -> Errno:
 
 
 def _lacks_pages(vcpu: VCPU) -> bool:
-    return bool(vcpu.vm.steps.do(Step.TOPUP, topup, vcpu))
+    steps = vcpu.vm.steps
+    return bool(steps.do(Step.TOPUP, topup, vcpu) if steps.deviating else topup(vcpu))
 
 
 # --- the host page ---------------------------------------------------------------------------
@@ -196,7 +198,7 @@ def kvm_s2_fault_map(
     """Install the mapping, or add rights to the one that is there, if the page is still that."""
     vm = vcpu.vm
     size: int | None = page.size
-    if vm.steps.do(Step.INVALIDATE_RETRY, vm.notifier.retry, page.seq):
+    if _changed_meanwhile(vm, page.seq):
         size = None
     elif page.vma.thp and size == SIZE_4K and not slot.logging and vm.profile.thp:
         size = transparent_hugepage_adjust(vm.profile, vm.host, fault, page.hva, slot)
@@ -211,8 +213,11 @@ def kvm_s2_fault_map(
         vm.pgt.cmo.before_map(pa, size, is_exec=fault.is_exec, is_permission=is_permission)
     emit = vm.mmu_events.emit
     spare = 0 if emit is None else len(vcpu.memcache)
-    installed = vm.steps.do(Step.INSTALL, _install, vcpu, fault, ipa, size, pa, prot)
-    error, resolution = installed or (Errno.OK, Resolution.MAPPED)
+    if vm.steps.deviating:
+        installed = vm.steps.do(Step.INSTALL, _install, vcpu, fault, ipa, size, pa, prot)
+        error, resolution = installed or (Errno.OK, Resolution.MAPPED)
+    else:
+        error, resolution = _install(vcpu, fault, ipa, size, pa, prot)
     if emit is not None:
         granule, taken = GRANULE[fault.level], spare - len(vcpu.memcache)
         emit(
@@ -231,8 +236,17 @@ def kvm_s2_fault_map(
     if slot.logs_dirty and prot & Prot.W:
         # Only what is mapped writable can be dirty, and only once it is mapped.
         mark, gfn = vm.dirty_log.mark_page_dirty_in_slot, ipa >> PAGE_SHIFT
-        vm.steps.do(Step.MARK_PAGE_DIRTY, mark, slot, gfn, vcpu)
+        if vm.steps.deviating:
+            vm.steps.do(Step.MARK_PAGE_DIRTY, mark, slot, gfn, vcpu)
+        else:
+            mark(slot, gfn, vcpu)
     return None
+
+
+def _changed_meanwhile(vm: VM, seq: int) -> bool:
+    if vm.steps.deviating:
+        return bool(vm.steps.do(Step.INVALIDATE_RETRY, vm.notifier.retry, seq))
+    return vm.notifier.retry(seq)
 
 
 def _install(

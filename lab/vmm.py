@@ -11,7 +11,6 @@ from emu.arch.address import IPA, PAGE_SHIFT, PAGE_SIZE
 from emu.arch.features import CORTEX_A72
 from emu.arch.registers.identification import CTR_EL0, IcachePolicy
 from emu.machine import Machine
-from emu.memory import PhysicalMemory
 from hyp import one_reg
 from hyp.devices.pl011 import PL011
 from hyp.devices.pl031 import PL031
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from emu.arch.address import PA
     from emu.cpu.pe import ProcessingElement
     from hyp.events import Event, Events
     from hyp.vcpu import VCPU
@@ -94,8 +92,6 @@ class Vmm:
         Who sends something to the console.
     disks : Sequence[Disk]
         The drives of the configuration, open.
-    memory_kind : Callable[[PA, int], PhysicalMemory]
-        Makes the machine's memory.
 
     Raises
     ------
@@ -115,7 +111,6 @@ class Vmm:
         caps: Iterable[tuple[Cap, int]] = (),
         inputs: Sequence[Input] = (),
         disks: Sequence[Disk] = (),
-        memory_kind: Callable[[PA, int], PhysicalMemory] = PhysicalMemory,
     ) -> None:
         config.check()
         if config.ipa_bits > CPU.pa_bits:
@@ -132,7 +127,7 @@ class Vmm:
         self._inputs, self._disks = Inputs(inputs), disks
         self._end: End | None = None
         with hypervisor_refusals():
-            self.machine = _build_machine(config, memory_kind)
+            self.machine = _build_machine(config)
             self.vm = VM(
                 self.machine, config.ipa_bits, profile=config.kvm_profile, seed=config.seed
             )
@@ -467,7 +462,7 @@ class _Stopped(Exception):  # noqa: N818  # no error: the user asked for it
     """Raised in the hypervisor, between two instructions, to get out of it after Ctrl-C."""
 
 
-def _build_machine(config: RunConfig, memory_kind: Callable[[PA, int], PhysicalMemory]) -> Machine:
+def _build_machine(config: RunConfig) -> Machine:
     ctr = CPU.read(CTR_EL0).replace(
         DIC=int(config.dic), IDC=int(config.idc), L1Ip=IcachePolicy[config.icache.upper()]
     )
@@ -477,7 +472,7 @@ def _build_machine(config: RunConfig, memory_kind: Callable[[PA, int], PhysicalM
     size = memory + memory // TABLE_SHARE + TABLE_MINIMUM
     size = -(-size // PAGE_SIZE) * PAGE_SIZE
     try:
-        return Machine(size, config.smp, features, memory_kind=memory_kind)
+        return Machine(size, config.smp, features)
     except (ValueError, OSError, MemoryError, OverflowError) as error:
         raise UserError(
             f"the host has no {format_size(config.memory_size)} of memory for the guest "

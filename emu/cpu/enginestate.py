@@ -14,6 +14,8 @@ _PROBES: Final = (0x5A5A_1234_5678_9ABC, 0x3C3C_FEDC_BA98_7654)
 _WORD: Final = 8
 _CLOCK_BYTES: Final = 2 * _WORD
 """The cycle counter and, behind it, the host's time when it was last looked at."""
+_TAIL: Final = 128
+"""Bytes at its end that are addresses of the process: of breakpoints, which are never set."""
 _HEADER: Final = 40
 """Bytes of Unicorn's context ahead of the registers. Among them are pointers of the process."""
 
@@ -88,5 +90,5 @@ class SavedRegisters:
             raise ValueError(
                 f"{len(registers)} bytes are not the {self._size} of this engine's registers"
             )
-        ctypes.memmove(self._at, registers, self._size)
+        ctypes.memmove(self._at, registers, self._size - _TAIL)
         check(self._restore(self._engine, self._context))

@@ -98,6 +98,7 @@ class InstructionCache:
         self._right = bytes(self.view(_page(pa))[pa - _page(pa) :][:_WORD])
         self._write(pa, word.to_bytes(_WORD, "little"))
         self._pe.debug.single = True
+        self._pe.leave_engine()
 
     def heal_once(self) -> None:
         """Have the right word executed again."""

@@ -398,6 +398,11 @@ class ProcessingElement:
         self.engine.break_at(self.debug.addresses)
         self.engine.flush_tlb()
 
+    def leave_engine(self) -> None:
+        """Have nothing of what the engine is about to execute kept, if it has called EL2."""
+        if self.execution.running:
+            self.debug.stale = True
+
     def refresh(self) -> None:
         """Decode the translation regime again if a control register has changed."""
         if self.stale:

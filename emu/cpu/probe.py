@@ -114,10 +114,42 @@ class Probe:
         Whether to ask it about loads and stores.
     met
         Whether to tell before the next instruction.
+    NOT_STATE
+        What is no state of the machine: all of it.
     """
+
+    NOT_STATE = frozenset(
+        {
+            "_asked",
+            "_clock",
+            "_cuts",
+            "_cuts_user",
+            "_execution",
+            "_level",
+            "_only_counts",
+            "_operated",
+            "_passing",
+            "_pe",
+            "_told",
+            "_until",
+            "_withheld",
+            "addresses",
+            "armed",
+            "due",
+            "due_here",
+            "each",
+            "exceptions",
+            "levels",
+            "met",
+            "observer",
+            "operations",
+            "pages",
+        }
+    )
 
     def __init__(self, pe: ProcessingElement) -> None:
         self._pe = pe
+        self._execution, self._clock = pe.execution, pe.clock
         self._forget()
 
     def _forget(self) -> None:
@@ -131,7 +163,9 @@ class Probe:
         self._withheld: tuple[VA, int] | None = None
         self._passing: tuple[VA, int] | None = None
         self.met = False
+        self._only_counts = True
         self._cuts = self._cuts_user = False
+        self._until = NEVER
         self._level: int | None = None
         self._told: tuple[VA, int] | None = None
         self._asked: tuple[VA, int] | None = None
@@ -210,6 +244,9 @@ class Probe:
         counts = self.due < NEVER or self.due_here < NEVER
         asks = self.operations or self.levels or self.exceptions or self.pages
         self.armed = bool(self.each or self.met or counts or self.addresses or asks)
+        self._only_counts = not (self.each or self.levels or self.pages)
+        if self._only_counts:
+            self._cuts_user = False
         if more:
             self._plan_again()
 
@@ -222,17 +259,17 @@ class Probe:
 
     def tell(self, pc: VA) -> bool:
         """Tell the observer of the instruction at ``pc``, if it is one; return whether it was."""
-        pe, here = self._pe, (pc, self._pe.execution.before)
+        until = self.due - self._clock.now + self._clock.idle
+        until_here = self.due_here - self._execution.before
+        self._until = until = min(until, until_here)
+        if self._only_counts and until > 0 and not self.met:
+            return False
+        pe, here = self._pe, (pc, self._execution.before)
         if self.levels:
             self._note_level()
         if self.pages:
             self._note_access(here)
-        if not (
-            self.met
-            or self.due <= pe.clock.retired
-            or self.due_here <= pe.execution.before
-            or (self.each and here != self._told)
-        ):
+        if not (self.met or until <= 0 or (self.each and here != self._told)):
             return False
         self._told, self.met = here, False
         pe.guest.show(pc)
@@ -248,16 +285,18 @@ class Probe:
         left, user
             Instructions, and how many of them may be of EL0: None if those are not counted.
         """
-        pe = self._pe
-        for peer in pe.peers:  # those that wait for this one, in a trap, count what it retires
-            peer.probe._plan_again()  # noqa: SLF001  # of its own kind
-        self._cuts_user = self.levels and self.level != 0 and user != 0
-        if self._cuts_user:
-            user = 0  # stop before EL0 is entered
-        until = min(self.due - pe.clock.retired, self.due_here - pe.execution.before)
-        until = 1 if self.each or self._passing is not None else until
+        peers, until = self._pe.peers, self._until
+        if len(peers) > 1:
+            for peer in peers:  # those that wait for this one, in a trap, count what it retires
+                peer.probe._plan_again()  # noqa: SLF001  # of its own kind
+        if not self._only_counts:
+            self._cuts_user = self.levels and self.level != 0 and user != 0
+            if self._cuts_user:
+                user = 0  # stop before EL0 is entered
+            if self.each or self._passing is not None:
+                until = 1
         self._cuts = until < left
-        return min(until, left), user
+        return (until if self._cuts else left), user
 
     @property
     def stops_here(self) -> bool:

@@ -66,8 +66,9 @@ class Refill:
 
     def fill(self, va: VA, access: int, result: Any) -> bool:  # noqa: ANN401  # a C array
         """Answer the engine: fill in PA and permissions of the page ``va``, or refuse."""
-        if self._execution.leaving:  # DC ZVA asks again after a refusal
-            return False
+        execution = self._execution
+        if execution.answered is not None or execution.pending is not None:  # it is leaving
+            return False  # DC ZVA asks again after a refusal
         pc: VA = self._registers[PC_INDEX]  # type: ignore[assignment]  # NewType calls cost time
         mode = self._registers[PSTATE_INDEX]
         privilege = privilege_of(mode)
@@ -86,42 +87,49 @@ class Refill:
         if entry is not None and entry.allowed[privilege] & need:
             mmu.hits += 1
         else:
-            single = self._debug.single and not self._pe.blocks.left
-            if need == EXECUTE and (single or (self._probe.armed and self._probe.stops_here)):
-                self._execution.stop_fetching()
-                return False
-            mmu.misses += 1
-            self._execution.fetching = need == EXECUTE
-            walked = self._walk(va, need, privilege, pc)
+            walked = self._miss(va, need, privilege, pc)
             if walked is None:
                 return False
-            if self._probe.met:
-                self._execution.refused = True  # what was met is told before the access
-                mmu.hits -= 1  # which asks again, and was counted
-                return False
-            self._execution.fetching = False
             entry = walked
-        permissions = entry.allowed[privilege]
+        frame, permissions = entry.page, entry.allowed[privilege]
         if self._probe.pages or self._debug.pages or self._memory.failed:
             left = self._not_withheld(va, entry, need, privilege, pc)
             if left is None:
                 return False
             permissions = left
-        if code.scanned.get(page) != entry.page:
+        if code.scanned.get(page) != frame:
             if need == EXECUTE:
-                code.prepare(va, entry.page)
+                code.prepare(va, frame)
             else:
                 permissions &= ~EXECUTE
         if permissions & WRITE:
-            self._touch(entry.page)
-        result[0] = entry.page
+            self._touch(frame)
+        result[0] = frame
         result[1] = permissions
-        if self._icache.copies and entry.page in self._icache.copies:
+        if self._icache.copies and frame in self._icache.copies:
             if need == EXECUTE:
-                result[0], result[1] = self._icache.copies[entry.page], EXECUTE
+                result[0], result[1] = self._icache.copies[frame], EXECUTE
             else:
                 result[1] = permissions & ~EXECUTE
         return True
+
+    def _miss(self, va: VA, need: int, privilege: int, pc: VA) -> TlbEntry | None:
+        """Return the entry that a walk makes; None if the access must not be made now."""
+        single = self._debug.single and not self._pe.blocks.left
+        if need == EXECUTE and (single or (self._probe.armed and self._probe.stops_here)):
+            self._execution.stop_fetching()
+            return None
+        self._mmu.misses += 1
+        self._execution.fetching = need == EXECUTE
+        walked = self._walk(va, need, privilege, pc)
+        if walked is None:
+            return None
+        if self._probe.met:
+            self._execution.refused = True  # what was met is told before the access
+            self._mmu.hits -= 1  # which asks again, and was counted
+            return None
+        self._execution.fetching = False
+        return walked
 
     def _not_withheld(
         self, va: VA, entry: TlbEntry, need: int, privilege: int, pc: VA

@@ -43,12 +43,14 @@ class Mmu:
         Whether the last TLBI named one page by VA, and removed that and no other.
     on_fill
         Called with every entry that a walk adds; None while nobody listens.
+    on_change
+        Called when entries have changed by themselves; likewise.
     on_table
         Called with where stage 2 puts a stage-1 descriptor that a walk accesses, when it is
         asked for that; likewise.
     """
 
-    NOT_STATE = frozenset({"on_fill", "on_table"})
+    NOT_STATE = frozenset({"on_change", "on_fill", "on_table"})
     NOT_COMPARED = frozenset({"hits", "misses"})
 
     def __init__(self, memory: PhysicalMemory, features: CpuFeatures) -> None:
@@ -59,6 +61,7 @@ class Mmu:
         self.misses = 0
         self.removed_only_named = False
         self.on_fill: Callable[[VA, TlbEntry], None] | None = None
+        self.on_change: Callable[[], None] | None = None
         self.on_table: Callable[[PA], None] | None = None
         self.load(ControlRegisters(0, 0, 0, 0, 0, 0, 0))
 
@@ -100,9 +103,10 @@ class Mmu:
 
         For cache maintenance and for questions about an access that has been refused.
         """
-        defect = self._defect(va)
-        if defect is not None:
-            return defect
+        if self.tlb.has_defects:
+            defect = self._defect(va)
+            if defect is not None:
+                return defect
         s1 = self.stage1(va, privilege)
         if isinstance(s1, Fault):
             return s1
@@ -154,9 +158,10 @@ class Mmu:
         its descriptor update comes before stage 2 is asked about the output address (Arm ARM
         D8.15.2).
         """
-        defect = self._defect(va)
-        if defect is not None:
-            return defect
+        if self.tlb.has_defects:
+            defect = self._defect(va)
+            if defect is not None:
+                return defect
         write = bool(need & WRITE)
         kept = self._kept.get((va, privilege)) if self._kept else None
         s1 = kept or self.stage1(va, privilege)
@@ -318,6 +323,8 @@ class Mmu:
         """Note that TLB entries have changed by themselves: copies of them go."""
         self.forget_walk()
         self._table_offsets = {}
+        if self.on_change is not None:
+            self.on_change()
 
     def forget_walk(self) -> None:
         """Forget the stage-1 result of the walk that stage 2 refused last."""

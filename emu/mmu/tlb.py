@@ -249,6 +249,8 @@ class Tlb:
     ----------
     survivors
         The entries that invalidations leave.
+    has_defects
+        Whether an entry may be defective.
     """
 
     def __init__(self) -> None:
@@ -257,6 +259,7 @@ class Tlb:
         self.stage2: dict[int, Stage2Entries] = {}
         """Stage-2 entries by VMID."""
         self.survivors: list[Survivor] = []
+        self.has_defects = False
 
     def find(self, vmid: int, asid: int | None, address: int) -> TlbEntry | Stage2Mapping | None:
         """Return the entry with these tags that translates an address.
@@ -280,6 +283,7 @@ class Tlb:
         """Add an entry, in the place of one that translates the same with the same tags."""
         if isinstance(entry, TlbEntry):
             assert asid is not None, "a combined entry has an ASID, or is global"
+            self.has_defects |= entry.defect is not None
             self.context(vmid, asid).insert(VA(address), entry)
         else:
             self.stage2_entries(vmid).insert(IPA(address), entry)

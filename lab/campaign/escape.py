@@ -4,6 +4,9 @@ Guest code reaches memory only through translations that a walk has put into a T
 those is looked at when it is made: its page must be one that backs a slot of the VM, by the
 host's own tables at that moment. The same holds for the walks' accesses to stage-1 descriptors.
 A page that belongs to a stage-2 table, to another VM, or to nobody, is outside.
+
+An entry that changes by itself passes no walk. All entries are looked at when one does: it counts
+from then on, whether the guest uses it or not.
 """
 
 from __future__ import annotations
@@ -24,6 +27,14 @@ if TYPE_CHECKING:
     from emu.cpu.pe import ProcessingElement
     from emu.mmu.tlb import TlbEntry
     from hyp.vm import VM
+
+
+_Listeners = tuple[
+    "Callable[[VA, TlbEntry], None] | None",
+    "Callable[[PA], None] | None",
+    "Callable[[], None] | None",
+]
+"""Who listened to a TLB before."""
 
 
 class Escape(NamedTuple):
@@ -64,16 +75,15 @@ class EscapeWatch:
         """Frames that were inside, and the IPA for which."""
         self._pages: set[int] = set()
         self.found: list[Escape] = []
-        self._before: list[
-            tuple[Callable[[VA, TlbEntry], None] | None, Callable[[PA], None] | None]
-        ] = []
+        self._before: list[_Listeners] = []
 
     def __enter__(self) -> Self:
         pes = self._vm.machine.pes
-        self._before = [(pe.mmu.on_fill, pe.mmu.on_table) for pe in pes]
-        for pe, (fill, _) in zip(pes, self._before, strict=True):
+        self._before = [(pe.mmu.on_fill, pe.mmu.on_table, pe.mmu.on_change) for pe in pes]
+        for pe, (fill, _, _) in zip(pes, self._before, strict=True):
             pe.mmu.on_fill = self._filled(pe, fill)
             pe.mmu.on_table = self._table
+            pe.mmu.on_change = self.look_at_tlbs
         return self
 
     def __exit__(
@@ -82,8 +92,8 @@ class EscapeWatch:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for pe, (fill, table) in zip(self._vm.machine.pes, self._before, strict=True):
-            pe.mmu.on_fill, pe.mmu.on_table = fill, table
+        for pe, before in zip(self._vm.machine.pes, self._before, strict=True):
+            pe.mmu.on_fill, pe.mmu.on_table, pe.mmu.on_change = before
 
     def clear(self) -> None:
         """Forget what was found: another run begins, perhaps from an earlier state."""
@@ -92,10 +102,11 @@ class EscapeWatch:
         self.found = []
 
     def look_at_tlbs(self) -> None:
-        """Look at all entries that the TLBs hold: a fault may have changed one in its place."""
+        """Look at all entries that the TLBs hold, used or not; one without any right is none."""
         for pe in self._vm.machine.pes:
             for _, _, va, entry in pe.mmu.tlb.combined_entries():
-                self._check(entry.page, va, entry)
+                if any(entry.allowed):
+                    self._check(entry.page, va, entry)
 
     def _filled(
         self, pe: ProcessingElement, also: Callable[[VA, TlbEntry], None] | None

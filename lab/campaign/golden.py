@@ -1,7 +1,7 @@
 """The golden run, instruction by instruction: what the guest reads and writes without faults.
 
-The run is watched from outside (:class:`lab.faults.moments.Moments`,
-:class:`lab.campaign.watched.WatchedMemory`), so that it ends as an unwatched one does.
+The run is watched from outside (:class:`lab.faults.moments.Moments`, the
+listener of :class:`emu.memory.PhysicalMemory`), so that it ends as an unwatched one does.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from emu.mmu.permissions import EL0, EXECUTE, READ, WRITE
 from hyp.pte import GRANULE_SHIFT, LAST_LEVEL, PTE_ADDR, PTE_TABLE, PTRS_PER_PTE
 from lab.campaign.frames import frames_of_slots
 from lab.campaign.trace import GENERAL, Trace
-from lab.campaign.watched import WatchedMemory
 from lab.faults.moments import Moments
 
 if TYPE_CHECKING:
@@ -64,15 +63,12 @@ class GoldenRecorder:
     Parameters
     ----------
     vmm : Vmm
-        The guest before its start, with a :class:`WatchedMemory`.
+        The guest before its start.
     """
 
     def __init__(self, vmm: Vmm) -> None:
-        memory = vmm.machine.memory
-        if not isinstance(memory, WatchedMemory):
-            raise TypeError("a recorded run needs a machine with a WatchedMemory")
         self.trace = Trace()
-        self._vm, self._memory, self._vmm = vmm.vm, memory, vmm
+        self._vm, self._memory, self._vmm = vmm.vm, vmm.machine.memory, vmm
         self._step: _Step | None = None
         self._left: dict[int, list[int]] = {}
         self._seen: tuple[int, int] | None = None
@@ -84,7 +80,7 @@ class GoldenRecorder:
         moments = Moments(self._vm)
         self._look_for_pages(None)
         moments.open()
-        self._memory.listener = self
+        self._memory.listener = self._accessed
         try:
             moments.each_instruction(self._before)
             end, _ = self._vmm.run_to_end()
@@ -97,7 +93,7 @@ class GoldenRecorder:
 
     # --- what is told
 
-    def accessed(self, pa: int, size: int, *, reads: bool) -> None:
+    def _accessed(self, pa: int, size: int, reads: bool) -> None:
         """Hear of an access that is not the guest's own."""
         if self._listening:
             self.trace.memory(self._now, pa, size, reads=reads)

@@ -11,10 +11,10 @@ from lab.campaign.facts import check_golden, facts_of
 from lab.campaign.golden import GoldenRecorder
 from lab.campaign.plan import Experiment, Experiments, Plan
 from lab.campaign.space import enumerate_space
+from lab.campaign.spec import TOUCHED
 from lab.campaign.statistics import planned_size
 from lab.campaign.symbols import symbols_of_guest
 from lab.campaign.trace import Trace
-from lab.campaign.watched import WatchedMemory
 from lab.disk import open_drives
 from lab.vmm import Vmm
 
@@ -54,8 +54,8 @@ def record(prepared: Prepared) -> Golden:
     """
     campaign, config, image = prepared.campaign, prepared.config, prepared.image
     with open_drives(config.drives) as disks:
-        if campaign.prune or any(space.when.symbols for space in _all_spaces(campaign)):
-            vmm = Vmm(config, image, disks=disks, memory_kind=WatchedMemory)
+        if campaign.prune or any(map(_needs_trace, _all_spaces(campaign))):
+            vmm = Vmm(config, image, disks=disks)
             end, trace = GoldenRecorder(vmm).run()
         else:
             vmm = Vmm(config, image, disks=disks)
@@ -94,6 +94,11 @@ def _symbols(prepared: Prepared) -> dict[str, range]:
     if any(space.when.symbols for space in _all_spaces(prepared.campaign)):
         return symbols_of_guest(prepared.campaign.guest)
     return {}
+
+
+def _needs_trace(space: FaultSpace) -> bool:
+    """Whether what the golden run does decides which faults there are."""
+    return bool(space.when.symbols) or space.parameters.get("address") == TOUCHED
 
 
 def _all_spaces(campaign: Campaign) -> list[FaultSpace]:

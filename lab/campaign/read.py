@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from lab.campaign.known import model_called, near, trigger_called
 from lab.campaign.lines import key_lines, line_of
 from lab.campaign.machine import option_of
-from lab.campaign.spec import Campaign, FaultSpace, Limits, Outcomes, Sampling, When
+from lab.campaign.spec import (
+    TOUCHED,
+    Campaign,
+    FaultSpace,
+    Limits,
+    Outcomes,
+    Sampling,
+    When,
+)
 from lab.errors import UserError
 from lab.faults.parameter import Parameter, parameters_of
 
@@ -223,6 +231,8 @@ class _Reader:
     def _axis(
         self, path: lines.Path, value: object, kind: type, name: str, known: Parameter
     ) -> Any:  # noqa: ANN401  # of the parameter's type
+        if value == TOUCHED and name == "address":
+            return value
         if value == _ALL and _ALL not in known.choices:
             return self._everything(path, name, known)
         if isinstance(value, dict):

@@ -47,6 +47,14 @@ class Row(NamedTuple):
     console: str
     """SHA-256 of the console's text, the first 16 digits."""
 
+    @property
+    def moment(self) -> int:
+        """Instructions retired when the fault was injected; if it was not, :attr:`time`.
+
+        They differ where a trigger is no number of instructions.
+        """
+        return self.time if self.injected_at is None else self.injected_at
+
 
 _SQL: Final = {"int": "INTEGER", "int | None": "INTEGER", "str": "TEXT"}
 

@@ -129,7 +129,7 @@ def _worst(summary: Summary, where: int) -> Table:
         for _, group in groupby(summary.worst, lambda row: row.outcome)
         for row in islice(group, _EACH)
     ]
-    starts = [(f"{row.id}", f"{row.time:,}", _bit(row)) for row in rows]
+    starts = [(f"{row.id}", f"{row.moment:,}", _bit(row)) for row in rows]
     for number, head in enumerate(("id", "time", "bit")):
         # Numbers are never cut.
         longest = max(len(head), *(len(start[number]) for start in starts))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import accumulate
 from math import prod
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lab.campaign.axis import Combinations, Pieces, values_of
 from lab.campaign.classes import EachTime, PrunedTimes, TimeClass, Times
 from lab.campaign.known import model_called, trigger_called
 from lab.campaign.place import Bytes, Nowhere, Place, Register, bit_of, name_of, place_of, together
+from lab.campaign.spec import TOUCHED
 from lab.errors import UserError
 from lab.faults.planned import PlannedFault
 
@@ -181,7 +183,47 @@ def enumerate_space(
     UserError
         If the campaign names an unknown symbol, or moments behind the golden run's end.
     """
-    return Space([_part(campaign, space, golden, symbols or {}) for space in campaign.spaces])
+    spaces = [each for space in campaign.spaces for each in with_addresses(space, golden)]
+    return Space([_part(campaign, space, golden, symbols or {}) for space in spaces])
+
+
+def with_addresses(space: FaultSpace, golden: Trace) -> list[FaultSpace]:
+    """Return a space with the addresses that :data:`TOUCHED` stands for, in several if need be.
+
+    Raises
+    ------
+    UserError
+        If there is no such address.
+    """
+    if any(member.parameters.get("address") == TOUCHED for member in space.also):
+        raise UserError(f'address = "{TOUCHED}" is for the first fault of a run; give addresses')
+    if space.parameters.get("address") != TOUCHED:
+        return [space]
+    keys = ("space", "size", "stage", "level")
+    given = {key: values_of(space.parameters[key]) for key in keys if key in space.parameters}
+    found = []
+    for values in Combinations(given):
+        addresses = _addresses(values, golden)
+        if addresses:
+            parameters = {**space.parameters, **values, "address": addresses}
+            found.append(replace(space, parameters=parameters))
+    if not found:
+        raise UserError(
+            f'{space.model}: nothing that address = "{TOUCHED}" could stand for is accessed in the '
+            "golden run; give addresses"
+        )
+    return found
+
+
+def _addresses(values: Mapping[str, Any], golden: Trace) -> list[int]:
+    if values.get("space") in ("pa", "ipa"):
+        return golden.memory_accessed(values["space"], values.get("size", 1))
+    if values.get("stage") == 2 and values.get("level") in range(len(golden.table_shifts)):
+        return golden.descriptors_accessed(values["level"])
+    raise UserError(
+        f'address = "{TOUCHED}" is for memory with space "pa" or "ipa", and for descriptors with '
+        "stage 2 and a level from 0 to 3"
+    )
 
 
 def _part(

@@ -26,6 +26,10 @@ _SPARE_EXCEPTIONS: Final = 100
 """Of a run, beyond those that follow from the golden run, which may have few."""
 FOR_EVER: Final = None
 """A lifespan."""
+TOUCHED: Final = "touched"
+"""Stands for all addresses that the golden run has something to do with."""
+TOUCHABLE: Final = ("memory", "descriptor")
+"""What the names of fault models begin with whose address can be that."""
 
 
 class _Checked:
@@ -274,6 +278,12 @@ def check_values(kind: type, given: Mapping[str, Any]) -> None:
     known = parameters_of(kind)
     check_names(kind, given)
     axes = {name: values_of(value) for name, value in given.items()}
+    if given.get("address") == TOUCHED:
+        if getattr(kind, "name", "").partition("-")[0] not in TOUCHABLE:
+            raise UserError(
+                f'address = "{TOUCHED}" is for faults of memory and descriptors; give addresses'
+            )
+        axes["address"] = (0,)
     for name, values in axes.items():
         if not (values.start < values.stop if isinstance(values, range) else values):
             raise UserError(f"{name} has no value: no fault would be injected; give at least one")

@@ -206,6 +206,39 @@ class Trace:
                 return table[offset]
         return None
 
+    def descriptors_accessed(self, level: int) -> list[int]:
+        """Return the first IPAs of what the stage-2 descriptors of a level translate.
+
+        Of those descriptors that something reads or writes by itself, not with a whole page.
+        """
+        accessed = self.bytes_accessed()
+        return sorted(
+            first + (offset // 8 << self.table_shifts[of])
+            for (of, first), table in self.tables.items()
+            if of == level
+            for offset in range(0, len(table), 8)
+            if accessed.below(table[offset] + 8) > accessed.below(table[offset])
+        )
+
+    def memory_accessed(self, space: str, size: int) -> list[int]:
+        """Return the addresses of the units of memory of the slots that are accessed.
+
+        Parameters
+        ----------
+        space : str
+            ``pa`` or ``ipa``.
+        size : int
+            Bytes of a unit.
+        """
+        pages = {frame: page << PAGE_SHIFT for page, frame in self.pages.items()}
+        found = set()
+        for pa in self.bytes_accessed():
+            page = pages.get(pa & ~PAGE_MASK)
+            if page is not None:
+                address = pa if space == "pa" else page | pa & PAGE_MASK
+                found.add(address & -size)
+        return sorted(found)
+
     def digest(self) -> str:
         """Return a hash of all of it."""
         made = sha256(self.pcs.tobytes())

@@ -98,7 +98,13 @@ class Snapshots:
         if self.restore is not None:
             from lab import snapshot  # noqa: PLC0415  # start-up time
 
-            snapshot.restore(vmm, snapshot.read(self.restore, vmm))
+            found = snapshot.read(self.restore, vmm)
+            try:
+                snapshot.restore(vmm, found)
+            except (TypeError, ValueError, AttributeError) as error:
+                raise UserError(
+                    f"{self.restore} holds no state of this machine: {error}"
+                ) from error
             vmm.console.repeat()
         passed = [moment for moment in self.at if moment < vmm.retired]
         if passed:

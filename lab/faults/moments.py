@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from heapq import heappop, heappush
 from itertools import count
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from emu.cpu.probe import NEVER
 from lab import tlbtrace
 from lab.errors import UserError
+from lab.faults.queue import Planned, Queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,45 +31,6 @@ if TYPE_CHECKING:
     """Forgets about it; once is enough, and more often does nothing."""
 
 T = TypeVar("T")
-
-
-class _Planned(NamedTuple):
-    """Something to do before an instruction."""
-
-    retired: int
-    """Which one: how many have retired before it."""
-    turn: int
-    """Decides between those of one instruction: the first that was asked for is the first."""
-    act: Act
-
-
-class _Queue:
-    """What is to be done at some count of retired instructions, the next one first."""
-
-    def __init__(self) -> None:
-        self._heap: list[_Planned] = []
-        self._gone: set[int] = set()
-
-    def add(self, planned: _Planned) -> None:
-        heappush(self._heap, planned)
-
-    def remove(self, planned: _Planned) -> None:
-        if planned in self._heap:
-            self._gone.add(planned.turn)
-
-    @property
-    def next(self) -> int:
-        """The next count, or :data:`NEVER`."""
-        while self._heap and self._heap[0].turn in self._gone:
-            self._gone.discard(heappop(self._heap).turn)
-        return self._heap[0].retired if self._heap else NEVER
-
-    def take(self, retired: int) -> list[_Planned]:
-        """Return what is due at a count, and forget it."""
-        taken = []
-        while self.next <= retired:
-            taken.append(heappop(self._heap))
-        return taken
 
 
 class _Moment(NamedTuple, Generic[T]):
@@ -108,8 +69,8 @@ class Moments:
         self._forget()
 
     def _forget(self) -> None:
-        self._all = _Queue()
-        self._own = {pe.index: _Queue() for pe in self._pes}
+        self._all = Queue()
+        self._own = {pe.index: Queue() for pe in self._pes}
         self._each: dict[int, Act] = {}
         self._places: dict[VA, dict[int, _Moment[None]]] = {}
         self._operations: dict[int, _Moment[Operation]] = {}
@@ -119,7 +80,7 @@ class Moments:
         self._accesses: dict[int, _Watched] = {}
         self._of_tlb: dict[int, _Moment[Event]] = {}
         self._unhear: list[Cancel] = []
-        self._met: list[_Planned] = []
+        self._met: list[Planned] = []
 
     @property
     def retired(self) -> int:
@@ -185,7 +146,7 @@ class Moments:
         if retired < now:
             return _nothing
         turn = next(self._turns)
-        planned = _Planned(retired, turn - NEVER if early else turn, act)
+        planned = Planned(retired, turn - NEVER if early else turn, act)
         queue.add(planned)
         self._ask()
 
@@ -405,7 +366,7 @@ class Moments:
             return False
         met = [turn for turn, moment in moments.items() if moment.asked(vcpu, what)]
         for turn in met:
-            self._met.append(_Planned(0, turn, moments.pop(turn).act))
+            self._met.append(Planned(0, turn, moments.pop(turn).act))
         return bool(met)
 
     def _act_now(self, vcpu: VCPU) -> None:
@@ -416,7 +377,7 @@ class Moments:
         self._ask()
         self._ask_about()
 
-    def _due(self, pe: ProcessingElement) -> list[_Planned]:
+    def _due(self, pe: ProcessingElement) -> list[Planned]:
         """Return what is to be done now, in its order, and forget it."""
         planned = self._all.take(self.retired) + self._own[pe.index].take(pe.retired) + self._met
         if self._met:

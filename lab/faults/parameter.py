@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 _KEY: Final = "parameter"
+_LARGE: Final = 0xFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,8 @@ class Parameter:
             return ""
         if self.maximum is None:
             return f"{self.minimum} or more"
-        return f"{self.minimum} to {self.maximum}"
+        most = self.maximum
+        return f"{self.minimum} to {most:#x}" if most > _LARGE else f"{self.minimum} to {most}"
 
     def allows(self, value: object) -> bool:
         """Whether a value is one of the possible ones."""

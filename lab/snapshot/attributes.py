@@ -16,7 +16,7 @@ from types import CodeType, FunctionType, MemberDescriptorType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 MISSING: Final = object()
 
@@ -103,6 +103,22 @@ def attributes(obj: object) -> dict[str, Any]:
             if known.may_store(name):
                 known.stored[name] = None
     return dict(sorted(found.items()))
+
+
+def references(obj: object) -> int:
+    """Return a number that changes when an instance gets an attribute, or loses one."""
+    return len(gc.get_referents(obj))
+
+
+def in_dictionary(obj: object) -> int:
+    """Return the same for an instance that has its attributes in a dictionary already."""
+    return len(vars(obj))
+
+
+def measure(obj: object, found: dict[str, Any]) -> Callable[[object], int]:
+    """Return which of the two does for an instance, whose attributes have been found."""
+    has_own = references(obj) == len(found) + 1  # and its type
+    return references if has_own or not type(obj).__dictoffset__ else in_dictionary
 
 
 def _are_all(obj: object, found: dict[str, Any]) -> bool:

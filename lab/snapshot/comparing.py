@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from lab.snapshot.attributes import MISSING
-from lab.snapshot.graph import Entry, parts, path_of
+from lab.snapshot.graph import Entry, getter, parts, path_of
 from lab.snapshot.kinds import IMMUTABLE, Kind, kind_of
 
 if TYPE_CHECKING:
@@ -60,9 +60,9 @@ class Comparison:
         """Return the first difference in words; None if there is none."""
         others = self._others
         try:
-            for compare, entry in self._steps:
+            for compare, entry, what in self._steps:
                 self._at = entry
-                compare(self, entry, others.get(id(entry.object), entry.object))
+                compare(self, what, others.get(id(entry.object), entry.object))
         except _Differs as differs:
             path = path_of(differs.place)
             return f"{path} was {described(differs.saved)}, is {described(differs.now)}"
@@ -109,15 +109,26 @@ class Comparison:
             if one is not other or type(one) not in _QUICK:
                 self._same(one, other, ("", step(index)))
 
-    def _objects(self, entry: Entry, now: Any) -> None:  # noqa: ANN401  # any object
-        names = entry.names
+    def _objects(self, split: _Split, now: Any) -> None:  # noqa: ANN401  # any object
         try:
-            current = entry.get(now)
+            if split.get_leaves(now) == split.leaves:
+                others, taken = self._others, self._taken
+                for (name, one, can_change), other in zip(
+                    split.references, split.get_references(now), strict=True
+                ):
+                    if one is not other:
+                        self._same(one, other, ("", ("attribute", name)))
+                    elif can_change and (
+                        others.setdefault(id(one), one) is not one
+                        or taken.setdefault(id(one), one) is not one
+                    ):
+                        raise _Differs(self._at, ("", ("attribute", name)), one, others[id(one)])
+                return
         except AttributeError:
-            current = tuple(getattr(now, name, MISSING) for name in names)
-        if entry.is_plain and current == entry.contents:
-            return
-        self._all_same(entry.contents, current, lambda index: ("attribute", names[index]))
+            pass  # one is missing
+        entry = split.entry
+        current = tuple(getattr(now, name, MISSING) for name in entry.names)
+        self._all_same(entry.contents, current, lambda index: ("attribute", entry.names[index]))
 
     def _dicts(self, entry: Entry, now: Any) -> None:  # noqa: ANN401  # a dict
         saved = entry.contents
@@ -153,6 +164,34 @@ class Comparison:
             raise _Differs(entry, "", saved, current)
 
 
+class _Split:
+    """An object's attributes: those that can be compared at once, and references.
+
+    Attributes
+    ----------
+    entry
+        The object.
+    leaves, get_leaves
+        Values that never change, and what returns those of now.
+    references, get_references
+        Names, other values, and whether those can change; and what returns those of now.
+    """
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        both = list(zip(entry.names, entry.contents, strict=True))
+        kinds = {name: kind_of(type(value)) for name, value in both}
+        self.leaves = tuple(value for name, value in both if kinds[name] is Kind.LEAF)
+        names = tuple(name for name in entry.names if kinds[name] is Kind.LEAF)
+        self.get_leaves = getter(names)
+        self.references = [
+            (name, value, kinds[name] not in IMMUTABLE)
+            for name, value in both
+            if kinds[name] is not Kind.LEAF
+        ]
+        self.get_references = getter(tuple(name for name, _value, _kind in self.references))
+
+
 def essence(obj: Any, state: Any) -> Any:  # noqa: ANN401  # Stateful and its state
     """Return what matters of a state that an object has saved."""
     reduce = getattr(obj, "essence", None)
@@ -172,9 +211,9 @@ _CURRENT: Final[dict[Kind, Callable[[Any], Any]]] = {
     Kind.BYTES: bytes,
     Kind.RANDOM: lambda now: now.getstate(),
 }
-_Compare = Callable[[Comparison, Entry, Any], None]
-Step = tuple[_Compare, Entry]
-"""An object, and what compares it."""
+_Compare = Callable[[Comparison, Any, Any], None]
+Step = tuple[_Compare, Entry, "Entry | _Split"]
+"""What compares an object, the object, and how it was."""
 
 _COMPARE: Final[dict[Kind, _Compare]] = {
     Kind.OBJECT: Comparison._objects,  # noqa: SLF001  # the table of this class
@@ -191,4 +230,8 @@ _COMPARE: Final[dict[Kind, _Compare]] = {
 
 def steps(entries: Sequence[Entry]) -> list[Step]:
     """Return the steps of a comparison with entries, in the order in which they were found."""
-    return [(_COMPARE[entry.kind], entry) for entry in entries if entry.kind in _COMPARE]
+    return [
+        (_COMPARE[entry.kind], entry, _Split(entry) if entry.kind is Kind.OBJECT else entry)
+        for entry in entries
+        if entry.kind in _COMPARE
+    ]

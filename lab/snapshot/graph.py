@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from emu.cpu.pe import ProcessingElement
-from lab.snapshot.attributes import attributes
+from lab.snapshot.attributes import attributes, measure, references
 from lab.snapshot.kinds import IMMUTABLE, Kind, SnapshotError, declared, kind_of
 
 if TYPE_CHECKING:
@@ -35,13 +35,25 @@ class Entry:
         state.
     names, get
         Of attributes: their names, and what returns all of them.
+    measure, size
+        Of attributes: how one can see that there are more or fewer, and what that was.
     is_plain
         Whether it refers to nothing that can change.
     place
         Where it was found first: the entry that refers to it, and how.
     """
 
-    __slots__ = ("contents", "get", "is_plain", "kind", "names", "object", "place")
+    __slots__ = (
+        "contents",
+        "get",
+        "is_plain",
+        "kind",
+        "measure",
+        "names",
+        "object",
+        "place",
+        "size",
+    )
 
     def __init__(self, obj: Any, kind: Kind, place: Place) -> None:  # noqa: ANN401  # any object
         self.object = obj
@@ -50,6 +62,8 @@ class Entry:
         self.contents: Any = None
         self.names: tuple[str, ...] = ()
         self.is_plain = False
+        self.measure: Callable[[object], int] = references
+        self.size: int | None = None
         self.get: Callable[[Any], Any] = tuple
 
     def path(self) -> str:
@@ -164,6 +178,8 @@ class Graph:
         if isinstance(obj, ProcessingElement):
             self.pes.append(obj)
         found = attributes(obj)
+        entry.measure = measure(obj, found)
+        entry.size = entry.measure(obj)
         not_state, not_compared = declared(cls)
         for name in not_state:
             found.pop(name, None)

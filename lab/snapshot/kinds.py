@@ -53,6 +53,9 @@ class Kind(Enum):
     OPAQUE = auto()
     """Not known."""
 
+    # Enum's own hash is Python code, and kinds are looked up for each value.
+    __hash__ = object.__hash__
+
 
 IMMUTABLE: Final = frozenset(
     {Kind.TUPLE, Kind.FROZENSET, Kind.FROZEN, Kind.FUNCTION, Kind.METHOD, Kind.PARTIAL}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from operator import is_not
 from typing import TYPE_CHECKING, Any, Final
 
-from lab.snapshot.attributes import MISSING
-from lab.snapshot.kinds import Kind
+from lab.snapshot.attributes import MISSING, attributes
+from lab.snapshot.kinds import Kind, declared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -21,11 +21,20 @@ def _objects(entries: list[Entry]) -> None:
             now = entry.get(obj)
         except AttributeError:  # one has been deleted
             now = tuple(getattr(obj, name, MISSING) for name in entry.names)
+        if entry.size is not None and entry.measure(obj) != entry.size:
+            _take_away(entry)
         if now == contents if entry.is_plain else not any(map(is_not, now, contents)):
             continue
         for name, value, current in zip(entry.names, contents, now, strict=True):
             if value is not current:
                 setattr(obj, name, value)
+
+
+def _take_away(entry: Entry) -> None:
+    """Delete the attributes that an object has got since."""
+    not_state, not_compared = declared(type(entry.object))
+    for name in attributes(entry.object).keys() - {*entry.names, *not_state, *not_compared}:
+        delattr(entry.object, name)
 
 
 def _dicts(entries: list[Entry]) -> None:

@@ -152,3 +152,28 @@ def test_any_bytes_can_be_written(
 ) -> None:
     memory.write(BASE, data)
     assert memory.read(BASE, 3) == b"xyz"
+
+
+def test_a_listener_hears_every_access_but_those_of_instructions() -> None:
+    base = PA(0x8_0000_0000)
+    memory = PhysicalMemory(base, 0x2000)
+    memory.write_u64(base, 5)  # nobody listens
+    heard: list[tuple[int, int, bool]] = []
+    memory.listener = lambda pa, size, reads: heard.append((pa - base, size, reads))
+    memory.write_u64(PA(base + 8), 7)
+    assert memory.fetch_u64(base) == 5
+    assert memory.read_u64(PA(base + 8)) == 7
+    memory.write(PA(base + 16), b"abc")
+    assert memory.read(PA(base + 17), 2) == b"bc"
+    memory.fill(PA(base + 0x1000), 0x1000, 1)
+    assert memory.view(PA(base + 0x1000), 16)[0] == 1
+    memory.read_instruction(base)
+    assert heard == [
+        (8, 8, False),
+        (0, 8, True),
+        (8, 8, True),
+        (16, 3, False),
+        (17, 2, True),
+        (0x1000, 0x1000, False),
+        (0x1000, 16, True),
+    ]

@@ -66,7 +66,7 @@ def heat_map(rows: Callable[[], Iterable[Row]]) -> HeatMap:
     last = 0
     for row in rows():
         locations.add(row.location)
-        last = max(last, row.time)
+        last = max(last, row.moment)
     step = -(-(last + 1) // COLUMNS)
     columns = -(-(last + 1) // step)
     bands = tuple(_bands(sorted(locations, key=natural)))
@@ -74,7 +74,7 @@ def heat_map(rows: Callable[[], Iterable[Row]]) -> HeatMap:
     cells: defaultdict[tuple[int, int], Counter[str]] = defaultdict(Counter)
     for row in rows():
         outcome = row.outcome if row.injected_at is not None else UNTOUCHED
-        cells[places[row.location], row.time // step][outcome] += 1
+        cells[places[row.location], row.moment // step][outcome] += 1
     return HeatMap(tuple(band for band, _ in bands), columns, step, cells)
 
 

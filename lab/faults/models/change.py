@@ -123,3 +123,8 @@ def _changed(place: Place, value: int, hold: Callable[[], None] | None = None) -
 
 def _injected(detail: str, hold: Callable[[], None] | None) -> Injection:
     return Injection(Status.INJECTED, detail, hold)
+
+
+def how_often(times: int) -> str:
+    """Return a number of times in words."""
+    return "once" if times == 1 else f"{times} times"

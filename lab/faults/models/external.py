@@ -68,6 +68,7 @@ class FailedMemory(Fault):
         memory.fail(failed)
         for pe in machine.pes:
             pe.engine.flush_tlb()
+            pe.leave_engine()
 
         def end() -> None:
             memory.repair(failed)

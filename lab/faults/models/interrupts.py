@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hyp.vgic.dist import key_of
 from hyp.vgic.irq import NR_PRIVATE
 from lab.faults.fault import Fault, Injection, Status, invalid
+from lab.faults.models.change import how_often
 from lab.faults.parameter import parameter
 
 if TYPE_CHECKING:
@@ -90,5 +91,5 @@ class InterruptLost(InterruptFault):
         def end() -> None:
             dist.losing.pop(key, None)
 
-        detail = f"{which} {self._name(target)} is lost, {self.count} times"
+        detail = f"{which} {self._name(target)} is lost {how_often(self.count)}"
         return Injection(Status.INJECTED, detail, end=end)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from hyp.steps import Deviation, Step, Wrong
 from lab.faults.fault import Fault, Injection, Status
+from lab.faults.models.change import how_often
 from lab.faults.models.wrong import require_name
 from lab.faults.parameter import parameter
 
@@ -44,7 +45,7 @@ class StepFault(Fault):
             steps.conform(deviation)
 
         after = f"after {self.before} more, " if self.before else ""
-        detail = f"{after}{self.step} is {self.wrong.value} {self.count} times"
+        detail = f"{after}{self.step} is {self.wrong.value} {how_often(self.count)}"
         return Injection(Status.INJECTED, detail, end=end)
 
 

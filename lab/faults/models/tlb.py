@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from emu.arch.address import PA, PAGE_SHIFT, PAGE_SIZE
 from emu.arch.esr.fsc import FaultType
 from emu.mmu.fault import Fault as Refusal
+from emu.mmu.regime import STAGE1_OFF
 from emu.mmu.tlb import GLOBAL, Survivor, TlbEntry
 from lab.errors import UserError
 from lab.faults.fault import Fault, Injection, Status, invalid
@@ -55,7 +56,9 @@ class Entry(NamedTuple):
     def _shown_asid(self) -> str:
         if self.asid is None:
             return ""
-        return ", global" if self.asid == GLOBAL else f", ASID {self.asid}"
+        return {GLOBAL: ", global", STAGE1_OFF: ", stage 1 off"}.get(
+            self.asid, f", ASID {self.asid}"
+        )
 
     @property
     def value(self) -> TlbEntry | Stage2Mapping:

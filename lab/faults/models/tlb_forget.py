@@ -26,10 +26,10 @@ class TlbForget(Fault):
         for pe in target.vm.machine.pes:
             tlb, regime = pe.mmu.tlb, pe.mmu.regime
             gone += len(tlb)
-            for combined in tlb.contexts.values():
-                combined.clear()
-            for stage2 in tlb.stage2.values():
-                stage2.clear()
+            for context in tlb.contexts.values():
+                context.clear()
+            for entries in tlb.stage2.values():
+                entries.clear()
             pe.mmu.use(regime)  # and what was copied from them
             pe.engine.flush_tlb()
         return Injection(Status.INJECTED, f"{gone} entries of TLBs are gone")

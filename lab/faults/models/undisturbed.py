@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 def undisturbed(vcpu: VCPU) -> Iterator[None]:
     """Change registers so that a guest that is paused goes on as if nothing had happened.
 
-    EL2 cannot do that: its ERET clears the exclusive monitor.
+    EL2 cannot do that: its ERET clears the exclusive monitor. While EL2 runs, the guest notices
+    at once.
     """
     if vcpu.loaded_on is None:
         yield
@@ -25,3 +26,4 @@ def undisturbed(vcpu: VCPU) -> Iterator[None]:
     yield
     if paused:
         guest.stay_paused()
+    vcpu.pe.leave_engine()

@@ -38,7 +38,7 @@ class Access(NthInContext):
 
     name: ClassVar[str] = "access"
 
-    address: int = parameter("the first address", minimum=0, maximum=_ADDRESSES - 1)
+    address: int = parameter("the first address", minimum=0)
     size: int = parameter("bytes of the range", default=1, minimum=1)
     space: str = parameter("what the address is", default="va", choices=SPACES)
     kind: str = parameter("which accesses; any: reads and writes", default="any", choices=KINDS)

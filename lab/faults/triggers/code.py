@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from hyp.vcpu import VCPU
     from lab.faults.moments import Moments
 
-_LAST_ADDRESS: Final = (1 << 64) - 4
 _INSTRUCTION: Final = 4
 
 
@@ -31,7 +30,7 @@ class Pc(NthInContext):
 
     name: ClassVar[str] = "pc"
 
-    address: int = parameter("its virtual address", minimum=0, maximum=_LAST_ADDRESS)
+    address: int = parameter("its virtual address", minimum=0)
 
     def __post_init__(self) -> None:
         """Check the parameters."""

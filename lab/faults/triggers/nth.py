@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Nth(Trigger):
     """The Nth of something that vCPUs do."""
 
-    nth: int = parameter("the how many-th since it was armed", default=1, minimum=1)
+    nth: int = parameter("which one, counted from when it was armed", default=1, minimum=1)
     vcpu: int | None = parameter("only of this vCPU; none: of any", default=None, minimum=0)
 
     def counting(self, moments: Moments) -> Callable[[VCPU], bool]:

@@ -8,7 +8,7 @@ import pytest
 
 from emu.arch.a64.tlbi import TLBI
 from emu.arch.a64.tlbi_arguments import tlbi_ipa, tlbi_va
-from emu.arch.address import IPA, VA
+from emu.arch.address import IPA, PA, VA
 from emu.arch.esr.classes import ExceptionClass
 from emu.arch.features import CORTEX_A72
 from emu.arch.registers.exceptions import ELR_EL2, SPSR_EL2
@@ -130,3 +130,21 @@ def test_stage_2_entry_goes_by_ipa(bare: Bare) -> None:
     bare.trap(a64.ldr(1, 2), a64.hvc(0))
     assert bare.pe.tlbi(TLBI.IPAS2E1, tlbi_ipa(IPA(DATA))) == 1
     assert IPA(DATA) not in [entry.ipa for entry in bare.pe.mmu.tlb.stage2_only_entries()]
+
+
+def test_walks_tell_where_stage_2_puts_their_descriptors(bare: Bare) -> None:
+    loaded(bare, a64.ldr(1, 2), a64.hvc(0))
+    heard: list[PA] = []
+    bare.pe.mmu.on_table = heard.append
+    bare.trap()
+    assert heard
+    memory = bare.machine.memory
+    assert all(memory.contains(pa, 8) and pa % 8 == 0 for pa in heard)
+
+
+def test_entries_that_change_by_themselves_are_told(bare: Bare) -> None:
+    heard: list[None] = []
+    bare.pe.mmu.entries_changed()
+    bare.pe.mmu.on_change = lambda: heard.append(None)
+    bare.pe.mmu.entries_changed()
+    assert heard == [None]

@@ -12,7 +12,6 @@ from lab.campaign.golden import GoldenRecorder
 from lab.campaign.provenance import Provenance
 from lab.campaign.row import Row
 from lab.campaign.store import Store
-from lab.campaign.watched import WatchedMemory
 from lab.commands.run import configuration
 from lab.loader import load
 from lab.target import open_target
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from emu.arch.address import PA
-    from emu.memory import PhysicalMemory
     from lab.campaign.trace import Trace
 
     Start = Callable[..., Vmm]
@@ -148,13 +145,11 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield made
 
 
-def make(guest: str, memory_kind: Callable[[PA, int], PhysicalMemory] | None = None) -> Vmm:
+def make(guest: str) -> Vmm:
     with open_target(guest) as target:
         config = configuration(target, ())
         image = load(target.image, config.memory, config.flash)
-    if memory_kind is None:
-        return Vmm(config, image)
-    return Vmm(config, image, memory_kind=memory_kind)
+    return Vmm(config, image)
 
 
 @pytest.fixture(name="start")
@@ -165,7 +160,7 @@ def start_fixture() -> Start:
 
 @cache
 def recorded(guest: str) -> tuple[Vmm, Trace]:
-    vmm = make(guest, WatchedMemory)
+    vmm = make(guest)
     _, trace = GoldenRecorder(vmm).run()
     return vmm, trace
 

@@ -9,17 +9,20 @@ from emu.arch.address import PA, VA
 from emu.arch.descriptors import Stage2Leaf
 from lab.campaign.escape import EscapeWatch
 from lab.campaign.frames import frame_at, frames_of_slots
+from lab.commands.run import configuration
 from lab.faults.fault import Fault, Injection, Status
 from lab.faults.injector import Injector
 from lab.faults.planned import PlannedFault
 from lab.faults.triggers.retired import Retired
+from lab.loader import load
+from lab.target import open_target
+from lab.vmm import Vmm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lab.campaign.trace import Trace
     from lab.faults.target import Target
-    from lab.vmm import Vmm
 
     Start = Callable[..., Vmm]
     Record = Callable[[str], tuple[Vmm, Trace]]
@@ -47,6 +50,20 @@ def test_frames_are_those_that_the_host_has_given(start: Start) -> None:
     assert all(frame_at(vmm.vm, ipa) == frame for frame, ipa in frames.items())
     assert frame_at(vmm.vm, 0x3000_0000) is None
     assert not set(vmm.vm.pgt.pages.counts) & set(frames)
+
+
+@pytest.mark.parametrize("backing", ["gmem", "thp", "2M"])
+def test_every_kind_of_backing_has_its_frames(backing: str) -> None:
+    with open_target("first_touch") as target:
+        config = configuration(target, ("--backing", backing))
+        vmm = Vmm(config, load(target.image, config.memory, config.flash))
+    with EscapeWatch(vmm.vm) as watch:
+        end, _ = vmm.run_to_end()
+    assert end.reason.is_normal
+    assert watch.found == []
+    frames = frames_of_slots(vmm.vm)
+    assert frames
+    assert all(frame_at(vmm.vm, ipa) == frame for frame, ipa in frames.items())
 
 
 def first_walk_of_a_data_page(trace: Trace) -> tuple[int, int, int]:
@@ -117,16 +134,22 @@ def test_what_was_found_can_be_forgotten(start: Start, record: Record) -> None:
     assert watch.found == []
 
 
-def test_an_entry_that_was_changed_in_a_tlb_is_found_by_looking(start: Start) -> None:
+def test_an_entry_that_changes_in_the_tlb_counts_at_once(start: Start) -> None:
     vmm = start("hello")
-    vmm.run_to_end()
-    mmu = vmm.pe.mmu
-    page, entry = next(iter(mmu.pages.items() or mmu.global_pages.items()))
-    pages = mmu.pages if page in mmu.pages else mmu.global_pages
-    pages[page] = entry._replace(page=PA(int(vmm.vm.pgt.pgd or 0)))
-    watch = EscapeWatch(vmm.vm)
-    watch.look_at_tlbs()
-    assert [escape.pa for escape in watch.found] == [vmm.vm.pgt.pgd]
+    with EscapeWatch(vmm.vm) as watch:
+        vmm.run_to_end()
+        assert watch.found == []
+        mmu = vmm.pe.mmu
+        page, entry = next(iter(mmu.pages.items() or mmu.global_pages.items()))
+        pages = mmu.pages if page in mmu.pages else mmu.global_pages
+        outside = PA(int(vmm.vm.pgt.pgd or 0))
+        pages[page] = entry._replace(page=outside, allowed=(0, 0, 0))
+        mmu.entries_changed()
+        assert watch.found == []
+        pages[page] = entry._replace(page=outside)
+        mmu.entries_changed()
+    assert [escape.pa for escape in watch.found] == [outside]
+    assert mmu.on_change is None
 
 
 def test_a_walk_of_stage_1_through_a_frame_of_nobody_is_an_escape(start: Start) -> None:

@@ -10,7 +10,6 @@ from lab.campaign.draw import Generator
 from lab.campaign.golden import GoldenRecorder
 from lab.campaign.place import place_of
 from lab.campaign.space import classes_of
-from lab.campaign.watched import WatchedMemory
 from lab.faults.injector import Injector
 from lab.faults.models.descriptors import DescriptorFlip
 from lab.faults.models.memory import MemoryFlip
@@ -49,11 +48,6 @@ def test_a_recorded_run_ends_as_one_that_nobody_watches(
         assert [one.registers.x(n) for n in range(31)] == [other.registers.x(n) for n in range(31)]
         assert one.registers.controls() == other.registers.controls()
         assert (one.mmu.hits, one.mmu.misses) == (other.mmu.hits, other.mmu.misses)
-
-
-def test_a_recorder_needs_memory_that_tells(start: Start) -> None:
-    with pytest.raises(TypeError, match="needs a machine with a WatchedMemory"):
-        GoldenRecorder(start("hello"))
 
 
 def test_the_trace_begins_where_the_guest_does(record: Record) -> None:
@@ -96,7 +90,7 @@ def test_descriptors_are_read_by_walks_and_by_the_hypervisor(record: Record) -> 
 
 def test_equal_runs_have_equal_traces(start: Start, record: Record) -> None:
     _, first = record("hello")
-    _, second = GoldenRecorder(start("hello", WatchedMemory)).run()
+    _, second = GoldenRecorder(start("hello")).run()
     assert first.digest() == second.digest()
     second.memory(5, 0, 8, reads=True)
     assert first.digest() != second.digest()

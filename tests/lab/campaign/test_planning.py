@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from emu.arch.address import IPA
+from lab.campaign.draw import draw
 from lab.campaign.estimate import MASKED
 from lab.campaign.identity import identity
 from lab.campaign.outcome import RunFacts
@@ -86,6 +87,20 @@ def test_every_fault_is_run_where_nothing_is_pruned(image: Path) -> None:
     assert [e.time for e in plan.experiments[:10]] == list(range(10))
 
 
+def test_each_vcpu_has_registers_of_its_own(image: Path) -> None:
+    trace = Trace()
+    for time in range(8):
+        trace.instruction(time // 2 % 2, 0x1000)  # 0 0 1 1 0 0 1 1
+    trace.register(5, 0, "x0", reads=True)
+    trace.register(6, 1, "x0", reads=False)
+    trace.register(7, 1, "x0", reads=True)
+    one = replace(X0, parameters={"register": "x0", "bit": 0})
+    plan = plan_of(image, campaign(one), trace)
+    # A fault at 0, 1, 4 and 5 is in vCPU 0; at 2, 3 and 6 it is overwritten in vCPU 1.
+    assert [(e.time, e.weight) for e in plan.experiments] == [(5, 4), (7, 1)]
+    assert (plan.size, plan.masked) == (8, 3)
+
+
 def test_windows_cut_classes(image: Path) -> None:
     when = When(windows=(range(4, 6), range(7, 9)))
     plan = plan_of(image, campaign(replace(X0, when=when)))
@@ -144,6 +159,61 @@ def test_spaces_stand_one_after_the_other(image: Path) -> None:
         *["x1"] * 3,
         *["register"] * 10,
     ]
+
+
+def trace_with_memory() -> Trace:
+    trace = small_trace()
+    trace.pages = {0x40001: 0x8_0000_5000}
+    trace.table_shifts = (39, 30, 21, 12)
+    trace.tables = {
+        (2, 0x4000_0000): range(0x8_0000_8000, 0x8_0000_9000),
+        (3, 0x4000_0000): range(0x8_0000_9000, 0x8_0000_A000),
+    }
+    trace.memory(1, 0x8_0000_9000, 4096, reads=False)
+    trace.memory(3, 0x8_0000_8000, 8, reads=True)
+    trace.memory(3, 0x8_0000_9008, 8, reads=True)
+    trace.memory(4, 0x8_0000_500A, 4, reads=True)
+    trace.memory(5, 0x8_0000_7000, 8, reads=True)  # in no slot
+    return trace
+
+
+def test_addresses_may_be_those_that_the_golden_run_touches(image: Path) -> None:
+    def addresses(model: str, **parameters: Any) -> set[int]:  # noqa: ANN401  # of the model
+        space = FaultSpace(model=model, parameters={**parameters, "bit": 0, "address": "touched"})
+        plan = plan_of(image, campaign(space, prune=False), trace_with_memory())
+        return {e.faults[0].fault.address for e in plan.experiments}  # type: ignore[attr-defined]  # of these models
+
+    assert addresses("memory-flip", space="pa") == set(range(0x8_0000_500A, 0x8_0000_500E))
+    assert addresses("memory-flip", space="ipa", size=8) == {0x4000_1008}
+    assert addresses("descriptor-flip", stage=2, level=3) == {0x4000_1000}
+    assert addresses("descriptor-flip", stage=2, level=[1, 2, 3]) == {0x4000_0000, 0x4000_1000}
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters", "message"),
+    [
+        ("memory-flip", {"space": "va"}, 'is for memory with space "pa" or "ipa"'),
+        ("descriptor-flip", {"stage": 1, "level": 3}, "and for descriptors with stage 2"),
+        ("descriptor-flip", {"stage": 2}, "stage 2 and a level from 0 to 3"),
+        ("descriptor-flip", {"stage": 2, "level": 1}, "is accessed in the golden run; give"),
+    ],
+)
+def test_addresses_that_nothing_touches_are_refused(
+    image: Path, model: str, parameters: dict[str, Any], message: str
+) -> None:
+    space = FaultSpace(model=model, parameters={**parameters, "bit": 0, "address": "touched"})
+    with pytest.raises(UserError, match=message):
+        plan_of(image, campaign(space), trace_with_memory())
+
+
+def test_other_faults_have_no_touched_addresses(image: Path) -> None:
+    with pytest.raises(UserError, match='address = "touched" is for faults of memory and desc'):
+        FaultSpace(model="instruction-flip", parameters={"address": "touched", "bit": 0})
+    touched = FaultSpace(
+        model="memory-flip", parameters={"space": "pa", "address": "touched", "bit": 0}
+    )
+    with pytest.raises(UserError, match="is for the first fault of a run; give addresses"):
+        plan_of(image, campaign(replace(X0, also=(touched,))), trace_with_memory())
 
 
 @pytest.mark.parametrize("weighting", ["lifetime", "uniform"])
@@ -294,6 +364,23 @@ def test_a_sample_ends_when_its_intervals_are_narrow() -> None:
     mixed = {i: "crash" if i % 2 else "hang" for i in range(200)}
     assert not plan.is_enough(mixed)
     assert not replace(plan, stop_margin=None).is_enough(dict.fromkeys(range(400), "crash"))
+
+
+def test_a_sample_that_ends_early_still_covers_the_truth() -> None:
+    size, share = 20_000, 0.1
+    covered = []
+    for seed in range(200):
+        drawn = list(draw(size, 1000, seed))
+        plan = replace(fake([1] * 1000, draws=list(range(1000)), stop_margin=0.04), size=size)
+        outcomes: dict[int, str] = {}
+        for number, fault in enumerate(drawn):
+            outcomes[number] = "crash" if fault < share * size else MASKED
+            if number % 50 == 49 and plan.is_enough(outcomes):
+                break
+        assert 100 <= len(outcomes) < 1000
+        found = plan.estimate(outcomes)["crash"]
+        covered.append(found.low <= share <= found.high)
+    assert 0.9 <= sum(covered) / len(covered) <= 0.99
 
 
 def test_nothing_is_known_of_an_empty_space() -> None:

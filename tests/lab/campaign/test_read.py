@@ -188,6 +188,14 @@ def test_what_is_wrong_is_said_with_its_line(text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_addresses_may_be_left_to_the_golden_run() -> None:
+    space = '[[space]]\nmodel = "descriptor-flip"\n'
+    space += 'fault = { stage = 2, level = 3, address = "touched", bit = "all" }\n'
+    (found,) = parse(HEAD + space).spaces
+    assert found.parameters["address"] == "touched"
+    assert found.parameters["bit"] == range(64)
+
+
 def test_a_guest_is_looked_for_beside_the_file(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text(HEAD.replace("hello", "sub/guest.elf") + SPACE)
@@ -207,5 +215,13 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_guest_without_symbols_is_named() -> None:
-    with pytest.raises(UserError, match=r"^c\.toml:7: .*hello\.elf has no symbols: it is stripped"):
-        parse_campaign(HEAD + SPACE + "[space.when]\nsymbols = ['main']\n", "c.toml")
+    text = HEAD.replace("hello", "flat_boot") + SPACE + "[space.when]\nsymbols = ['main']\n"
+    with pytest.raises(UserError, match=r"^c\.toml:7: .*flat_boot\.bin has no symbols"):
+        parse_campaign(text, "c.toml")
+
+
+def test_symbols_are_those_of_the_guest() -> None:
+    text = HEAD + SPACE + "[space.when]\nsymbols = ['main']\n"
+    assert parse_campaign(text, "c.toml").spaces[0].when.symbols == ("main",)
+    with pytest.raises(UserError, match=r"^c\.toml:7: .* no symbol 'mains'; did you mean 'main'"):
+        parse_campaign(text.replace("main", "mains"), "c.toml")

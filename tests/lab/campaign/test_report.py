@@ -256,6 +256,13 @@ def test_cell_shows_its_worst_or_its_most_frequent_outcome() -> None:
     ]
 
 
+def test_fault_is_where_it_was_injected_whatever_its_trigger_counts() -> None:
+    row = ESCAPE._replace(time=2, injected_at=40)
+    assert heat_map(lambda: [row]).cells == {(0, 40): {"isolation escape": 1}}
+    row = ESCAPE._replace(time=2, injected_at=None)
+    assert heat_map(lambda: [row]).cells == {(0, 2): {UNTOUCHED: 1}}
+
+
 def test_map_of_nothing_is_empty() -> None:
     assert heat_map(list) == HeatMap((), 1, 1, {})
 

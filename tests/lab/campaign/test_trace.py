@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from emu.arch.address import PA
 from lab.campaign.trace import Access, Trace
-from lab.campaign.watched import WatchedMemory
 
 BASE = PA(0x8_0000_0000)
 
@@ -56,34 +55,3 @@ def test_turns_of_vcpus_are_pieces() -> None:
     assert list(trace.times_of(0)) == [0, 1, 3]
     assert list(trace.times_of(1)) == [2, 4, 5]
     assert list(trace.times_in([range(0x100, 0x104), range(0x108, 0x110)])) == [0, 2, 3]
-
-
-class Heard:
-    def __init__(self) -> None:
-        self.accesses: list[tuple[int, int, bool]] = []
-
-    def accessed(self, pa: int, size: int, *, reads: bool) -> None:
-        self.accesses.append((pa - BASE, size, reads))
-
-
-def test_watched_memory_tells_of_every_access_but_instructions() -> None:
-    memory = WatchedMemory(BASE, 0x2000)
-    memory.write_u64(BASE, 5)  # nobody listens
-    listener = memory.listener = Heard()
-    memory.write_u64(PA(BASE + 8), 7)
-    assert memory.fetch_u64(BASE) == 5
-    assert memory.read_u64(PA(BASE + 8)) == 7
-    memory.write(PA(BASE + 16), b"abc")
-    assert memory.read(PA(BASE + 17), 2) == b"bc"
-    memory.fill(PA(BASE + 0x1000), 0x1000, 1)
-    assert memory.view(PA(BASE + 0x1000), 16)[0] == 1
-    memory.read_instruction(BASE)
-    assert listener.accesses == [
-        (8, 8, False),
-        (0, 8, True),
-        (8, 8, True),
-        (16, 3, False),
-        (17, 2, True),
-        (0x1000, 0x1000, False),
-        (0x1000, 16, True),
-    ]

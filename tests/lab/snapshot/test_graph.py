@@ -197,6 +197,18 @@ def test_an_attribute_that_comes_from_elsewhere_is_found() -> None:
     assert attributes(Slotted()) == {"value": [1]}
 
 
+def test_attributes_that_came_later_go_again() -> None:
+    root: Any = Root()
+    snapshot = take(root)
+    root.plain.late, root.slotted.unset, root.machine.pes[0].refill.fill = 1, 2, print
+    root.late = 3
+    restore(root, snapshot)
+    assert attributes(root.plain) == {"a": 0, "b": {}}
+    assert attributes(root.slotted) == {"value": [1]}
+    assert root.machine.pes[0].refill.fill is not print
+    assert not hasattr(root, "late")
+
+
 class Lazy:
     def __init__(self) -> None:
         self.evaluated = 0
