@@ -38,11 +38,12 @@ def inject() -> None:
     """Plan and run campaigns of fault injection, and look at what they found.
 
     A campaign file names a guest, a space of faults, and how much of it to run: see
-    docs/campaigns.md. Results are in one SQLite file, complete at every moment.
+    docs/campaigns.md; some campaigns are there by name: docs/experiments.md. Results are in
+    one SQLite file, complete at every moment.
 
     \b
     Examples:
-      stage2 inject plan flips.toml
+      stage2 inject plan stage2_flips
       stage2 inject run flips.toml --workers 2
       stage2 inject resume flips.db
       stage2 inject report flips.db --html flips.html
@@ -66,7 +67,7 @@ def _workers(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @inject.command(short_help="Say what a campaign would run.")
-@click.argument("campaign", type=_file)
+@click.argument("campaign")
 @click.option(
     "--list",
     "count",
@@ -76,7 +77,7 @@ def _workers(command: Callable[..., Any]) -> Callable[..., Any]:
     help="List the first N experiments, too.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
-def plan(campaign: Path, count: int, *, as_json: bool) -> None:
+def plan(campaign: str, count: int, *, as_json: bool) -> None:
     """Run the guest of CAMPAIGN without faults, and say what there is to be injected.
 
     \b
@@ -88,9 +89,10 @@ def plan(campaign: Path, count: int, *, as_json: bool) -> None:
     from lab.campaign.planning import plan_campaign  # noqa: PLC0415
     from lab.campaign.prepare import prepare  # noqa: PLC0415  # start-up time
     from lab.campaign.read import read_campaign  # noqa: PLC0415
+    from lab.campaign.shipped import find_campaign  # noqa: PLC0415
     from lab.campaign.showplan import as_dict, print_plan  # noqa: PLC0415
 
-    prepared = prepare(read_campaign(campaign))
+    prepared = prepare(read_campaign(find_campaign(campaign)))
     made = plan_campaign(prepared)
     if as_json:
         click.echo(json.dumps(as_dict(prepared.campaign, made, count), indent=2))
@@ -99,14 +101,14 @@ def plan(campaign: Path, count: int, *, as_json: bool) -> None:
 
 
 @inject.command(short_help="Run a campaign.")
-@click.argument("campaign", type=_file)
+@click.argument("campaign")
 @click.option(
     "--results", type=_file, metavar="F.db", help="The file of results; CAMPAIGN.db if not given."
 )
 @_workers
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
 def run(
-    campaign: Path, results: Path | None, workers: int | None, dask: str, *, as_json: bool
+    campaign: str, results: Path | None, workers: int | None, dask: str, *, as_json: bool
 ) -> int:
     """Run CAMPAIGN, and store what comes of each run.
 
@@ -127,14 +129,17 @@ def run(
     from lab.campaign.prepare import prepare  # noqa: PLC0415
     from lab.campaign.read import read_campaign  # noqa: PLC0415
     from lab.campaign.results import new_results  # noqa: PLC0415
+    from lab.campaign.shipped import find_campaign  # noqa: PLC0415
     from lab.campaign.store import Store  # noqa: PLC0415
 
-    path = campaign.with_suffix(".db") if results is None else results
+    who = _who(workers, dask)
+    path = Path(campaign).with_suffix(".db") if results is None else results
     Store.check_new(path)
-    prepared = prepare(read_campaign(campaign))
+    file = find_campaign(campaign)
+    prepared = prepare(read_campaign(file))
     made = plan_campaign(prepared)
-    with new_results(path, prepared, made, campaign.name) as store:
-        return _execute(prepared, made, store, _who(workers, dask), as_json=as_json)
+    with new_results(path, prepared, made, file.name) as store:
+        return _execute(prepared, made, store, who, as_json=as_json)
 
 
 @inject.command(short_help="Go on with a campaign that was interrupted.")
@@ -157,9 +162,10 @@ def resume(results: Path, workers: int | None, dask: str, *, as_json: bool) -> i
     from lab.campaign.results import prepared_again  # noqa: PLC0415  # start-up time
     from lab.campaign.store import Store  # noqa: PLC0415
 
+    who = _who(workers, dask)
     with Store.open(results) as store:
         prepared, made = prepared_again(store)
-        return _execute(prepared, made, store, _who(workers, dask), as_json=as_json)
+        return _execute(prepared, made, store, who, as_json=as_json)
 
 
 @inject.command(short_help="Say what a campaign found.")

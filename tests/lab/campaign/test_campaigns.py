@@ -152,6 +152,7 @@ def test_a_guest_that_has_changed_is_refused(campaign: Path, tmp_path: Path) -> 
     ("arguments", "error"),
     [
         (("plan", "nowhere.toml"), "there is no file nowhere.toml"),
+        (("plan", "stage2_flip"), "did you mean 'stage2_flips'"),
         (("resume", "nowhere.db"), "there are no results in nowhere.db"),
         (("replay", "flips.db"), "a row is named by its file and number"),
         (("replay", "nowhere.db#3"), "there are no results in nowhere.db"),
