@@ -108,3 +108,17 @@ def test_what_the_machine_has_no_state_for_is_masked_or_invalid(rewrite: dict[st
         True: "invalid",
         False: "injected",
     }
+
+
+def outcomes_of_memory_flips(name: str, count: int = 30) -> set[str]:
+    """Run the first flips in data that a campaign has drawn."""
+    prepared = prepare(read_campaign(find_campaign(name)))
+    runner = prepared.runner()
+    drawn = plan_campaign(prepared).experiments
+    flips = [drawn[i] for i in range(len(drawn)) if drawn[i].location.startswith("memory")]
+    return {runner.run(flip).outcome for flip in flips[:count]}
+
+
+def test_a_flip_in_data_that_is_read_is_silent_without_redundancy_and_detected_with_it() -> None:
+    assert outcomes_of_memory_flips("checksum") == {"silent corruption"}
+    assert outcomes_of_memory_flips("checksum_twice") == {"detected"}
