@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from bench import (
+    compiled,
     compute,
     dirtylog,
     exits,
@@ -38,4 +39,5 @@ BENCHMARKS: Final[dict[str, Callable[[Scale], list[Row]]]] = {
     "recording": recording.measure,
     "startup": startup.measure,
     "linux": linux.measure,
+    "compiled": compiled.measure,
 }
