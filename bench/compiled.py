@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from bench.timing import Scale
 
-NAMES: Final = ("refill", "walk", "fault", "exits", "ipi")
+NAMES: Final = ("refill", "fault", "exits", "ipi")
 """The benchmarks that are run both ways."""
 LINUX: Final = "linux"
 """Another, which takes minutes."""
