@@ -176,6 +176,14 @@ def walk(read: Read, controls: Controls, ipa: int, access: str) -> Found:
             return entry if entry.allows(access) else entry._replace(refused=Refused.PERMISSION)
 
 
+def descriptor_at(read: Read, controls: Controls, ipa: int, level: int) -> int:
+    """Return the PA of the descriptor of a level on the way to ``ipa``."""
+    table = controls.base
+    for above in range(controls.start_level, level):
+        table = (read(controls.entry(table, above, ipa)) or 0) & ADDRESS
+    return controls.entry(table, level, ipa)
+
+
 def live(read: Read, controls: Controls) -> list[Found]:
     """Return all valid descriptors that walks can reach, tables before what is in them."""
     found: list[Found] = []
