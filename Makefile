@@ -1,6 +1,7 @@
 # make demo    boot a guest and show its aborts
 # make test    all tests; those that need other packages are skipped without them
 # make artifacts  fetch the real guests of the tests: an arm64 kernel, BusyBox, U-Boot (needs apt)
+# make fast    compile the machine and the hypervisor for this host; everything uses that by itself
 # make check   formatting, lint and types
 # make coverage  the tests that need no packages again, with the coverage gate of emu/ and hyp/
 # make mutants  break the code in one line at a time, and see the tests fail
@@ -14,10 +15,13 @@ RUN := $(VENV)/.run
 DEV := $(VENV)/.dev
 WORKERS ?= 2
 
-.PHONY: demo test artifacts check coverage mutants bench guests clean
+.PHONY: demo fast test artifacts check coverage mutants bench guests clean
 
 demo: $(RUN)
 	$(BIN)/stage2 run first_touch --trace
+
+fast: $(DEV)
+	$(BIN)/stage2 compile
 
 test: $(DEV)
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal

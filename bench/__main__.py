@@ -33,7 +33,7 @@ def main(names: tuple[str, ...], *, quick: bool, output: Path | None) -> None:
     """Measure the machine's speed against references in the same run.
 
     Without a NAME all benchmarks run: compute, refill, walk, fault, exits, ipi, kvm, pgtable,
-    dirtylog, recording, startup, linux. Times are CPU time unless a row says otherwise.
+    dirtylog, recording, startup, linux, compiled. Times are CPU time unless a row says otherwise.
     docs/performance.md explains the rows.
     """
     scale, scale_name = (QUICK, "quick") if quick else (FULL, "full")

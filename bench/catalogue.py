@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from bench import (
+    compiled,
     compute,
     dirtylog,
     exits,
     fault,
+    faults,
     ipi,
     kvm,
     linux,
@@ -30,6 +32,7 @@ BENCHMARKS: Final[dict[str, Callable[[Scale], list[Row]]]] = {
     "refill": refill.measure,
     "walk": walk.measure,
     "fault": fault.measure,
+    "faults": faults.measure,
     "exits": exits.measure,
     "ipi": ipi.measure,
     "kvm": kvm.measure,
@@ -38,4 +41,5 @@ BENCHMARKS: Final[dict[str, Callable[[Scale], list[Row]]]] = {
     "recording": recording.measure,
     "startup": startup.measure,
     "linux": linux.measure,
+    "compiled": compiled.measure,
 }

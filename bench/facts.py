@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import qemu
+from emu import compiled
 
 
 def machine() -> dict[str, Any]:
@@ -20,6 +21,7 @@ def machine() -> dict[str, Any]:
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "compiled": compiled.in_use() is not None,
         "unicorn": version("unicorn"),
         "qemu": qemu.version(),
     }

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from bench import qemu
 from bench.rows import Reference, Row, Unit
 from bench.timing import QUICK, Spent
+from emu.compiled import cache
 from lab.errors import UserError
 from lab.kvm.initramfs import archive, character_device, file, folder
-from lab.kvm.qemu import cache, find_kernel
+from lab.kvm.qemu import find_kernel
 
 if TYPE_CHECKING:
     from bench.timing import Scale

@@ -14,11 +14,12 @@ class Unit(Enum):
     MIPS = "MIPS"
     MICROSECONDS = "us"
     SECONDS = "s"
+    RUNS = "runs/s"
 
     @property
     def more_is_better(self) -> bool:
         """Whether a larger figure is the better one."""
-        return self is Unit.MIPS
+        return self in {Unit.MIPS, Unit.RUNS}
 
     def text(self, value: float) -> str:
         """Return a figure with its unit, to three digits."""

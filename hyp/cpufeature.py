@@ -58,6 +58,8 @@ class HostFeatures:
         The walker can set the access flag (FEAT_HAFDBS).
     fwb
         Stage 2 can force write-back memory (FEAT_S2FWB).
+    evt
+        Reads of the cache identification registers trap without those of CTR_EL0 (FEAT_EVT).
     tlb_range
         TLB invalidation by range of addresses exists (FEAT_TLBIRANGE).
     ttl
@@ -84,6 +86,7 @@ class HostFeatures:
     vmid_bits: int
     hw_af: bool
     fwb: bool
+    evt: bool
     tlb_range: bool
     ttl: bool
     dic: bool
@@ -108,6 +111,7 @@ class HostFeatures:
             vmid_bits=cpu.vmid_bits,
             hw_af=cpu.read(ID_AA64MMFR1_EL1).HAFDBS >= 1,
             fwb=mmfr2.FWB >= 1,
+            evt=mmfr2.EVT >= 1,
             tlb_range=cpu.read(ID_AA64ISAR0_EL1).TLB >= 2,
             ttl=mmfr2.TTL >= 1,
             dic=bool(ctr.DIC),

@@ -48,7 +48,8 @@ def vcpu_mpidr(index: int) -> VMPIDR_EL2:
 def guest_hcr(features: HostFeatures) -> HCR_EL2:
     """Return what a guest runs with (``HCR_GUEST_FLAGS`` and ``vcpu_reset_hcr``).
 
-    Without FEAT_S2FWB, TVM traps the write that turns the caches on.
+    Without FEAT_S2FWB, TVM traps the write that turns the caches on. With FEAT_EVT the
+    identification of caches traps without CTR_EL0 (TID4), which is the CPU's own in every VM here.
     """
     return HCR_EL2.build(
         VM=1,
@@ -61,7 +62,8 @@ def guest_hcr(features: HostFeatures) -> HCR_EL2:
         TWI=1,
         TWE=1,
         TID1=1,
-        TID2=1,
+        TID2=not features.evt,
+        TID4=features.evt,
         TID3=1,
         TSC=1,
         TIDCP=1,

@@ -77,7 +77,7 @@ class PhysicalTimer:
         return self._control.replace(ISTATUS=bool(fired))
 
     @control.setter
-    def control(self, value: int) -> None:
+    def control(self, value: CNTP_CTL_EL0) -> None:
         self._control = CNTP_CTL_EL0(value & _CONTROL)
         self._vcpu.timer_lines.sync()
 

@@ -382,6 +382,7 @@ class VCPU:
         on.running = self
         self.stolen_time.record(self)
         exit_: Exit | None = None
+        self._exit = None
         was_in_guest = None if vgic is None else vgic.load(self)
         self.debug.enter()
         try:
@@ -417,8 +418,9 @@ class VCPU:
         kvm_adjust_pc(self)
         if self.immediate_exit:
             return Intr(IntrCause.IMMEDIATE_EXIT)
-        self._exit = None
-        while self._exit is None:
+        while True:
+            if (exit_ := self._exit) is not None:
+                return exit_
             if self.powered_off:
                 return Intr(IntrCause.STOPPED)
             left = deadline - pe.retired
@@ -426,7 +428,7 @@ class VCPU:
                 return Intr(IntrCause.BUDGET)
             self._check_requests()
             if self._exit is not None:
-                break
+                continue
             if self.halted and not kvm_vcpu_block(self):
                 return Intr(IntrCause.WAITING)
             self.timer_lines.sync()
@@ -438,7 +440,6 @@ class VCPU:
                 self._trace_exit(ExceptionType.IRQ, 0)
                 if self.pmu is not None:
                     self.pmu.handle_irq()
-        return self._exit
 
     def _el2_vector(self) -> bool:
         """Handle a trap; return whether the guest is to go on."""

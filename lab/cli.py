@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from lab.commands.compile import compile_
 from lab.commands.conformance import conformance
 from lab.commands.diff_kvm import diff_kvm
 from lab.commands.esr import esr
@@ -74,6 +75,19 @@ def _fail(message: str) -> NoReturn:
     sys.exit(EXIT_USAGE)
 
 
+def _version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    """Print which version this is, and what of it runs."""
+    if not wanted or ctx.resilient_parsing:
+        return
+    from importlib.metadata import version  # noqa: PLC0415  # start-up time
+
+    from emu import compiled  # noqa: PLC0415
+
+    how = "as Python" if compiled.in_use() is None else "compiled"
+    click.echo(f"stage2 {version('stage2')} ({how})")
+    ctx.exit()
+
+
 @click.group(
     name="stage2",
     cls=Stage2,
@@ -81,7 +95,14 @@ def _fail(message: str) -> NoReturn:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Start with: stage2 guests, then stage2 run hello --trace",
 )
-@click.version_option(package_name="stage2", message="stage2 %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Show the version, and whether compiled modules run.",
+)
 @click.pass_context
 def cli(ctx: click.Context) -> None:
     """Boot AArch64 guests on a machine whose stage-2 MMU is open to look into.
@@ -106,6 +127,7 @@ cli.add_command(walk)
 cli.add_command(ptdump)
 cli.add_command(diff_kvm)
 cli.add_command(inject)
+cli.add_command(compile_)
 
 
 def main() -> NoReturn:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from emu import compiled
 from emu.arch.address import IPA, PAGE_SIZE
 from emu.arch.esr.classes import ExceptionClass
 from emu.arch.esr.fsc import FaultStatusCode
@@ -233,7 +234,11 @@ class RunResult:
             "virtio": list(self.virtio),
             "unmet": self.unmet,
             "crash": None if self.crash is None else self.crash.as_dict(),
-            "host": {"seconds": round(self.host_seconds, 6), "mips": round(self.mips, 3)},
+            "host": {
+                "seconds": round(self.host_seconds, 6),
+                "mips": round(self.mips, 3),
+                "compiled": compiled.in_use() is not None,
+            },
         }
 
 

@@ -14,6 +14,10 @@ from hypothesis import Phase, settings
 if TYPE_CHECKING:
     import pytest
 
+# Tests look inside, and coverage and mutants need the source. Those of the compiled modules start
+# processes of their own.
+os.environ.setdefault("STAGE2_PURE", "1")
+
 settings.register_profile("default", deadline=None, derandomize=True, max_examples=60)
 settings.register_profile("thorough", deadline=None, derandomize=True, max_examples=2000)
 settings.register_profile(

@@ -69,6 +69,16 @@ RULES: Final = (
         "hyp touches the machine only as EL2 software could: memory, registers, a PE",
     ),
     Rule(
+        "hyp/__init__.py",
+        frozenset({"emu"}),
+        "importing hyp finds its compiled modules as importing emu does",
+    ),
+    Rule(
+        "lab/compiled/generate.py",
+        frozenset({"mypyc"}),
+        "a program of its own, which runs the compiler from Python to C",
+    ),
+    Rule(
         "lab",
         LAB,
         "lab uses the layers below it and its own dependencies, never the engine",

@@ -139,14 +139,14 @@ def _set_config(view: View, irq: Irq, value: int) -> None:
         view.dist.requeue(irq)
 
 
-GROUP: Final = Field(1, _group, _set_group, user_set=_user_set_group)
-SET_ENABLE: Final = Field(1, _enabled, _enable)
-CLEAR_ENABLE: Final = Field(1, _enabled, _disable)
-SET_PENDING: Final = Field(1, _pending, _set_pending, _user_pending, _user_set_pending)
-CLEAR_PENDING: Final = Field(
+GROUP: Final[Field] = Field(1, _group, _set_group, user_set=_user_set_group)
+SET_ENABLE: Final[Field] = Field(1, _enabled, _enable)
+CLEAR_ENABLE: Final[Field] = Field(1, _enabled, _disable)
+SET_PENDING: Final[Field] = Field(1, _pending, _set_pending, _user_pending, _user_set_pending)
+CLEAR_PENDING: Final[Field] = Field(
     1, _pending, _clear_pending, _user_clear_pending_read, _user_clear_pending
 )
-SET_ACTIVE: Final = Field(1, _active, _set_active)
-CLEAR_ACTIVE: Final = Field(1, _active, _clear_active)
-PRIORITY: Final = Field(8, _priority, _set_priority)
-CONFIG: Final = Field(2, _config, _set_config)
+SET_ACTIVE: Final[Field] = Field(1, _active, _set_active)
+CLEAR_ACTIVE: Final[Field] = Field(1, _active, _clear_active)
+PRIORITY: Final[Field] = Field(8, _priority, _set_priority)
+CONFIG: Final[Field] = Field(2, _config, _set_config)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 SNAPSHOTS: Final = 32
 """Of a golden run, its start included."""
-SLICES: Final = 8
+SLICES: Final = 2
 """Of a golden run's length: so often a run is asked how many exceptions it has taken."""
 
 

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from emu.compiled import cache
 from lab.errors import UserError
 
 if TYPE_CHECKING:
@@ -62,11 +63,6 @@ def find_kernel(given: Path | None) -> Path:
             "(docs/diff-kvm.md shows how to get Debian's)"
         )
     return found[-1]
-
-
-def cache() -> Path:
-    """Return the folder for what is built or fetched once."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stage2"
 
 
 def vmm() -> bytes:

@@ -34,7 +34,7 @@ def without_qemu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kvm, "under_kvm", refuse)
 
 
-@pytest.mark.parametrize("name", [name for name in BENCHMARKS if name != "linux"])
+@pytest.mark.parametrize("name", [name for name in BENCHMARKS if name not in {"linux", "compiled"}])
 def test_each_benchmark_runs_and_measures_something(name: str) -> None:
     measured = BENCHMARKS[name](TINY)
     assert measured
@@ -55,7 +55,7 @@ def test_the_command_prints_a_table_and_writes_json(
     assert "empty hook, binding" in done.stdout
     kept = json.loads(path.read_text())
     assert set(kept) == {"machine", "scale", "spent", "skipped", "benchmarks"}
-    facts = {"cpu", "cores", "load", "memory", "system", "python", "unicorn", "qemu"}
+    facts = {"compiled", "cpu", "cores", "load", "memory", "system", "python", "unicorn", "qemu"}
     assert set(kept["machine"]) == facts
     assert set(kept["spent"]["refill"]) == {"user", "cpu", "wall"}
     assert kept["skipped"] == {}

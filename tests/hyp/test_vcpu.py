@@ -6,8 +6,9 @@ import pytest
 
 from emu.arch.address import IPA
 from emu.arch.esr.fsc import FaultType
+from emu.arch.features import CORTEX_A72
 from emu.arch.registers.exceptions import ELR_EL2, SP_EL1, SPSR_EL2, VBAR_EL1
-from emu.arch.registers.identification import MIDR_EL1
+from emu.arch.registers.identification import ID_AA64MMFR2_EL1, MIDR_EL1
 from emu.arch.registers.translation import SCTLR_EL1
 from emu.arch.registers.virtualization import (
     HCR_EL2,
@@ -100,6 +101,12 @@ def test_reset_state(guest: Guest) -> None:
 def test_forced_write_back_needs_no_trapping_of_translation_registers() -> None:
     hcr = make_guest(NEW_CPU).pe.read(HCR_EL2)
     assert (hcr.FWB, hcr.TVM) == (1, 0)
+
+
+def test_reads_of_the_cache_type_trap_only_without_enhanced_virtualization_traps() -> None:
+    with_evt = CORTEX_A72.replace(ID_AA64MMFR2_EL1.build(EVT=1))
+    traps = [make_guest(cpu).pe.read(HCR_EL2) for cpu in (CORTEX_A72, with_evt)]
+    assert [(hcr.TID2, hcr.TID4) for hcr in traps] == [(1, 0), (0, 1)]
 
 
 def test_second_init_resets_registers_and_lets_memory_fault_in_again(guest: Guest) -> None:

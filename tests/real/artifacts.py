@@ -15,8 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from emu.compiled import cache
 from lab.kvm.qemu import KERNEL as KERNELS
-from lab.kvm.qemu import cache
 from tests.real.guest import initramfs
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from emu.compiled import cache
 from guests import catalogue
 from lab.cli import cli
 from lab.commands.diff_kvm import planned
@@ -18,7 +19,7 @@ from lab.kvm.experiment import asks_for_gic
 from lab.kvm.report import parse
 from lab.kvm.setups import ALL, AS_RUN
 
-KERNELS = [*Path("/boot").glob(qemu.KERNEL), *qemu.cache().glob(qemu.KERNEL)]
+KERNELS = [*Path("/boot").glob(qemu.KERNEL), *cache().glob(qemu.KERNEL)]
 real = pytest.mark.skipif(
     shutil.which(qemu.QEMU) is None or not KERNELS,
     reason="needs qemu-system-aarch64 and an arm64 kernel",

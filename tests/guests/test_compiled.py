@@ -1,0 +1,39 @@
+"""Compiled modules change the speed and nothing else: every guest leaves the same trace."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from emu import compiled
+from guests.catalogue import all_guests
+from lab.compiled import build
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+pytestmark = [
+    pytest.mark.compiled,
+    pytest.mark.skipif(build.existing() is None, reason="needs compiled modules: make fast"),
+]
+
+
+def run(name: str, trace: Path, *, pure: bool) -> tuple[int, dict[str, Any], bytes]:
+    command = (sys.executable, "-m", "lab.cli", "run", name, "--json", "--trace-file", str(trace))
+    environment = {**os.environ, compiled.PURE: "1" if pure else "0"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert not done.stderr
+    result = json.loads(done.stdout)
+    assert result.pop("host")["compiled"] is not pure, "the other variant has run"
+    return done.returncode, result, trace.read_bytes()
+
+
+@pytest.mark.parametrize("name", [guest.name for guest in all_guests()])
+def test_a_guest_has_the_same_result_and_trace_byte_for_byte(name: str, tmp_path: Path) -> None:
+    assert run(name, tmp_path / "compiled", pure=False) == run(name, tmp_path / "pure", pure=True)
