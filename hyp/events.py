@@ -451,7 +451,7 @@ class Events:
 
     __slots__ = ("_listeners", "emit")
 
-    NOT_STATE = frozenset({"_listeners", "emit"})
+    NOT_STATE: ClassVar = frozenset({"_listeners", "emit"})
 
     def __init__(self) -> None:
         self._listeners: tuple[Callable[[Event], None], ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import ClassVar
 
 
 class Resolution(StrEnum):
@@ -54,7 +55,7 @@ class Stats:
         MMIO accesses served by a device in process, or by user space.
     """
 
-    NOT_COMPARED = frozenset(
+    NOT_COMPARED: ClassVar = frozenset(
         {
             "aborts",
             "dcache_cleans",

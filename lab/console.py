@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,7 @@ class Console:
         Takes the bytes as they come, for a live console. May be changed at any time.
     """
 
-    NOT_STATE = frozenset({"sink"})
+    NOT_STATE: ClassVar = frozenset({"sink"})
 
     def __init__(self, sink: Callable[[bytes], None] | None = None) -> None:
         self.sink = sink

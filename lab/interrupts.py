@@ -10,7 +10,7 @@ import signal
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Interrupt:
     """Whether the user pressed Ctrl-C."""
 
-    NOT_STATE = frozenset({"requested"})
+    NOT_STATE: ClassVar = frozenset({"requested"})
 
     requested: bool = False
 

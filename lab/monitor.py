@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from emu.arch.address import IPA, PAGE_MASK
 from hyp.exits import (
@@ -122,7 +122,7 @@ class Monitor:
         Accesses without a valid syndrome that were answered with an external abort.
     """
 
-    NOT_STATE = frozenset({"_attendants"})
+    NOT_STATE: ClassVar = frozenset({"_attendants"})
 
     def __init__(
         self,

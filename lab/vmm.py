@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from emu.arch.address import IPA, PAGE_SHIFT, PAGE_SIZE
 from emu.arch.features import CORTEX_A72
@@ -99,7 +99,7 @@ class Vmm:
         If the configuration is impossible, or the host has no memory for it.
     """
 
-    NOT_STATE = frozenset({"_heard", "boot", "config", "image"})
+    NOT_STATE: ClassVar = frozenset({"_heard", "boot", "config", "image"})
 
     def __init__(
         self,

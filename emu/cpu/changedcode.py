@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from emu.arch.address import PA, PAGE_SIZE, VA
 
@@ -24,7 +24,7 @@ class ChangedCode:
         Whether it may have translated them from elsewhere, too.
     """
 
-    NOT_STATE = frozenset({"pages"})
+    NOT_STATE: ClassVar = frozenset({"pages"})
 
     def __init__(self, pe: ProcessingElement) -> None:
         self._pe = pe

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from emu.arch.address import VA
 from emu.arch.debug.enabled import SS
@@ -40,7 +40,7 @@ class EL2Entry(Enum):
 class Guest:
     """What EL1 and EL0 of one PE do."""
 
-    NOT_COMPARED = frozenset({"_progress", "_stalls", "_stalls_of_el1"})
+    NOT_COMPARED: ClassVar = frozenset({"_progress", "_stalls", "_stalls_of_el1"})
 
     def __init__(self, pe: ProcessingElement) -> None:
         self._pe = pe

@@ -8,7 +8,7 @@ machine (:mod:`emu.cpu.callbacks`), or raises an exception, which :mod:`emu.cpu.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
 from emu.arch.a64.stack import SP_ALIGNMENT
 from emu.arch.address import PA, PAGE_MASK, PAGE_SHIFT, VA
@@ -96,8 +96,10 @@ class ProcessingElement:
         Whether a register has changed from which the translation regime is decoded.
     """
 
-    NOT_STATE = frozenset({"on_tlbi"})
-    NOT_COMPARED = frozenset({"maintenance", "tlbi_count", "tlbi_entries", "tlbi_without_hit"})
+    NOT_STATE: ClassVar = frozenset({"on_tlbi"})
+    NOT_COMPARED: ClassVar = frozenset(
+        {"maintenance", "tlbi_count", "tlbi_entries", "tlbi_without_hit"}
+    )
 
     def __init__(
         self, index: int, memory: PhysicalMemory, features: CpuFeatures, clock: Clock

@@ -9,7 +9,7 @@ What is kept here belongs to who looks, not to the machine's state.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, Protocol
 
 from emu.arch.a64.loadstore import decode
 from emu.arch.a64.maintenance import DC
@@ -118,7 +118,7 @@ class Probe:
         What is no state of the machine: all of it.
     """
 
-    NOT_STATE = frozenset(
+    NOT_STATE: ClassVar = frozenset(
         {
             "_asked",
             "_clock",

@@ -7,7 +7,7 @@ repaired tables is resolved on the spot, without leaving the engine.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from emu.arch.a64.access import AccessKind
 from emu.arch.a64.loadstore import decode
@@ -49,7 +49,7 @@ def privilege_of(pstate: int) -> int:
 class Refill:
     """The refill path of one PE."""
 
-    NOT_STATE = frozenset({"_registers", "_touch"})
+    NOT_STATE: ClassVar = frozenset({"_registers", "_touch"})
 
     def __init__(self, pe: ProcessingElement) -> None:
         self._pe = pe

@@ -8,7 +8,7 @@ monitors are those units'.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, TypeVar
 
 from unicorn import arm64_const as uc_reg
 
@@ -101,7 +101,7 @@ class RegisterFile:
         Set whenever a system register of EL1 is.
     """
 
-    NOT_STATE = frozenset({"_lists", "_vectors"})
+    NOT_STATE: ClassVar = frozenset({"_lists", "_vectors"})
 
     def __init__(
         self,

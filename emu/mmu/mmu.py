@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from emu.arch.a64.operations import Stage
 from emu.arch.address import IPA, PA, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, VA
@@ -50,8 +50,8 @@ class Mmu:
         asked for that; likewise.
     """
 
-    NOT_STATE = frozenset({"on_change", "on_fill", "on_table"})
-    NOT_COMPARED = frozenset({"hits", "misses"})
+    NOT_STATE: ClassVar = frozenset({"on_change", "on_fill", "on_table"})
+    NOT_COMPARED: ClassVar = frozenset({"hits", "misses"})
 
     def __init__(self, memory: PhysicalMemory, features: CpuFeatures) -> None:
         self.memory = memory
