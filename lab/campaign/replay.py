@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from emu.arch.a64.text import disassemble
 from hyp.events import KvmEntry, KvmExit, KvmUserspaceExit
 from lab.campaign.runner import CampaignRunner
-from lab.faults.injector import Injector
 from lab.monitor import EndReason
 from lab.sizes import format_address
 
@@ -146,9 +145,10 @@ def _compare(
         vmm.vm.events.subscribe(_Recorder(heard))
     if listener is not None:
         runner.vmm.vm.events.subscribe(listener)
-    with Injector(runner.vmm.vm, experiment.faults):
-        _step(vmms, row, story)
-        runner.vmm.monitor.run(runner.limit)
+    runner.injector.arm(experiment.faults)
+    _step(vmms, row, story)
+    runner.vmm.monitor.run(runner.limit)
+    runner.injector.disarm()
     golden.vmm.monitor.run(runner.limit)
     _first_event(events, story)
     _first_output(runner.vmm.console.text, golden.vmm.console.text, story)

@@ -54,6 +54,8 @@ class CampaignRunner:
     ----------
     vmm : Vmm
         The machine.
+    injector : Injector
+        Of its VM.
     golden : RunFacts
         The run without faults.
     limit : int
@@ -66,6 +68,7 @@ class CampaignRunner:
     """
 
     vmm: Vmm
+    injector: Injector
     golden: RunFacts
     limit: int
 
@@ -95,7 +98,7 @@ class CampaignRunner:
         self._files.close()
         disks = self._files.enter_context(open_drives(prepared.config.drives))
         self.vmm = Vmm(prepared.config, prepared.image, disks=disks)
-        self._injector = Injector(self.vmm.vm, ())
+        self.injector = Injector(self.vmm.vm, (), prepared.symbols)
         self._escapes = EscapeWatch(self.vmm.vm)
         self._marks = [Mark(0, take(self.vmm))]
         limits = prepared.campaign.limits
@@ -117,12 +120,12 @@ class CampaignRunner:
         started_at = self.start_before(experiment)
         self._escapes.clear()
         with self._escapes:
-            self._injector.arm(experiment.faults)
+            self.injector.arm(experiment.faults)
             try:
                 end, met_at = self._until_end(started_at + 1)
-                records = self._injector.records
+                records = self.injector.records
             finally:
-                self._injector.disarm()
+                self.injector.disarm()
         facts = self.golden if end is None else self._facts(end)
         verdict = classify(self._prepared.campaign.outcome, self.golden, facts)
         return _row(experiment, records, facts, verdict, met_at)
@@ -135,7 +138,7 @@ class CampaignRunner:
         following : int
             The number of the first mark behind the start.
         """
-        monitor, injector = self.vmm.monitor, self._injector
+        monitor, injector = self.vmm.monitor, self.injector
         step = 1
         while following < len(self._marks):
             mark = self._marks[following]
