@@ -8,6 +8,7 @@ references are kept, not followed into copies. So objects stay themselves when t
 from __future__ import annotations
 
 import dataclasses
+import gc
 from collections import deque
 from functools import cache
 from operator import attrgetter
@@ -280,6 +281,9 @@ def parts(value: Any, kind: Kind) -> Iterator[tuple[tuple[str, Any], Any]]:  # n
         yield ("attribute", "args"), value.args
         for name, part in value.keywords.items():
             yield ("item", name), part
+    elif kind is Kind.COMPILED:
+        for index, part in enumerate(gc.get_referents(value)):
+            yield ("item", index), part
     else:
         for name in _OF_FUNCTION:
             yield ("attribute", name), getattr(value, name)

@@ -34,6 +34,8 @@ class Kind(Enum):
     FROZEN = auto()
     """A frozen dataclass."""
     FUNCTION = auto()
+    COMPILED = auto()
+    """A function inside another one, or what it uses of that one, in a compiled module."""
     METHOD = auto()
     PARTIAL = auto()
     OBJECT = auto()
@@ -58,7 +60,15 @@ class Kind(Enum):
 
 
 IMMUTABLE: Final = frozenset(
-    {Kind.TUPLE, Kind.FROZENSET, Kind.FROZEN, Kind.FUNCTION, Kind.METHOD, Kind.PARTIAL}
+    {
+        Kind.TUPLE,
+        Kind.FROZENSET,
+        Kind.FROZEN,
+        Kind.FUNCTION,
+        Kind.COMPILED,
+        Kind.METHOD,
+        Kind.PARTIAL,
+    }
 )
 
 _LEAVES: Final = (
@@ -123,9 +133,19 @@ def _classify(cls: type) -> Kind:
             return kind
     if issubclass(cls, Stateful):
         return Kind.STATEFUL
+    if _is_compiled_function(cls):
+        return Kind.COMPILED
     if dataclasses.is_dataclass(cls) and cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]  # not in typeshed
         return Kind.FROZEN
     return Kind.OBJECT if _is_python(cls) else Kind.OPAQUE
+
+
+def _is_compiled_function(cls: type) -> bool:
+    """Whether mypyc has made this class for functions that are made while others run.
+
+    Their variables are set once: the build refuses modules in which they could change.
+    """
+    return "__internal_mypyc_setup" in vars(cls) and "__mypyc_attrs__" not in vars(cls)
 
 
 def _is_python(cls: type) -> bool:
