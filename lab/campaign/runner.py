@@ -16,6 +16,7 @@ from lab.campaign.facts import check_golden, facts_of
 from lab.campaign.outcome import classify
 from lab.campaign.row import Row, lost
 from lab.disk import open_drives
+from lab.errors import UserError
 from lab.faults.injector import Injector
 from lab.monitor import End, EndReason
 from lab.snapshot import Snapshot, is_equal, restore, take
@@ -78,9 +79,17 @@ class CampaignRunner:
         self._build()
 
     def run(self, experiment: Experiment) -> Row:
-        """Run one experiment. What comes of it depends on nothing that ran before."""
+        """Run one experiment. What comes of it depends on nothing that ran before.
+
+        Raises
+        ------
+        UserError
+            If the campaign asks for what there is not: a predicate, a symbol, a vCPU.
+        """
         try:
             return self._run(experiment)
+        except UserError:
+            raise
         except Exception as error:  # noqa: BLE001  # whatever a fault leads the engine to
             self._build()
             return lost(experiment, f"{type(error).__name__}: {error}")
