@@ -110,7 +110,7 @@ class Execution:
             completed = pe.blocks.completed(pc, fetching=self.fetching)
         refused, self.refused = self.refused, False
         self.fetching = False
-        self.timer_changed = False
+        self.timer_changed = pe.probe.leaves = False
         if completed > count:
             raise EngineError(
                 f"the engine ran {completed} instructions, not {count}, to PC {pc:#x}"

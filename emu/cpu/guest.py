@@ -201,7 +201,7 @@ class Guest:
             and not pe.pmu.active
             and not pe.registers.written
             and not pe.changed_code.pages
-            and not execution.timer_changed
+            and not (execution.timer_changed and not self._probe.leaves)
             and not pe.strictness.restart
             and not self._debug.stale
             and not pe.engine.exclusive
@@ -210,9 +210,11 @@ class Guest:
             and pe.registers.el2(SPSR_EL2) == pstate
             and (execution.fetching or pe.mmu.holds(exception.pc))
         ):
-            if pe.stale:
-                pe.refresh()
-            return True
+            if not execution.timer_changed:
+                if pe.stale:
+                    pe.refresh()
+                return True
+            pe.mmu.misses -= 1  # left for who looks from outside: the access comes again
         execution.answered = again
         return False
 

@@ -114,6 +114,8 @@ class Probe:
         Whether to ask it about loads and stores.
     met
         Whether to tell before the next instruction.
+    leaves
+        Whether the engine is left because of what is asked for, and for nothing else.
     NOT_STATE
         What is no state of the machine: all of it.
     """
@@ -139,6 +141,7 @@ class Probe:
             "due_here",
             "each",
             "exceptions",
+            "leaves",
             "levels",
             "met",
             "observer",
@@ -163,6 +166,7 @@ class Probe:
         self._withheld: tuple[VA, int] | None = None
         self._passing: tuple[VA, int] | None = None
         self.met = False
+        self.leaves = False
         self._only_counts = True
         self._cuts = self._cuts_user = False
         self._until = NEVER
@@ -254,8 +258,8 @@ class Probe:
 
     def _plan_again(self) -> None:
         execution = self._pe.execution
-        if execution.running:
-            execution.timer_changed = True
+        if execution.running and not execution.timer_changed:
+            execution.timer_changed = self.leaves = True
 
     def tell(self, pc: VA) -> bool:
         """Tell the observer of the instruction at ``pc``, if it is one; return whether it was."""

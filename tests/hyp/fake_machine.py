@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from emu.arch.address import IPA, PA, VA
@@ -96,6 +97,8 @@ class FakePE:
         self.stage1: Callable[[VA], IPA | None] = IPA
         """What AT finds."""
         self.interrupting: tuple[bool, bool] = (False, False)
+        self.probe = SimpleNamespace(taken=lambda *_: None)
+        """Nobody watches."""
 
     def read(self, register: type[R]) -> R:
         value = self.registers.get(register, 0)

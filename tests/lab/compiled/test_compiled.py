@@ -246,7 +246,8 @@ def test_no_class_that_stays_python_has_a_compiled_base() -> None:
         for tree in [ast.parse(path.read_text())]
     }
     chosen = {compiled.ROOT / path for path in to_compile()}
-    made = {each.name for path in chosen for each in classes[path]} - {"Flag", "Event"}
+    # lab has classes of its own by these names.
+    made = {each.name for path in chosen for each in classes[path]} - {"Flag", "Event", "Fault"}
     wrong = [
         f"{path}: {each.name}({ast.unparse(base)})"
         for path in classes.keys() - chosen
