@@ -7,6 +7,7 @@ golden run again: from there on both are the same.
 
 from __future__ import annotations
 
+import gc
 from bisect import bisect_right
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -124,6 +125,7 @@ class CampaignRunner:
             if time > self._marks[-1].time and _is_under_way(self.vmm.monitor.run(time)):
                 self._marks.append(Mark(time, take(self.vmm)))
         self._times = [mark.time for mark in self._marks]
+        gc.freeze()  # what is here stays: the garbage collector need not look at it in each run
 
     def _run(self, experiment: Experiment) -> Row:
         started_at = self.start_before(experiment)
