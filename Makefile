@@ -3,7 +3,7 @@
 # make artifacts  fetch the real guests of the tests: an arm64 kernel, BusyBox, U-Boot (needs apt)
 # make fast    compile the machine and the hypervisor for this host; everything uses that by itself
 # make check   formatting, lint and types
-# make coverage  the tests that need no packages again, with the coverage gate of emu/ and hyp/
+# make coverage  the tests that need no packages and look at emu/ and hyp/ again, with the gate of their coverage
 # make mutants  break the code in one line at a time, and see the tests fail
 # make bench   speed, as ratios measured in one run; the figures go to build/bench.json, too
 # make guests  rebuild the bundled guests (they are in the tree, too)
@@ -35,7 +35,9 @@ check: $(DEV)
 	$(BIN)/mypy
 
 coverage: $(DEV)
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not real and not apt" --cov --cov-report=term
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not real and not apt" \
+		$(addprefix --ignore=tests/,bench docs lab/campaign lab/compiled lab/snapshot) \
+		--cov --cov-report=term
 
 mutants: $(DEV)
 	$(BIN)/python -m tests.mutants --jobs $(WORKERS)

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,12 +76,30 @@ def test_rows_are_complete_when_workers_are_killed_and_restarted_midway() -> Non
     assert sorted(rows) == [row(one) for one in plan]
 
 
+@contextmanager
+def workers_that_come_again(address: str) -> Iterator[None]:
+    """Keep one worker: whenever it dies, there is another."""
+    over = threading.Event()
+
+    def keep() -> None:
+        while not over.is_set():
+            with worker(address) as started:
+                while started.poll() is None and not over.wait(0.1):
+                    pass
+
+    thread = threading.Thread(target=keep)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 def test_an_experiment_that_kills_its_workers_is_lost() -> None:
     plan = [experiment(n, bit=KILLER if n == 3 else 0) for n in range(6)]
-    with scheduler() as address:
-        nannied = ("--nthreads", "1", "--no-dashboard", "--nanny", "--memory-limit", "0")
-        with program("dask_worker", address, *nannied):
-            found = [r for rows in on_dask(address, FakeJob(), batches(plan)) for r in rows]
+    with scheduler() as address, workers_that_come_again(address):
+        found = [r for rows in on_dask(address, FakeJob(), batches(plan)) for r in rows]
     assert Lost(plan[3]) in found
     assert sorted(r for r in found if not isinstance(r, Lost)) == [
         row(one) for one in plan if one.bit != KILLER
