@@ -13,7 +13,7 @@ from lab.campaign.plan import Experiment, Experiments, Plan
 from lab.campaign.space import enumerate_space
 from lab.campaign.spec import TOUCHED
 from lab.campaign.statistics import planned_size
-from lab.campaign.symbols import symbols_of_guest
+from lab.campaign.symbols import ranges
 from lab.campaign.trace import Trace
 from lab.disk import open_drives
 from lab.vmm import Vmm
@@ -92,7 +92,7 @@ def make_plan(prepared: Prepared, golden: Golden) -> Plan:
 def _symbols(prepared: Prepared) -> dict[str, range]:
     """Return the guest's symbols if the campaign names some."""
     if any(space.when.symbols for space in _all_spaces(prepared.campaign)):
-        return symbols_of_guest(prepared.campaign.guest)
+        return ranges(prepared.symbols, prepared.campaign.guest)
     return {}
 
 

@@ -6,6 +6,7 @@ import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from lab.campaign.identity import project_version
 from lab.campaign.planning import plan_campaign
 from lab.campaign.prepare import prepare
 from lab.campaign.provenance import Provenance
@@ -50,7 +51,7 @@ def new_results(path: Path, prepared: Prepared, plan: Plan, file: str = "") -> S
         machine=" ".join(campaign.machine),
         cpu=CPU.name,
         seed=campaign.seed,
-        stage2=version("stage2"),
+        stage2=project_version(),
         python=platform.python_version(),
         unicorn=version("unicorn"),
     )
@@ -74,7 +75,7 @@ def prepared_again(store: Store) -> tuple[Prepared, Plan]:
     for name, digest in prepared.inputs:
         if then.get(name) != digest:
             raise _changed(store, name, then.get(name, "nothing"), digest)
-    if known.stage2 != version("stage2"):
+    if known.stage2 != project_version():
         raise UserError(
             f"{store.path} is of stage2 {known.stage2}, this is {version('stage2')}: install that "
             "version to go on, or run the campaign again into another file"

@@ -1,4 +1,4 @@
-"""The functions of a campaign's guest, by name."""
+"""The functions of a campaign's guest, as the addresses that they cover."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lab.errors import UserError
 from lab.loader.symbols import read_symbols
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from lab.loader.symbols import Symbols
 
 
 def symbols_of_guest(guest: str) -> dict[str, range]:
@@ -22,20 +22,20 @@ def symbols_of_guest(guest: str) -> dict[str, range]:
     from lab.target import open_target  # noqa: PLC0415  # start-up time
 
     with open_target(guest) as target:
-        return symbols_of(target.image)
+        return ranges(read_symbols(target.image), guest)
 
 
-def symbols_of(path: Path) -> dict[str, range]:
-    """Return the addresses of the functions and objects of an ELF file, as it was linked.
+def ranges(symbols: Symbols | None, guest: str) -> dict[str, range]:
+    """Return the addresses of functions and objects by name, as they were linked.
 
     Raises
     ------
     UserError
-        If it has no symbol table.
+        If the guest has no symbols.
     """
-    found = read_symbols(path)
-    if found is None:
+    if symbols is None:
         raise UserError(
-            f"{path} has no symbols: it is stripped, or no ELF file; give addresses as numbers"
+            f"the guest {guest} has no symbols: it is stripped, or no ELF file; give addresses as "
+            "numbers"
         )
-    return {s.name: range(s.address, s.address + max(s.size, 1)) for s in found}
+    return {s.name: range(s.address, s.address + max(s.size, 1)) for s in symbols}

@@ -75,23 +75,32 @@ def level_parameter() -> Any:  # noqa: ANN401  # a dataclass field stands for it
     return parameter("what the bits are stuck at", choices=(0, 1))
 
 
-def flipped(place: Place, bit: int, width: int) -> Injection:
+# Who finds no place says why by an injection that is invalid, which is passed on.
+
+
+def flipped(place: Place | Injection, bit: int, width: int) -> Injection:
     """Flip bits."""
+    if isinstance(place, Injection):
+        return place
     return _changed(place, place.read() ^ _mask(bit, width))
 
 
-def set_to(place: Place, value: int) -> Injection:
+def set_to(place: Place | Injection, value: int) -> Injection:
     """Replace all bits."""
+    if isinstance(place, Injection):
+        return place
     if place.read() == value:
         return invalid(f"{place.name} is {value:#x} already")
     return _changed(place, value)
 
 
-def stuck(place: Place, bit: int, width: int, level: int) -> Injection:
+def stuck(place: Place | Injection, bit: int, width: int, level: int) -> Injection:
     """Have bits keep one level, whatever is written to them.
 
     That they have it already does not make the fault invalid: what comes later matters.
     """
+    if isinstance(place, Injection):
+        return place
     mask = _mask(bit, width)
 
     def wanted(value: int) -> int:

@@ -130,10 +130,7 @@ class DescriptorFlip(DescriptorFault):
 
     def inject(self, target: Target) -> Injection:
         """Flip them."""
-        place = self._place(target)
-        if isinstance(place, Injection):
-            return place
-        return change.flipped(place, self.bit, self.width)
+        return change.flipped(self._place(target), self.bit, self.width)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,8 +146,7 @@ class DescriptorSet(DescriptorFault):
 
     def inject(self, target: Target) -> Injection:
         """Set it."""
-        place = self._place(target)
-        return place if isinstance(place, Injection) else change.set_to(place, self.value)
+        return change.set_to(self._place(target), self.value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +164,4 @@ class DescriptorStuck(DescriptorFault):
 
     def inject(self, target: Target) -> Injection:
         """Make them so, and keep them so."""
-        place = self._place(target)
-        if isinstance(place, Injection):
-            return place
-        return change.stuck(place, self.bit, self.width, self.stuck_at)
+        return change.stuck(self._place(target), self.bit, self.width, self.stuck_at)

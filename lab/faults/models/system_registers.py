@@ -105,10 +105,7 @@ class SystemRegisterFlip(SystemRegisterFault):
 
     def inject(self, target: Target) -> Injection:
         """Flip them."""
-        place = self._place(target)
-        if isinstance(place, Injection):
-            return place
-        return change.flipped(place, self.bit, self.width)
+        return change.flipped(self._place(target), self.bit, self.width)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,8 +121,7 @@ class SystemRegisterSet(SystemRegisterFault):
 
     def inject(self, target: Target) -> Injection:
         """Set it."""
-        place = self._place(target)
-        return place if isinstance(place, Injection) else change.set_to(place, self.value)
+        return change.set_to(self._place(target), self.value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +139,4 @@ class SystemRegisterStuck(SystemRegisterFault):
 
     def inject(self, target: Target) -> Injection:
         """Make them so, and keep them so."""
-        place = self._place(target)
-        if isinstance(place, Injection):
-            return place
-        return change.stuck(place, self.bit, self.width, self.stuck_at)
+        return change.stuck(self._place(target), self.bit, self.width, self.stuck_at)

@@ -216,7 +216,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 def test_a_guest_without_symbols_is_named() -> None:
     text = HEAD.replace("hello", "flat_boot") + SPACE + "[space.when]\nsymbols = ['main']\n"
-    with pytest.raises(UserError, match=r"^c\.toml:7: .*flat_boot\.bin has no symbols"):
+    with pytest.raises(UserError, match=r"^c\.toml:7: the guest flat_boot has no symbols"):
         parse_campaign(text, "c.toml")
 
 
