@@ -5,7 +5,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
-from emu.arch.fields import Layout, bits
+from emu.arch.bits import bits
+from emu.arch.fields import Layout
 from hyp.errors import Errno, KvmError
 
 if TYPE_CHECKING:

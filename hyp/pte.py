@@ -11,7 +11,8 @@ from enum import IntEnum, IntFlag
 from typing import Final
 
 from emu.arch.address import PA
-from emu.arch.fields import Layout, bit, bits
+from emu.arch.bits import bit, bits
+from emu.arch.fields import Layout
 from emu.arch.registers.translation import Shareability
 
 

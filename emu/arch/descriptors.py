@@ -6,7 +6,8 @@ granules and blocks ignore its low bits (:class:`emu.arch.granule.Granule`).
 
 from __future__ import annotations
 
-from emu.arch.fields import Layout, bit, bits
+from emu.arch.bits import bit, bits
+from emu.arch.fields import Layout
 from emu.arch.registers.translation import Shareability
 
 

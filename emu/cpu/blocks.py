@@ -16,6 +16,7 @@ changes between blocks only, and ERET changes it without Python.
 from __future__ import annotations
 
 import ctypes
+from array import array
 from typing import Any, Final, NamedTuple
 
 from emu.arch.address import VA
@@ -97,20 +98,17 @@ MACHINE_CODE: Final = {
 """The hook, by the host's architecture."""
 
 
-class _State(ctypes.Structure):
-    """What the hook works on. The machine code knows these offsets."""
-
-    _fields_ = (
-        ("left", ctypes.c_int64),
-        ("address", ctypes.c_uint64),
-        ("size", ctypes.c_uint64),
-        ("stop", ctypes.c_void_p),
-        ("daif", ctypes.c_void_p),
-        ("pending", ctypes.c_uint64),
-        ("pstate", ctypes.c_void_p),
-        ("user", ctypes.c_int64),
-        ("end", ctypes.c_uint64),
-    )
+_LEFT: Final = 0
+_ADDRESS: Final = 1
+_SIZE: Final = 2
+_STOP: Final = 3
+_DAIF: Final = 4
+_PENDING: Final = 5
+_PSTATE: Final = 6
+_USER: Final = 7
+_END: Final = 8
+_WORDS: Final = 9
+"""The words that the hook works on, 64 bits each. The machine code knows these places."""
 
 
 class BlockState(NamedTuple):
@@ -156,15 +154,15 @@ class BlockBudget:
     ) -> None:
         self._daif = daif
         self._pstate = pstate
-        self._state = _State(
-            stop=ctypes.cast(stop, ctypes.c_void_p),
-            daif=ctypes.addressof(daif),
-            pstate=ctypes.addressof(pstate),
-            pending=0,
-        )
+        words = array("Q", bytes(8 * _WORDS))
+        self.state = words.buffer_info()[0]
+        self._words = memoryview(words)
+        self._signed = self._words.cast("B").cast("q")
+        self._words[_STOP] = ctypes.cast(stop, ctypes.c_void_p).value or 0
+        self._words[_DAIF] = ctypes.addressof(daif)
+        self._words[_PSTATE] = ctypes.addressof(pstate)
         self._granted = self._granted_user = 0
         self._stop = stop
-        self.state = ctypes.addressof(self._state)
         code = for_host(MACHINE_CODE) if native else None
         self.hook = BLOCK_CALLBACK(self._enter_block) if code is None else BLOCK_CALLBACK(code)
 
@@ -180,56 +178,57 @@ class BlockBudget:
         now
             The machine's time, which machine code may ask for while the grant lasts.
         """
-        state = self._state
-        state.end = now + instructions
-        self._granted = state.left = instructions
-        self._granted_user = state.user = _UNLIMITED if user is None else user
-        state.pending = self.pending | (0 if user is None else _COUNT_USER)
-        state.size = 0
+        words = self._words
+        words[_END] = now + instructions
+        self._granted = words[_LEFT] = instructions
+        self._granted_user = words[_USER] = _UNLIMITED if user is None else user
+        words[_PENDING] = self.pending | (0 if user is None else _COUNT_USER)
+        words[_SIZE] = 0
 
     def withdraw(self, instructions: int) -> None:
         """Take the current block back, which has not been executed, and allow so many more."""
-        state, size = self._state, self._state.size // INSTRUCTION_BYTES
+        words, signed = self._words, self._signed
+        size = words[_SIZE] // INSTRUCTION_BYTES
         if self._counted_for_user:
-            state.user += size
+            signed[_USER] += size
         self._granted += instructions
-        state.end += instructions
-        state.left += instructions + size
+        words[_END] += instructions
+        signed[_LEFT] += instructions + size
         self._granted_user += instructions
-        state.user += instructions
+        signed[_USER] += instructions
 
     def end_behind_block(self) -> None:
         """Allow nothing behind the current block, from inside it."""
-        state = self._state
-        self._granted -= state.left
-        state.end -= state.left
-        state.left = 0
+        left = self._signed[_LEFT]
+        self._granted -= left
+        self._words[_END] -= left
+        self._words[_LEFT] = 0
 
     def take_back(self) -> None:
         """Allow one instruction more in place of the current one, which does not retire."""
         if self._counted_for_user:
-            self._state.user += 1
-        self._state.left += 1
+            self._signed[_USER] += 1
+        self._signed[_LEFT] += 1
 
     def save_state(self) -> BlockState:
         """Return the state, for :meth:`load_state`."""
-        state = self._state
+        words, signed = self._words, self._signed
         return BlockState(
-            state.left,
-            state.address,
-            state.size,
-            state.pending,
-            state.user,
-            state.end,
+            signed[_LEFT],
+            words[_ADDRESS],
+            words[_SIZE],
+            words[_PENDING],
+            signed[_USER],
+            words[_END],
             self._granted,
             self._granted_user,
         )
 
     def load_state(self, saved: BlockState) -> None:
         """Have the state that was saved."""
-        state = self._state
-        state.left, state.address, state.size = saved.left, saved.address, saved.size
-        state.pending, state.user, state.end = saved.pending, saved.user, saved.end
+        words, signed = self._words, self._signed
+        signed[_LEFT], words[_ADDRESS], words[_SIZE] = saved.left, saved.address, saved.size
+        words[_PENDING], signed[_USER], words[_END] = saved.pending, saved.user, saved.end
         self._granted, self._granted_user = saved.granted, saved.granted_user
 
     @staticmethod
@@ -240,11 +239,11 @@ class BlockBudget:
     @property
     def pending(self) -> int:
         """The interrupts that wait until they are unmasked, at their bits in PSTATE."""
-        return int(self._state.pending) & ~_COUNT_USER
+        return self._words[_PENDING] & ~_COUNT_USER
 
     @pending.setter
     def pending(self, interrupts: int) -> None:
-        self._state.pending = interrupts | self._state.pending & _COUNT_USER
+        self._words[_PENDING] = interrupts | self._words[_PENDING] & _COUNT_USER
 
     @property
     def left(self) -> int:
@@ -252,27 +251,26 @@ class BlockBudget:
 
         Negative if the engine has stopped before that block.
         """
-        state = self._state
-        user = state.user
-        if state.left < 0 and self._in_user:
-            user -= state.size // INSTRUCTION_BYTES  # the hook did not get there
-        return int(min(state.left, user))
+        left, user = self._signed[_LEFT], self._signed[_USER]
+        if left < 0 and self._in_user:
+            user -= self._words[_SIZE] // INSTRUCTION_BYTES  # the hook did not get there
+        return min(left, user)
 
     @property
     def is_spent(self) -> bool:
         """Whether the next block would exceed the grant."""
-        return not self._state.left
+        return not self._words[_LEFT]
 
     @property
     def is_spent_for_user(self) -> bool:
         """Whether it would exceed the part that EL0 may have, and is of EL0."""
-        return self._in_user and not self._state.user
+        return self._in_user and not self._words[_USER]
 
     @property
     def block(self) -> tuple[VA, VA]:
         """Where the block entered last begins and ends."""
-        address, size = self._state.address, self._state.size
-        return VA(address), VA(address + size)
+        address = self._words[_ADDRESS]
+        return VA(address), VA(address + self._words[_SIZE])
 
     def completed(self, pc: VA, *, fetching: bool = False) -> int:
         """Return how many instructions have completed since the grant.
@@ -284,36 +282,36 @@ class BlockBudget:
         fetching
             The engine is looking for the block at ``pc`` and has not entered it.
         """
-        state = self._state
-        begun: int = self._granted - state.left
-        behind: int = state.address + state.size - pc
-        if fetching or not 0 < behind <= state.size:
+        begun = self._granted - self._signed[_LEFT]
+        size = self._words[_SIZE]
+        behind = self._words[_ADDRESS] + size - pc
+        if fetching or not 0 < behind <= size:
             return begun
         return begun - behind // INSTRUCTION_BYTES
 
     def of_user(self, completed: int) -> int:
         """Return how many of the ``completed`` instructions since the grant were of EL0."""
-        begun: int = self._granted_user - self._state.user
+        begun = self._granted_user - self._signed[_USER]
         if self._counted_for_user:
-            begun -= self._granted - self._state.left - completed
+            begun -= self._granted - self._signed[_LEFT] - completed
         return begun
 
     @property
     def _in_user(self) -> bool:
         """Whether the current block is of EL0, and those are counted."""
-        return bool(self._state.pending & _COUNT_USER and not self._pstate.value & _EL)
+        return bool(self._words[_PENDING] & _COUNT_USER and not self._pstate.value & _EL)
 
     @property
     def _counted_for_user(self) -> bool:
         """Whether the current block has been; it has not where the whole budget is spent."""
-        return self._state.left >= 0 and self._in_user
+        return self._signed[_LEFT] >= 0 and self._in_user
 
     def _enter_block(self, engine: int, address: int, size: int, _state: int) -> None:
         """Do what the machine code does."""
-        state = self._state
-        state.address, state.size = address, size
-        state.left -= size // INSTRUCTION_BYTES
+        words, signed = self._words, self._signed
+        words[_ADDRESS], words[_SIZE] = address, size
+        signed[_LEFT] -= size // INSTRUCTION_BYTES
         if self._counted_for_user:
-            state.user -= size // INSTRUCTION_BYTES
-        if state.left < 0 or state.user < 0 or self.pending & ~self._daif.value:
+            signed[_USER] -= size // INSTRUCTION_BYTES
+        if signed[_LEFT] < 0 or signed[_USER] < 0 or self.pending & ~self._daif.value:
             self._stop(ctypes.c_void_p(engine))

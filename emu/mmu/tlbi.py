@@ -12,7 +12,7 @@ from emu.mmu.regime import STAGE1_OFF
 from emu.mmu.tlb import GLOBAL, Tlb, TlbContext
 
 if TYPE_CHECKING:
-    from emu.arch.fields import Bits
+    from emu.arch.bits import Bits
 
 ANY_LEVEL: Final = range(4)
 _MASK64: Final = (1 << 64) - 1

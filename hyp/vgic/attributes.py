@@ -6,7 +6,8 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
 from emu.arch.address import IPA
-from emu.arch.fields import Encoding, Layout, bits
+from emu.arch.bits import bits
+from emu.arch.fields import Encoding, Layout
 from hyp.errors import Errno, KvmError
 from hyp.vgic import v2_cpu, v2_dist, v3_dist, v3_redist, v3_sysregs
 from hyp.vgic.addresses import UNDEFINED

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from emu.arch.fields import Layout, bits
+from emu.arch.bits import bits
+from emu.arch.fields import Layout
 from hyp.errors import Errno, KvmError
 from hyp.events import IrqLineType, KvmIrqLine
 from hyp.vgic.irq import NR_PRIVATE, NR_SGIS

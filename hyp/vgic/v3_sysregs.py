@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from emu.arch.fields import Encoding, Layout, bit, bits
+from emu.arch.bits import bit, bits
+from emu.arch.fields import Encoding, Layout
 from emu.arch.registers.gic import (
     ICC_ASGI1R_EL1,
     ICC_CTLR_EL1,

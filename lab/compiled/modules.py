@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 CHOSEN: Final = (
     "emu/memory.py",
+    "emu/arch/bits.py",
     "emu/arch/exceptions.py",
     "emu/arch/granule.py",
     "emu/arch/a64/*",

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from emu.arch.fields import Layout, bit, bits
+from emu.arch.bits import bit, bits
+from emu.arch.fields import Layout
 
 if TYPE_CHECKING:
     from emu.arch.address import IPA, VA

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from emu.arch.fields import Layout, bit, bits
+from emu.arch.bits import bit, bits
+from emu.arch.fields import Layout
 
 
 class LoadStoreWord(Layout):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from emu.arch.bits import bit_range
 from emu.arch.esr.classes import CLASSES
 from emu.arch.esr.fsc import EXTERNAL_ABORTS, FaultStatusCode, FaultType
 from emu.arch.esr.iss import (
@@ -14,7 +15,6 @@ from emu.arch.esr.iss import (
 )
 from emu.arch.esr.layouts import iss2_layout, iss_layout
 from emu.arch.esr.meanings import RESERVED, meaning
-from emu.arch.fields import bit_range
 from emu.arch.registers.exceptions import ExceptionSyndrome
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from emu.arch.address import VA
+from emu.arch.bits import bit_range
 from emu.arch.esr.checks import warnings
 from emu.arch.esr.classes import CLASSES
 from emu.arch.esr.layouts import iss2_layout, iss_layout
@@ -16,13 +17,13 @@ from emu.arch.esr.meanings import RESERVED, meaning
 from emu.arch.esr.report import Report
 from emu.arch.esr.sentences import sentence
 from emu.arch.esr.sentences.words import address
-from emu.arch.fields import bit_range
 from emu.arch.registers.exceptions import HPFAR_EL2, ExceptionSyndrome
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from emu.arch.fields import Bits, Layout
+    from emu.arch.bits import Bits
+    from emu.arch.fields import Layout
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from emu.arch.bits import bit, bits
 from emu.arch.esr.fsc import FaultStatusCode
-from emu.arch.fields import Encoding, Layout, bit, bits
+from emu.arch.fields import Encoding, Layout
 
 
 class AccessSize(IntEnum):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from emu.arch.fields import SystemRegister, bit, bits
+from emu.arch.bits import bit, bits
+from emu.arch.fields import SystemRegister
 
 
 class TrapFrom(IntEnum):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from emu.arch.fields import Layout, SystemRegister, bit, bits
+from emu.arch.bits import bit, bits
+from emu.arch.fields import Layout, SystemRegister
 
 NUMBERS: Final = range(16)
 """Numbers that a breakpoint or a watchpoint can have; ID_AA64DFR0_EL1 says which a CPU has."""

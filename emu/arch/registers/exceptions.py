@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from emu.arch.bits import bit, bits
 from emu.arch.esr.classes import ExceptionClass
 from emu.arch.esr.fsc import FaultStatusCode
-from emu.arch.fields import Layout, SystemRegister, bit, bits
+from emu.arch.fields import Layout, SystemRegister
 from emu.arch.registers.translation import Shareability
 
 

@@ -5,7 +5,8 @@ The interface itself is not part of the machine: what EL1 accesses traps to EL2,
 
 from __future__ import annotations
 
-from emu.arch.fields import SystemRegister, bit
+from emu.arch.bits import bit
+from emu.arch.fields import SystemRegister
 
 
 class ICC_PMR_EL1(SystemRegister, encoding=(3, 0, 4, 6, 0)):

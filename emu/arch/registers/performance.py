@@ -5,7 +5,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Any, Final
 
-from emu.arch.fields import Bits, Layout, SystemRegister, bit, bits
+from emu.arch.bits import Bits, bit, bits
+from emu.arch.fields import Layout, SystemRegister
 
 COUNTER_NUMBERS: Final = range(31)
 """Numbers that an event counter can have. The cycle counter is number 31 where both have one."""

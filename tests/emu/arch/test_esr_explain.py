@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from emu.arch.bits import bit_range
 from emu.arch.esr.build import system_register_trap
 from emu.arch.esr.explain import Explanation, FieldRow, explain
-from emu.arch.fields import Encoding, bit_range
+from emu.arch.fields import Encoding
 
 WORDS = st.integers(0, (1 << 64) - 1)
 

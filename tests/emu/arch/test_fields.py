@@ -4,7 +4,8 @@ from enum import IntEnum
 
 import pytest
 
-from emu.arch.fields import Layout, SystemRegister, bit, bit_range, bits
+from emu.arch.bits import bit, bit_range, bits
+from emu.arch.fields import Layout, SystemRegister
 
 
 class Colour(IntEnum):
