@@ -12,7 +12,6 @@ from __future__ import annotations
 import ctypes
 from array import array
 from enum import IntEnum
-from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from unicorn import arm64_const as reg
@@ -21,13 +20,11 @@ from unicorn.unicorn_py3.unicorn import Uc, uclib
 
 from emu.arch.address import PA, PAGE_SIZE, VA
 from emu.arch.fields import Encoding
-from emu.cpu.batch import Batch, CpReg
 from emu.cpu.blocks import INSTRUCTION_BYTES, BlockBudget
 from emu.cpu.codefilter import CodeFilter
-from emu.cpu.enginestate import SavedRegisters
+from emu.cpu.engineregisters import EngineRegisters
 from emu.cpu.hostcode import nothing
 from emu.cpu.internals import (
-    NO_EXCLUSIVE,
     PC_INDEX,
     PSTATE_INDEX,
     check,
@@ -37,7 +34,7 @@ from emu.cpu.internals import (
 from emu.cpu.sysfilter import SystemCounter, SystemFilter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection
     from mmap import mmap
 
     from emu.memory import PhysicalMemory
@@ -97,13 +94,8 @@ _lib = ctypes.CDLL(uclib._name)  # noqa: SLF001  # the library that the binding 
 _lib.uc_mem_map_ptr.argtypes = [_pointer, _u64, ctypes.c_size_t, ctypes.c_uint32, _pointer]
 _start = _lib.uc_emu_start
 _start.argtypes = [_pointer, _u64, _u64, _u64, ctypes.c_size_t]
-# These are called often, with arguments that are C objects already: no conversion is declared.
-_stop, _read, _write, _read_batch = (
-    _lib.uc_emu_stop,
-    _lib.uc_reg_read,
-    _lib.uc_reg_write,
-    _lib.uc_reg_read_batch,
-)
+_stop = _lib.uc_emu_stop
+"""Called often, with an argument that is a C object already: no conversion is declared."""
 
 # Functions that Unicorn's library exports and its interface lacks; None if a build hides them.
 _flush_tlb = getattr(_lib, "tlb_flush_aarch64", None)
@@ -114,11 +106,6 @@ _leave = getattr(_lib, "helper_check_exit_request_aarch64", None)
 """Leaves the engine if a stop was asked for. It does not return then, so it must never be called
 from Python."""
 
-Q_IDS: Final = tuple(range(reg.UC_ARM64_REG_Q0, reg.UC_ARM64_REG_Q31 + 1))
-X_COUNT: Final = 31
-"""X0 to X30."""
-
-_MASK32: Final = (1 << 32) - 1
 _SCR_EL3: Final = Encoding(3, 6, 1, 1, 0)
 _SCR_RW: Final = 1 << 10
 """The engine has an EL3 that nobody runs in. It must say that EL1 is AArch64, or each ERET to
@@ -143,7 +130,7 @@ class _RangedHook:
         self._range[0], self._range[1] = first, last
 
 
-class Engine:
+class Engine(EngineRegisters):
     """One Unicorn instance over the machine's physical memory.
 
     Parameters
@@ -173,12 +160,8 @@ class Engine:
         When the time began after which Unicorn may shrink its TLB, in nanoseconds.
     accesses
         The instructions that ``on_code`` is called before by :meth:`watch_everything`.
-    registers
-        The registers at the places that :mod:`emu.cpu.internals` names, for whoever is in a hurry.
     watches_everything
         Whether :meth:`watch_everything` is on.
-    saved_registers
-        All registers at once, to be kept and put back.
     """
 
     def __init__(
@@ -195,25 +178,22 @@ class Engine:
     ) -> None:
         self._uc = _new_instance(reg.UC_CPU_ARM64_A72 if armv8_0 else reg.UC_CPU_ARM64_MAX)
         self._memory = memory  # its buffer must outlive the engine
-        self._handle = _pointer(handle(self._uc))
+        self._engine = _pointer(handle(self._uc))
         check(
             _lib.uc_mem_map_ptr(
-                self._handle, memory.base, memory.size, const.UC_PROT_ALL, memory.host_address
+                self._engine, memory.base, memory.size, const.UC_PROT_ALL, memory.host_address
             )
         )
-        internals = find_internals()
         structure = handle(self._uc)
+        super().__init__(_lib, self._engine, structure, pstate_mask)
+        internals = find_internals()
         cpu = _u64.from_address(structure + 8 * internals.cpu).value
-        self._cpu = _pointer(cpu)
-        self.saved_registers = SavedRegisters(_lib, self._handle)
         self.windows = _strided(cpu, internals.windows)
         self._never = memoryview(array("Q", [_NEVER] * len(internals.windows)))
         self._keep_tlb_size()
-        self._exclusive = _u64.from_address(cpu + internals.exclusive)
+        registers = cpu + internals.registers
         daif = ctypes.c_uint32.from_address(cpu + internals.daif)
-        registers = (_u64 * (PSTATE_INDEX + 1)).from_address(cpu + internals.registers)
-        pstate = ctypes.c_uint32.from_buffer(registers, ctypes.sizeof(_u64) * PSTATE_INDEX)
-        self._registers = self.registers = memoryview(registers).cast("B").cast("Q")
+        pstate = ctypes.c_uint32.from_address(registers + 8 * PSTATE_INDEX)
         self._on_fill = FILL_CALLBACK(on_fill)
         self._on_interrupt = INTERRUPT_CALLBACK(on_interrupt)
         self._on_system = SYSTEM_CALLBACK(on_system)
@@ -222,7 +202,6 @@ class Engine:
         self._hook(const.UC_HOOK_INTR, self._on_interrupt)
         self.blocks = BlockBudget(_stop, daif, pstate, native=native)
         self._hook(const.UC_HOOK_BLOCK, self.blocks.hook, data=self.blocks.state)
-        self._pstate_mask = pstate_mask
         self._watched: set[VA] = set()
         self.watches_everything = False
         self.accesses = CodeFilter(self._on_code, native=native)
@@ -237,7 +216,7 @@ class Engine:
                 self._on_system,
                 _leave or nothing(),
                 native=native,
-                registers=ctypes.addressof(registers),
+                registers=registers,
                 blocks=self.blocks.state,
             )
             for kind in SystemHook
@@ -246,29 +225,13 @@ class Engine:
         self._stops_at_once = filters_leave and _leave is not None
         for kind, filter_ in self._filters.items():
             self._hook(const.UC_HOOK_INSN, filter_.hook, 1, 0, kind, data=filter_.state)
-        self._scratch = _u64()
-        self._scratch_at = ctypes.byref(self._scratch)
-        self._vector = (_u64 * 2)()
         self.write_system(_SCR_EL3, _SCR_RW)
-        self._pc, self._pstate = _u64(), _u64()
-        self._state_ids = (ctypes.c_int * 2)(reg.UC_ARM64_REG_PC, reg.UC_ARM64_REG_PSTATE)
-        self._state_at = (_pointer * 2)(ctypes.addressof(self._pc), ctypes.addressof(self._pstate))
-
-    # The state. Hooks and filters are none: they are never taken back.
-
-    def save_state(self) -> bytes:
-        """Return all registers."""
-        return self.saved_registers.read()
-
-    def load_state(self, registers: bytes) -> None:
-        """Put all registers back. The caller flushes the TLB and has changed code forgotten."""
-        self.saved_registers.write(registers)
 
     # Running
 
     def start(self, pc: VA) -> int:
         """Run from ``pc``; return Unicorn's error code."""
-        code: int = _start(self._handle, pc, 0, 0, _UNCOUNTED)
+        code: int = _start(self._engine, pc, 0, 0, _UNCOUNTED)
         return code
 
     def start_until(self, pc: VA, stop: VA, end: VA) -> int:
@@ -284,98 +247,12 @@ class Engine:
 
     def stop(self) -> None:
         """Stop, from inside a callback. Never call this from another thread."""
-        _stop(self._handle)
-
-    # Registers
-
-    def state(self) -> tuple[VA, int]:
-        """Return PC and PSTATE in one call."""
-        _read_batch(self._handle, self._state_ids, self._state_at, 2)
-        return VA(self._pc.value), self._pstate.value & self._pstate_mask
-
-    @property
-    def pc(self) -> VA:
-        """PC alone, without a call of the engine."""
-        return VA(self._registers[PC_INDEX])
+        _stop(self._engine)
 
     def stop_at(self, pc: VA) -> None:
         """Stop inside a callback, with this PC."""
-        self._registers[PC_INDEX] = pc
-        _stop(self._handle)
-
-    @property
-    def mode(self) -> int:
-        """PSTATE without NZCV, DAIF and BTYPE, without a call of the engine."""
-        return self._registers[PSTATE_INDEX] & _MASK32
-
-    def read_x(self, number: int) -> int:
-        """Read X0 to X30."""
-        return self._registers[number]
-
-    def write_x(self, number: int, value: int) -> None:
-        """Write X0 to X30."""
-        self._registers[number] = value
-
-    def read_all_x(self) -> list[int]:
-        """Read X0 to X30."""
-        return self._registers[:X_COUNT].tolist()
-
-    def write_all_x(self, values: Sequence[int]) -> None:
-        """Write X0 to X30."""
-        self._registers[:X_COUNT] = memoryview(array("Q", values))
-
-    def read(self, register: int) -> int:
-        """Read a register by Unicorn's number."""
-        _read(self._handle, register, self._scratch_at)
-        return self._scratch.value
-
-    def write(self, register: int, value: int) -> None:
-        """Write a register by Unicorn's number."""
-        self._scratch.value = value
-        _write(self._handle, register, self._scratch_at)
-
-    def read_vector(self, number: int) -> int:
-        """Read Q0 to Q31."""
-        _read(self._handle, reg.UC_ARM64_REG_Q0 + number, self._vector)
-        return self._vector[0] | self._vector[1] << 64
-
-    def write_vector(self, number: int, value: int) -> None:
-        """Write Q0 to Q31."""
-        self._vector[0], self._vector[1] = value & (1 << 64) - 1, value >> 64
-        _write(self._handle, reg.UC_ARM64_REG_Q0 + number, self._vector)
-
-    def read_system(self, encoding: Encoding) -> int:
-        """Read a system register, without side effects or access checks."""
-        at, cp = _argument(encoding)
-        check(_read(self._handle, reg.UC_ARM64_REG_CP_REG, at))
-        return int(cp.val)
-
-    def write_system(self, encoding: Encoding, value: int) -> None:
-        """Write a system register, without side effects or access checks."""
-        at, cp = _argument(encoding)
-        cp.val = value
-        check(_write(self._handle, reg.UC_ARM64_REG_CP_REG, at))
-
-    def batch(self, *numbers: int, encodings: tuple[Encoding, ...] = ()) -> Batch:
-        """Return registers that are read and written in one call, without side effects.
-
-        Parameters
-        ----------
-        numbers
-            Registers by Unicorn's number: either vectors or others.
-        encodings
-            System registers, which come behind them.
-        """
-        return Batch(_lib, self._handle, numbers, encodings)
-
-    @property
-    def exclusive(self) -> bool:
-        """Whether the local exclusive monitor is set."""
-        return self._exclusive.value != NO_EXCLUSIVE
-
-    def clear_exclusive(self) -> None:
-        """Clear the local exclusive monitor, as every exception return does."""
-        self._exclusive.value = NO_EXCLUSIVE
+        self.registers[PC_INDEX] = pc
+        _stop(self._engine)
 
     def skip(self, pc: VA) -> None:
         """Go on behind the instruction at ``pc``, from inside a callback about it."""
@@ -465,7 +342,7 @@ class Engine:
         """Add whole pages for code, where the machine has no memory; return their address."""
         pa = PA(_OWN_MEMORY + sum(map(len, self._own_memory)))
         address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
-        check(_lib.uc_mem_map_ptr(self._handle, pa, size, const.UC_PROT_ALL, address))
+        check(_lib.uc_mem_map_ptr(self._engine, pa, size, const.UC_PROT_ALL, address))
         self._own_memory.append(buffer)  # which must outlive the engine
         return pa
 
@@ -498,7 +375,7 @@ class Engine:
         handle = ctypes.c_size_t()
         check(
             _lib.uc_hook_add(
-                self._handle,
+                self._engine,
                 ctypes.byref(handle),
                 kind,
                 ctypes.cast(callback, _pointer),
@@ -516,13 +393,6 @@ def _strided(start: int, offsets: tuple[int, ...]) -> memoryview:
     step = (offsets[1] - offsets[0]) // ctypes.sizeof(_u64)
     block = (_u64 * (step * len(offsets))).from_address(start + offsets[0])
     return memoryview(block).cast("B").cast("Q")[::step]
-
-
-@cache
-def _argument(encoding: Encoding) -> tuple[Any, CpReg]:
-    """Return the structure that names a system register to Unicorn, after its address."""
-    cp = CpReg(encoding.CRn, encoding.CRm, encoding.op0, encoding.op1, encoding.op2)
-    return ctypes.byref(cp), cp
 
 
 def _new_instance(model: int) -> Uc:

@@ -111,15 +111,16 @@ def find_internals() -> Internals:
     words = (_u64 * WORDS).from_address(handle(uc))
     with open("/proc/self/mem", "rb", buffering=0) as memory:  # noqa: PTH123  # not a real file
         exclusive = _find_exclusive(uc, words, memory.fileno())
-        cpu, offset = _only("the exclusive monitor", exclusive)
-        registers = _only("the general registers", _find_registers(uc, words[cpu], memory.fileno()))
-        daif = _only("PSTATE.DAIF", _find_daif(uc, words[cpu], memory.fileno()))
+        cpu, offset = only("the exclusive monitor", exclusive)
+        registers = only("the general registers", _find_registers(uc, words[cpu], memory.fileno()))
+        daif = only("PSTATE.DAIF", _find_daif(uc, words[cpu], memory.fileno()))
         windows = _find_windows(words[cpu], memory.fileno(), began)
-    hook_range = _only("the range of a hook", _find_range(uc))
+    hook_range = only("the range of a hook", _find_range(uc))
     return Internals(cpu, offset, registers, daif, windows, hook_range)
 
 
-def _only(what: str, found: set[_Place]) -> _Place:
+def only(what: str, found: set[_Place]) -> _Place:
+    """Return the one place where something was found; refuse none, and several."""
     if len(found) != 1:
         raise EngineError(
             f"Unicorn {uc_version()}: {what} was found in {len(found)} places, not in one; "

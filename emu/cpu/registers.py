@@ -41,8 +41,9 @@ from emu.arch.registers.translation import (
     TTBR1_EL1,
 )
 from emu.arch.registers.virtualization import HCR_EL2, MDCR_EL2, SCTLR_EL2, VTCR_EL2, VTTBR_EL2
-from emu.cpu.engine import Q_IDS
+from emu.cpu.engineregisters import Q_IDS
 from emu.cpu.interrupts import serror_syndrome
+from emu.cpu.places import PLAIN
 from emu.mmu.regime import ControlRegisters
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class RegisterFile:
         Set whenever a system register of EL1 is.
     """
 
-    NOT_STATE: ClassVar = frozenset({"_lists", "_vectors"})
+    NOT_STATE: ClassVar = frozenset({"_lists", "_vectors", "_words"})
 
     def __init__(
         self,
@@ -122,6 +123,10 @@ class RegisterFile:
         self._constants = {type(value): value for value in features.id_registers}
         self._constants[MPIDR_EL1] = MPIDR_EL1.build(RES1=1, Aff0=index)
         self._vectors = engine.batch(*Q_IDS)
+        self._words = engine.words
+        self._places: dict[type[SystemRegister], int] = {
+            register: engine.places[register.encoding] for register in PLAIN
+        }
         self._lists: dict[tuple[type[SystemRegister], ...], _Split] = {}
         self.written = False
         self.reconfigured = False
@@ -173,8 +178,12 @@ class RegisterFile:
 
     def read(self, register: type[R]) -> R:
         """Read a system register as EL2 software would."""
-        if register in self._el2:
-            return register(self._el2[register])
+        value = self._el2.get(register)
+        if value is not None:
+            return register(value)
+        place = self._places.get(register)
+        if place is not None:
+            return register(self._words[place])
         if register is SP_EL0 or register is SP_EL1:
             return register(self._engine.read(self._bank(register)))
         if register in self._constants:
@@ -263,6 +272,10 @@ class RegisterFile:
     def _is_plain_el2(self, register: type[SystemRegister]) -> bool:
         return _is_here(register) and self._is_plain(register)
 
+    def plain(self, register: type[SystemRegister]) -> int:
+        """Return what a register of :data:`emu.cpu.places.PLAIN` holds, quickly."""
+        return self._words[self._places[register]]
+
     def el2(self, register: type[SystemRegister]) -> int:
         """Return what a register of EL2, or of debug, holds, quickly."""
         return self._el2.get(register, 0)
@@ -276,17 +289,17 @@ class RegisterFile:
 
     def controls(self) -> ControlRegisters:
         """Return the registers that the translation regime is decoded from."""
-        read = self._engine.read_system
+        words, places, el2 = self._words, self._places, self._el2
         return ControlRegisters(
-            read(SCTLR_EL1.encoding),
-            read(TCR_EL1.encoding),
-            read(TTBR0_EL1.encoding),
-            read(TTBR1_EL1.encoding),
-            self._el2.get(HCR_EL2, 0),
-            self._el2.get(VTCR_EL2, 0),
-            self._el2.get(VTTBR_EL2, 0),
-            read(MAIR_EL1.encoding),
-            self._el2.get(SCTLR_EL2, 0),
+            words[places[SCTLR_EL1]],
+            words[places[TCR_EL1]],
+            words[places[TTBR0_EL1]],
+            words[places[TTBR1_EL1]],
+            el2.get(HCR_EL2, 0),
+            el2.get(VTCR_EL2, 0),
+            el2.get(VTTBR_EL2, 0),
+            words[places[MAIR_EL1]],
+            el2.get(SCTLR_EL2, 0),
         )
 
     # Exceptions
@@ -294,7 +307,7 @@ class RegisterFile:
     def enter_el1(self, exception: ArmException, pstate: int) -> VA:
         """Take a synchronous exception to EL1; return the PC of its vector."""
         if exception.far is not None:
-            self._engine.write_system(FAR_EL1.encoding, exception.far)
+            self._words[self._places[FAR_EL1]] = exception.far
         return self._vector(ExceptionKind.SYNCHRONOUS, exception.pc, pstate, exception.esr)
 
     def take_interrupt(self, interrupt: VirtualInterrupt, pc: VA, pstate: int) -> VA:
@@ -305,19 +318,19 @@ class RegisterFile:
         return self._vector(interrupt.kind, pc, pstate, esr)
 
     def _vector(self, kind: ExceptionKind, pc: VA, pstate: int, esr: int | None) -> VA:
-        engine = self._engine
+        words, places = self._words, self._places
         entry = entry_to_el1(
             PSTATE(pstate),
-            SCTLR_EL1(engine.read_system(SCTLR_EL1.encoding)),
-            VBAR_EL1(engine.read_system(VBAR_EL1.encoding)),
+            SCTLR_EL1(words[places[SCTLR_EL1]]),
+            VBAR_EL1(words[places[VBAR_EL1]]),
             kind,
             self._features.pstate,
         )
-        engine.write_system(ELR_EL1.encoding, pc)
+        words[places[ELR_EL1]] = pc
         if esr is not None:
-            engine.write_system(ESR_EL1.encoding, esr)
+            words[places[ESR_EL1]] = esr
         self._change_pstate(entry.pstate, pstate)
-        engine.write_system(SPSR_EL1.encoding, pstate)
+        self._engine.write_system(SPSR_EL1.encoding, pstate)
         return entry.pc
 
     def enter_el2(self, exception: ArmException, pstate: int) -> None:
