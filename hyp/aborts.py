@@ -52,6 +52,8 @@ _SEA_ESR_MASK: Final = (
     | IssDataAbort.DFSC.in_place
 )
 """What KVM_EXIT_ARM_SEA shows of ESR_EL2."""
+_CM: Final = IssDataAbort.CM.in_place
+_ISV: Final = IssDataAbort.ISV.in_place
 
 
 def handle_abort(vcpu: VCPU, esr: int) -> Exit | None:
@@ -121,12 +123,12 @@ def _outside_slots(vcpu: VCPU, fault: FaultInfo, ipa: IPA, slot: MemorySlot | No
         kvm_inject_sea(vcpu, is_iabt=fault.is_iabt, far=fault.far)
         count(vcpu, fault, Resolution.INJECTED)
         return None
-    if slot is None and fault.data.CM and profile.skips_cmo:
+    if slot is None and fault.esr & _CM and profile.skips_cmo:
         # Cleaning memory that is not there is no error.
         kvm_incr_pc(vcpu)
         count(vcpu, fault, Resolution.SKIPPED)
         return None
-    count(vcpu, fault, Resolution.MMIO if fault.data.ISV else Resolution.NISV)
+    count(vcpu, fault, Resolution.MMIO if fault.esr & _ISV else Resolution.NISV)
     return io_mem_abort(vcpu, fault, IPA(ipa | fault.offset))
 
 

@@ -141,13 +141,12 @@ def _enter_el1(vcpu: VCPU, exception: PendingException) -> None:
         vcpu.vm.features.pstate,
     )
     pe.probe.taken(1, ExceptionKind.SYNCHRONOUS, exception.esr, pstate)
-    pe.write(ELR_EL2(entry.pc))
-    pe.write(SPSR_EL2(entry.pstate))
+    pe.set_return(entry.pc, entry.pstate)
 
 
 def _skip_instruction(vcpu: VCPU) -> None:
     """Do what completing the instruction would do to PC and PSTATE."""
-    vcpu.pe.write(ELR_EL2((vcpu.pc + _INSTRUCTION_SIZE) & _ADDRESS_MASK))
-    pstate = vcpu.pstate
-    if pstate & _CLEARED:
-        vcpu.pe.write(SPSR_EL2(pstate & ~_CLEARED))
+    pe = vcpu.pe
+    pe.set_return(
+        (pe.word(ELR_EL2) + _INSTRUCTION_SIZE) & _ADDRESS_MASK, pe.word(SPSR_EL2) & ~_CLEARED
+    )

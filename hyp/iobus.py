@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import bisect_right
 from typing import TYPE_CHECKING, NamedTuple
 
 from hyp.errors import Errno, KvmError
@@ -21,10 +21,12 @@ class _Range(NamedTuple):
 class IoBus:
     """Finds the device for an access."""
 
-    __slots__ = ("_ranges",)
+    __slots__ = ("_bases", "_ranges")
 
     def __init__(self) -> None:
         self._ranges: list[_Range] = []
+        """By base."""
+        self._bases: list[int] = []
 
     def register(self, base: IPA, size: int, device: Device) -> None:
         """Give a range to a device.
@@ -43,7 +45,9 @@ class IoBus:
                     f"{base:#x} to {base + size - 1:#x} overlaps the device at "
                     f"{known.base:#x} to {known.end - 1:#x}; choose another base",
                 )
-        insort(self._ranges, _Range(base, base + size, device), key=lambda known: known.base)
+        at = bisect_right(self._bases, base)
+        self._bases.insert(at, base)
+        self._ranges.insert(at, _Range(base, base + size, device))
 
     def read(self, addr: IPA, length: int) -> int | None:
         """Return what a device answers, cut to ``length`` bytes; ``None`` if there is no device."""
@@ -62,7 +66,7 @@ class IoBus:
 
     def _find(self, addr: int, length: int) -> _Range | None:
         """Return the range that contains the whole access."""
-        index = bisect_right(self._ranges, addr, key=lambda known: known.base) - 1
+        index = bisect_right(self._bases, addr) - 1
         if index < 0:
             return None
         found = self._ranges[index]

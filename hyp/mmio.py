@@ -7,9 +7,10 @@ completed on the next run: then the answer to a read goes into its register.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from emu.arch.esr.iss import IssDataAbort
+from emu.arch.registers.exceptions import SPSR_EL2
 from emu.arch.registers.translation import SCTLR_EL1
 from hyp.errors import Errno
 from hyp.events import KvmMmio, KvmMmioNisv, MmioType
@@ -25,26 +26,55 @@ _NISV_MASK: Final = (
     IssDataAbort.CM.in_place | IssDataAbort.WnR.in_place | IssDataAbort.DFSC.in_place
 )
 """What KVM_EXIT_ARM_NISV shows of the ISS: CM, WnR and FSC."""
+_ISV: Final = IssDataAbort.ISV.in_place
+_SAS: Final = IssDataAbort.SAS
+_SRT: Final = IssDataAbort.SRT
+_SSE: Final = IssDataAbort.SSE.in_place
+_SF: Final = IssDataAbort.SF.in_place
+_EE: Final = SCTLR_EL1.EE.in_place
+_E0E: Final = SCTLR_EL1.E0E.in_place
+_EL: Final = 0b1100
+"""PSTATE.M[3:2]."""
 
 
-class MmioAccess(NamedTuple):
-    """An MMIO access that is not completed yet."""
+class MmioAccess:
+    """An MMIO access that is not completed yet.
 
-    phys_addr: IPA
-    syndrome: IssDataAbort
-    is_write: bool
+    Parameters
+    ----------
+    phys_addr
+        What it accesses, page offset included.
+    esr
+        ESR_EL2 of its abort, with a valid syndrome.
+    is_write
+        Whether it is a store.
 
-    @property
-    def length(self) -> int:
-        """The width in bytes."""
-        return 1 << self.syndrome.SAS
+    Attributes
+    ----------
+    length
+        Its width in bytes.
+    register
+        The general register of which it is a transfer.
+    sign_extends, is_64bit
+        What becomes of the answer to a load.
+    """
+
+    __slots__ = ("is_64bit", "is_write", "length", "phys_addr", "register", "sign_extends")
+
+    def __init__(self, phys_addr: IPA, esr: int, *, is_write: bool) -> None:
+        self.phys_addr = phys_addr
+        self.is_write = is_write
+        self.length = 1 << (esr >> _SAS.lsb & _SAS.mask)
+        self.register = esr >> _SRT.lsb & _SRT.mask
+        self.sign_extends = bool(esr & _SSE)
+        self.is_64bit = bool(esr & _SF)
 
 
 def io_mem_abort(vcpu: VCPU, fault: FaultInfo, ipa: IPA) -> Exit | None:
     """Emulate an access to ``ipa``, page offset included."""
-    if not fault.data.ISV:
+    if not fault.esr & _ISV:
         return _no_valid_syndrome(vcpu, fault, ipa)
-    access = MmioAccess(ipa, fault.data, fault.is_write)
+    access = MmioAccess(ipa, fault.esr, is_write=fault.is_write)
     return _write(vcpu, access) if access.is_write else _read(vcpu, access)
 
 
@@ -80,7 +110,7 @@ def _no_valid_syndrome(vcpu: VCPU, fault: FaultInfo, ipa: IPA) -> Exit:
 
 
 def _write(vcpu: VCPU, access: MmioAccess) -> Exit | None:
-    value = vcpu.pe.read_x(access.syndrome.SRT) & (1 << 8 * access.length) - 1
+    value = vcpu.pe.read_x(access.register) & (1 << 8 * access.length) - 1
     if is_big_endian(vcpu):
         value = _swap(value, access.length)
     _trace(vcpu, MmioType.WRITE, access, value)
@@ -118,19 +148,20 @@ def _complete_read(vcpu: VCPU, access: MmioAccess, data: bytes) -> None:
     """
     value = int.from_bytes(data, "little")
     _trace(vcpu, MmioType.READ, access, value)
-    length, syndrome = access.length, access.syndrome
+    length = access.length
     if is_big_endian(vcpu):
         value = _swap(value, length)
-    if vcpu.vm.profile.extends_mmio and syndrome.SSE and value >> (8 * length - 1):
+    if vcpu.vm.profile.extends_mmio and access.sign_extends and value >> (8 * length - 1):
         value -= 1 << 8 * length
-    value &= (1 << 64) - 1 if syndrome.SF else (1 << 32) - 1
-    vcpu.pe.write_x(syndrome.SRT, value)
+    value &= (1 << 64) - 1 if access.is_64bit else (1 << 32) - 1
+    vcpu.pe.write_x(access.register, value)
 
 
 def is_big_endian(vcpu: VCPU) -> bool:
     """Return whether the guest's data accesses are big-endian now (``kvm_vcpu_is_be``)."""
-    sctlr = vcpu.pe.read(SCTLR_EL1)
-    return bool(sctlr.EE if vcpu.pstate.EL else sctlr.E0E)
+    pe = vcpu.pe
+    controls = pe.word(SCTLR_EL1)
+    return bool(controls & (_EE if pe.word(SPSR_EL2) & _EL else _E0E))
 
 
 def _swap(value: int, length: int) -> int:

@@ -133,6 +133,8 @@ class VCPU:
     @property
     def pc(self) -> VA:
         """The guest's PC."""
+        if self.loaded_on is not None:
+            return VA(self.pe.word(ELR_EL2))
         return VA(int(self.read(ELR_EL2)))
 
     @property
@@ -443,8 +445,9 @@ class VCPU:
 
     def _el2_vector(self) -> bool:
         """Handle a trap; return whether the guest is to go on."""
-        esr = self.pe.read(ESR_EL2)
-        self._trace_exit(ExceptionType.TRAP, esr)
+        esr = self.pe.word(ESR_EL2)
+        if self.vm.events.emit is not None:
+            self._trace_exit(ExceptionType.TRAP, esr)
         self._exit = handle_exit(self, esr)
         if self._exit is None:
             self._check_requests()

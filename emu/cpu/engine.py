@@ -94,6 +94,9 @@ _lib = ctypes.CDLL(uclib._name)  # noqa: SLF001  # the library that the binding 
 _lib.uc_mem_map_ptr.argtypes = [_pointer, _u64, ctypes.c_size_t, ctypes.c_uint32, _pointer]
 _start = _lib.uc_emu_start
 _start.argtypes = [_pointer, _u64, _u64, _u64, ctypes.c_size_t]
+_lib.uc_ctl.argtypes = [_pointer, ctypes.c_uint32]
+_REMOVE_CACHE: Final = const.UC_CTL_TB_REMOVE_CACHE | 2 << 26 | const.UC_CTL_IO_WRITE << 30
+"""Of two arguments."""
 _stop = _lib.uc_emu_stop
 """Called often, with an argument that is a C object already: no conversion is declared."""
 
@@ -352,7 +355,7 @@ class Engine(EngineRegisters):
 
     def forget_code_at(self, begin: VA, end: VA) -> None:
         """Forget the translated code of one page between two addresses."""
-        self._uc.ctl_remove_cache(begin, end)
+        check(_lib.uc_ctl(self._engine, _REMOVE_CACHE, _u64(begin), _u64(end)))
 
     def forget_code(self) -> None:
         """Forget all translated code, so that it is read from memory again."""

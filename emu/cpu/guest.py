@@ -24,6 +24,7 @@ EL1_LIVELOCK_LIMIT: Final = 16
 are proof."""
 
 _GUEST_MODES: Final = frozenset({Mode.EL0t, Mode.EL1t, Mode.EL1h})
+_MODE: Final = SPSR_EL2.nRW.in_place | SPSR_EL2.M.in_place
 
 
 class EL2Entry(Enum):
@@ -142,13 +143,13 @@ class Guest:
     def _return_to_guest(self, *, paused: bool = False) -> VA:
         """Make the engine's state that of ELR_EL2 and SPSR_EL2; return the PC."""
         pe = self._pe
-        spsr = SPSR_EL2(pe.registers.el2(SPSR_EL2))
+        spsr = pe.registers.el2(SPSR_EL2)
         pstate = pe.engine.state()[1]
         if spsr & SS or self._debug.single:
             self._debug.returned(spsr)
-            spsr = spsr.replace(SS=0)
-        if int(spsr) != pstate:
-            if spsr.nRW or spsr.M not in _GUEST_MODES:
+            spsr &= ~SS
+        if spsr != pstate:
+            if spsr & _MODE not in _GUEST_MODES:
                 raise ValueError(
                     f"the guest runs in EL0t, EL1t or EL1h (SPSR_EL2.M 0x0, 0x4, 0x5), "
                     f"not with M[4:0] {spsr & 0x1F:#x}"

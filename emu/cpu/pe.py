@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 from emu.arch.a64.stack import SP_ALIGNMENT
 from emu.arch.address import PA, PAGE_MASK, PAGE_SHIFT, VA
 from emu.arch.fields import SystemRegister
-from emu.arch.registers.exceptions import PSTATE, SP_EL0, SP_EL1, SPSR_EL2
+from emu.arch.registers.exceptions import ELR_EL2, PSTATE, SP_EL0, SP_EL1, SPSR_EL2
 from emu.arch.registers.identification import CTR_EL0
 from emu.arch.registers.timer import CNTHCTL_EL2, CNTPCT_EL0, CNTVCT_EL0, CNTVOFF_EL2
 from emu.arch.registers.virtualization import HCR_EL2, MDCR_EL2
@@ -183,6 +183,15 @@ class ProcessingElement:
         self.registers.write(value)
         if register in self._consequential:
             self._follow((register,), (value,), old)
+
+    def word(self, register: type[SystemRegister]) -> int:
+        """Read a system register as a plain number, for who is in a hurry."""
+        return self.registers.word(register)
+
+    def set_return(self, pc: int, pstate: int) -> None:
+        """Write ELR_EL2 and SPSR_EL2: where ERET goes."""
+        self.registers.set_el2(ELR_EL2, pc)
+        self.registers.set_el2(SPSR_EL2, pstate)
 
     def read_list(self, registers: tuple[type[SystemRegister], ...]) -> list[int]:
         """Read system registers, as :meth:`read` does each, but quickly."""

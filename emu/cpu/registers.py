@@ -178,23 +178,27 @@ class RegisterFile:
 
     def read(self, register: type[R]) -> R:
         """Read a system register as EL2 software would."""
+        return register(self.word(register))
+
+    def word(self, register: type[SystemRegister]) -> int:
+        """Do the same, but return a plain number."""
         value = self._el2.get(register)
         if value is not None:
-            return register(value)
+            return value
         place = self._places.get(register)
         if place is not None:
-            return register(self._words[place])
+            return self._words[place]
         if register is SP_EL0 or register is SP_EL1:
-            return register(self._engine.read(self._bank(register)))
+            return self._engine.read(self._bank(register))
         if register in self._constants:
-            return register(self._constants[register])
+            return self._constants[register]
         if self._timer.handles(register):
-            return register(self._timer.read(register))
+            return self._timer.read(register)
         if self._pmu.handles(register):
-            return register(self._pmu.read(register))
+            return self._pmu.read(register)
         if _is_here(register):
-            return register(self._el2.get(register, 0))
-        return register(self._engine.read_system(register.encoding))
+            return 0
+        return self._engine.read_system(register.encoding)
 
     def write(self, value: SystemRegister) -> None:
         """Write a system register as EL2 software would."""
@@ -272,13 +276,13 @@ class RegisterFile:
     def _is_plain_el2(self, register: type[SystemRegister]) -> bool:
         return _is_here(register) and self._is_plain(register)
 
-    def plain(self, register: type[SystemRegister]) -> int:
-        """Return what a register of :data:`emu.cpu.places.PLAIN` holds, quickly."""
-        return self._words[self._places[register]]
-
     def el2(self, register: type[SystemRegister]) -> int:
         """Return what a register of EL2, or of debug, holds, quickly."""
         return self._el2.get(register, 0)
+
+    def set_el2(self, register: type[SystemRegister], value: int) -> None:
+        """Write ELR_EL2 or SPSR_EL2, from which nothing follows."""
+        self._el2[register] = value
 
     def _bank(self, register: type[SystemRegister]) -> int:
         """Return where a banked stack pointer is: the one in use is in SP itself."""

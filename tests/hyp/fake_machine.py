@@ -112,6 +112,12 @@ class FakePE:
     def write(self, value: SystemRegister) -> None:
         self.registers[type(value)] = int(value)
 
+    def word(self, register: type[SystemRegister]) -> int:
+        return int(self.read(register))
+
+    def set_return(self, pc: int, pstate: int) -> None:
+        self.registers[ELR_EL2], self.registers[SPSR_EL2] = pc, pstate
+
     def read_x(self, number: int) -> int:
         return 0 if number == 31 else self.x[number]
 
