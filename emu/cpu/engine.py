@@ -54,9 +54,9 @@ SYSTEM_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_uint32, _pointer, ctypes.c_int, _poi
 CODE_CALLBACK = ctypes.CFUNCTYPE(None, _pointer, _u64, ctypes.c_uint32, _pointer)
 """(engine, instruction address, size in bytes, unused)."""
 
-FETCH: Final = const.UC_MEM_FETCH
-WRITE: Final = const.UC_MEM_WRITE
-READ: Final = const.UC_MEM_READ
+FETCH: Final[int] = const.UC_MEM_FETCH
+WRITE: Final[int] = const.UC_MEM_WRITE
+READ: Final[int] = const.UC_MEM_READ
 
 _UNCOUNTED: Final = 0
 """Unicorn's count for a run that it does not count. Its own counting is not used: where it begins
