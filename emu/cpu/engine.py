@@ -58,7 +58,9 @@ FETCH: Final[int] = const.UC_MEM_FETCH
 WRITE: Final[int] = const.UC_MEM_WRITE
 READ: Final[int] = const.UC_MEM_READ
 
-_UNCOUNTED: Final = 0
+_NO_END: Final = _u64(0)
+_NO_TIMEOUT: Final = _u64(0)
+_UNCOUNTED: Final = ctypes.c_size_t(0)
 """Unicorn's count for a run that it does not count. Its own counting is not used: where it begins
 or ends, all code is translated anew, and pages are asked for that the guest does not fetch."""
 
@@ -92,13 +94,11 @@ class SystemHook(IntEnum):
 
 _lib = ctypes.CDLL(uclib._name)  # noqa: SLF001  # the library that the binding has loaded
 _lib.uc_mem_map_ptr.argtypes = [_pointer, _u64, ctypes.c_size_t, ctypes.c_uint32, _pointer]
-_start = _lib.uc_emu_start
-_start.argtypes = [_pointer, _u64, _u64, _u64, ctypes.c_size_t]
+_start, _stop = _lib.uc_emu_start, _lib.uc_emu_stop
+"""Called often, with arguments that are C objects already: no conversion is declared."""
 _lib.uc_ctl.argtypes = [_pointer, ctypes.c_uint32]
 _REMOVE_CACHE: Final = const.UC_CTL_TB_REMOVE_CACHE | 2 << 26 | const.UC_CTL_IO_WRITE << 30
 """Of two arguments."""
-_stop = _lib.uc_emu_stop
-"""Called often, with an argument that is a C object already: no conversion is declared."""
 
 # Functions that Unicorn's library exports and its interface lacks; None if a build hides them.
 _flush_tlb = getattr(_lib, "tlb_flush_aarch64", None)
@@ -191,6 +191,7 @@ class Engine(EngineRegisters):
         super().__init__(_lib, self._engine, structure, pstate_mask)
         internals = find_internals()
         cpu = _u64.from_address(structure + 8 * internals.cpu).value
+        self._begin = _u64()
         self.windows = _strided(cpu, internals.windows)
         self._never = memoryview(array("Q", [_NEVER] * len(internals.windows)))
         self._keep_tlb_size()
@@ -234,7 +235,8 @@ class Engine(EngineRegisters):
 
     def start(self, pc: VA) -> int:
         """Run from ``pc``; return Unicorn's error code."""
-        code: int = _start(self._engine, pc, 0, 0, _UNCOUNTED)
+        self._begin.value = pc
+        code: int = _start(self._engine, self._begin, _NO_END, _NO_TIMEOUT, _UNCOUNTED)
         return code
 
     def start_until(self, pc: VA, stop: VA, end: VA) -> int:

@@ -41,14 +41,17 @@ class EL2Entry(Enum):
 class Guest:
     """What EL1 and EL0 of one PE do."""
 
-    NOT_COMPARED: ClassVar = frozenset({"_progress", "_stalls", "_stalls_of_el1"})
+    NOT_COMPARED: ClassVar = frozenset(
+        {"_met_at", "_met_before", "_met_left", "_stalls", "_stalls_of_el1"}
+    )
 
     def __init__(self, pe: ProcessingElement) -> None:
         self._pe = pe
         self._execution = pe.execution
         self._debug = pe.debug
         self._probe = pe.probe
-        self._progress = (VA(0), -1, 0)
+        self._met_at = VA(0)
+        self._met_before, self._met_left = -1, 0
         self._stalls = self._stalls_of_el1 = 0
         self._paused: tuple[VA, int] | None = None
         self._handled = False
@@ -271,9 +274,9 @@ class Guest:
 
     def _is_stalled(self, exception: ArmException) -> bool:
         """Count exceptions at one PC between which no instruction has retired."""
-        here = (exception.pc, self._execution.before, self._pe.blocks.left)
-        again = here == self._progress
-        self._progress = here
+        pc, before, left = exception.pc, self._execution.before, self._pe.blocks.left
+        again = pc == self._met_at and before == self._met_before and left == self._met_left
+        self._met_at, self._met_before, self._met_left = pc, before, left
         self._stalls = self._stalls + 1 if again else 0
         self._stalls_of_el1 = self._stalls_of_el1 + 1 if again and exception.target == 1 else 0
         return self._stalls >= LIVELOCK_LIMIT or self._stalls_of_el1 >= EL1_LIVELOCK_LIMIT
