@@ -68,7 +68,6 @@ LEFT_OUT: Final = {
     "emu/arch/a64/tlbi.py": "as above",
     "emu/arch/a64/text.py": "for people",
     "emu/cpu/batch.py": "declares structures of ctypes",
-    "emu/cpu/blocks.py": "as above",
     "emu/cpu/codefilter.py": "as above",
     "emu/cpu/sysfilter.py": "as above",
     "emu/cpu/hostcode.py": "runs once",
