@@ -214,8 +214,9 @@ def _sgir(name: str, *, either_group: bool) -> IccRegister:
         With one security state, only ICC_SGI1R_EL1 generates interrupts of Group 1.
         """
         dist, sgi = view.dist, ICC_SGI1R_EL1(value)
+        intid = sgi.INTID
         for target in _targets(view, sgi):
-            irq = dist.state.private[target][sgi.INTID]
+            irq = dist.state.private[target][intid]
             if irq.group == 0 or either_group:
                 irq.pending_latch = True
                 dist.requeue(irq)
@@ -229,10 +230,14 @@ def _targets(view: View, sgi: ICC_SGI1R_EL1) -> list[int]:
         return [number for number in range(len(view.dist.cpus)) if number != view.number]
     if sgi.Aff3:
         return []
-    cluster = sgi.Aff2 << 16 | sgi.Aff1 << 8
-    named = (cluster | aff0 for aff0 in range(16) if sgi.TargetList >> aff0 & 1)
-    found = (view.dist.cpu_by_affinity(affinity) for affinity in named)
-    return [number for number in found if number is not None]
+    named, cluster = sgi.TargetList, sgi.Aff2 << 16 | sgi.Aff1 << 8
+    found = []
+    for aff0 in range(16):
+        if named >> aff0 & 1:
+            number = view.dist.cpu_by_affinity(cluster | aff0)
+            if number is not None:
+                found.append(number)
+    return found
 
 
 ICC_REGISTERS: Final[dict[Encoding, IccRegister]] = {

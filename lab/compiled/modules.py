@@ -56,7 +56,6 @@ CHOSEN: Final = (
     "hyp/set_pte.py",
     "hyp/smccc.py",
     "hyp/splitting.py",
-    "hyp/stats.py",
     "hyp/steps.py",
     "hyp/sysregs.py",
     "hyp/tablepages.py",
