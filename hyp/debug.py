@@ -39,6 +39,8 @@ COMPARATORS: Final[tuple[type[SystemRegister], ...]] = (
 )
 """KVM keeps 16 breakpoints and 16 watchpoints, however many the CPU has."""
 
+_TDA: Final = MDCR_EL2.TDA.in_place
+_TDE: Final = MDCR_EL2.TDE.in_place
 _SS: Final = SPSR_EL2.SS.in_place
 _EC_SHIFT: Final = 26
 _MASK64: Final = (1 << 64) - 1
@@ -141,11 +143,13 @@ class VcpuDebug:
         self.owner = owner
         pe = self._vcpu.pe
         mdcr = pe.read(MDCR_EL2)
-        wanted = mdcr.replace(
-            TDA=owner is not DebugOwner.GUEST, TDE=owner is DebugOwner.HOST and bool(self.control)
-        )
+        wanted = mdcr & ~(_TDA | _TDE)
+        if owner is not DebugOwner.GUEST:
+            wanted |= _TDA
+        if owner is DebugOwner.HOST and self.control:
+            wanted |= _TDE
         if wanted != mdcr:
-            pe.write(wanted)
+            pe.write(MDCR_EL2(wanted))
 
     def _implemented(self) -> tuple[type[SystemRegister], ...]:
         dfr0 = self._vcpu.pe.read(ID_AA64DFR0_EL1)

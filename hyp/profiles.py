@@ -129,16 +129,6 @@ def accept_permission_fault(_fault: FaultInfo) -> bool:
     return False
 
 
-_TOPUP: Final[dict[Topup, Callable[[FaultInfo, MemorySlot], bool]]] = {
-    Topup.ALWAYS: lambda _fault, _slot: True,
-    Topup.SPLITS_BLOCK: lambda fault, slot: (
-        fault.fault is not PERMISSION or (slot.logging and fault.is_write)
-    ),
-    Topup.LOGGING: lambda fault, slot: fault.fault is not PERMISSION or slot.logging,
-    Topup.GRANULE: lambda _fault, _slot: False,
-}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KvmProfile:
     """The decisions that were different once.
@@ -234,10 +224,14 @@ class KvmProfile:
     psci_version: int = PSCI_1_3
     services: Service = SERVICES_2026
 
-    @property
-    def needs_topup(self) -> Callable[[FaultInfo, MemorySlot], bool]:
-        """Return the rule that says, before the page is looked up, whether to top up."""
-        return _TOPUP[self.topup]
+    def needs_topup(self, fault: FaultInfo, slot: MemorySlot) -> bool:
+        """Return whether to top up before the page is looked up."""
+        topup = self.topup
+        if topup is Topup.ALWAYS or topup is Topup.GRANULE:
+            return topup is Topup.ALWAYS
+        if fault.fault is not PERMISSION:
+            return True
+        return slot.logging and (topup is Topup.LOGGING or fault.is_write)
 
 
 KVM_2026: Final = KvmProfile(name="2026")

@@ -6,8 +6,9 @@ What is not in the table is undefined for the guest.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from emu.arch.a64.maintenance import DC
 from emu.arch.esr.iss import IssSystemRegister
@@ -64,7 +65,8 @@ if TYPE_CHECKING:
     from hyp.vcpu import VCPU
 
 
-class SysRegDesc(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SysRegDesc:
     """What a trapped access to one register does.
 
     Parameters
@@ -123,30 +125,31 @@ def kvm_handle_sys_reg(vcpu: VCPU, esr: int) -> None:
     emit = vcpu.vm.events.emit
     if emit is not None:
         emit(KvmHandleSysReg(vcpu.index, vcpu.pe.retired, esr))
-    iss = IssSystemRegister(esr)
     desc = _BY_ISS.get(esr & _ISS_ENCODING)
     if desc is None:
         kvm_inject_undefined(vcpu)
         return
     if emit is not None:
+        iss = IssSystemRegister(esr)
         is_write = not iss.Direction
         time = vcpu.pe.retired
         emit(KvmSysAccess(vcpu.index, time, vcpu.pc, desc.name, iss.encoding, is_write))
-    if _access(vcpu, desc, iss):
+    if _access(vcpu, desc, esr):
         kvm_incr_pc(vcpu)
     else:
         kvm_inject_undefined(vcpu)
 
 
-def _access(vcpu: VCPU, desc: SysRegDesc, iss: IssSystemRegister) -> bool:
+def _access(vcpu: VCPU, desc: SysRegDesc, esr: int) -> bool:
     """Do an access; return whether it is defined."""
-    if iss.Direction:
+    rt = esr >> _RT_SHIFT & _RT_MASK
+    if esr & _DIRECTION:
         value = None if desc.read is None else desc.read(vcpu)
         if value is None:
             return False
-        vcpu.pe.write_x(iss.Rt, value)
+        vcpu.pe.write_x(rt, value)
         return True
-    return desc.write is not None and desc.write(vcpu, vcpu.pe.read_x(iss.Rt)) is not False
+    return desc.write is not None and desc.write(vcpu, vcpu.pe.read_x(rt)) is not False
 
 
 # --- caches: set/way operations and the registers that switch them ---------------------------
@@ -324,7 +327,10 @@ SYS_REG_DESCS: Final[dict[Encoding, SysRegDesc]] = {
 }
 """What KVM emulates, by encoding."""
 
-_ISS_ENCODING: Final = IssSystemRegister.build(Op0=3, Op1=7, CRn=0b1111, CRm=0b1111, Op2=7)
+_RT_SHIFT: Final = IssSystemRegister.Rt.lsb
+_RT_MASK: Final = IssSystemRegister.Rt.mask
+_DIRECTION: Final = IssSystemRegister.Direction.in_place
+_ISS_ENCODING: Final = int(IssSystemRegister.build(Op0=3, Op1=7, CRn=15, CRm=15, Op2=7))
 _BY_ISS: Final = {
     int(
         IssSystemRegister.build(

@@ -7,7 +7,6 @@ with a ``TLBI VMALLE1IS`` for the latter (arch/arm64/kvm/hyp/nvhe/tlb.c).
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from emu.arch.a64.maintenance import IC
@@ -18,9 +17,8 @@ from emu.arch.registers.virtualization import VTTBR_EL2
 from hyp.steps import Step, Steps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from emu.cpu.pe import ProcessingElement
     from hyp.cpufeature import HostFeatures
     from hyp.percpu import CurrentCpu
     from hyp.stats import Stats
@@ -58,17 +56,18 @@ class Stage2Tlb:
         self.after_ipa: Callable[[], None] | None = None
         """Called after each invalidation by IPA: some caches are to go with the TLB."""
 
-    @contextmanager
-    def _vmid_context(self) -> Iterator[ProcessingElement]:
-        """Have the VM's VMID current, as TLBI takes it from VTTBR_EL2."""
+    def _switch_to_guest(self) -> VTTBR_EL2:
+        """Have the VM's VMID current, as TLBI takes it from VTTBR_EL2; return what was there."""
         pe = self._cpu.pe
         loaded = pe.read(VTTBR_EL2)
-        if loaded == self.vttbr:
-            yield pe
-            return
-        pe.write(self.vttbr)
-        yield pe
-        pe.write(loaded)
+        if loaded != self.vttbr:
+            pe.write(self.vttbr)
+        return loaded
+
+    def _switch_to_host(self, loaded: VTTBR_EL2) -> None:
+        """Have the VMID of :meth:`_switch_to_guest` back."""
+        if loaded != self.vttbr:
+            self._cpu.pe.write(loaded)
 
     def _hint(self, level: int | None) -> int | None:
         """Return the level to name in TTL; there is no code for level 0."""
@@ -83,11 +82,12 @@ class Stage2Tlb:
 
     def _flush_vmid_ipa(self, ipa: IPA, level: int | None) -> None:
         self._flushes["vmid_ipa"] += 1
-        with self._vmid_context() as pe:
-            pe.tlbi(TLBI.IPAS2E1IS, tlbi_ipa(ipa, self._hint(level)))
-            pe.tlbi(TLBI.VMALLE1IS)
-            if self.after_ipa is not None:
-                self.after_ipa()
+        pe, loaded = self._cpu.pe, self._switch_to_guest()
+        pe.tlbi(TLBI.IPAS2E1IS, tlbi_ipa(ipa, self._hint(level)))
+        pe.tlbi(TLBI.VMALLE1IS)
+        if self.after_ipa is not None:
+            self.after_ipa()
+        self._switch_to_host(loaded)
 
     def flush_vmid_ipa_nsh(self, ipa: IPA, level: int | None) -> None:
         """Invalidate one leaf on this PE only (``__kvm_tlb_flush_vmid_ipa_nsh``).
@@ -101,21 +101,24 @@ class Stage2Tlb:
 
     def _flush_vmid_ipa_nsh(self, ipa: IPA, level: int | None) -> None:
         self._flushes["vmid_ipa_nsh"] += 1
-        with self._vmid_context() as pe:
-            pe.tlbi(TLBI.IPAS2E1, tlbi_ipa(ipa, self._hint(level)))
-            pe.tlbi(TLBI.VMALLE1)
+        pe, loaded = self._cpu.pe, self._switch_to_guest()
+        pe.tlbi(TLBI.IPAS2E1, tlbi_ipa(ipa, self._hint(level)))
+        pe.tlbi(TLBI.VMALLE1)
+        self._switch_to_host(loaded)
 
     def flush_vmid(self) -> None:
         """Invalidate all of the VM's entries (``__kvm_tlb_flush_vmid``)."""
         self._flushes["vmid"] += 1
-        with self._vmid_context() as pe:
-            pe.tlbi(TLBI.VMALLS12E1IS)
+        loaded = self._switch_to_guest()
+        self._cpu.pe.tlbi(TLBI.VMALLS12E1IS)
+        self._switch_to_host(loaded)
 
     def flush_cpu_context(self) -> None:
         """Invalidate what another vCPU of the VM left on this PE (``__kvm_flush_cpu_context``)."""
-        with self._vmid_context() as pe:
-            pe.tlbi(TLBI.VMALLE1)
-            pe.ic(IC.IALLU)
+        pe, loaded = self._cpu.pe, self._switch_to_guest()
+        pe.tlbi(TLBI.VMALLE1)
+        pe.ic(IC.IALLU)
+        self._switch_to_host(loaded)
 
     def flush_vm_context(self) -> None:
         """Invalidate the entries of all VMs on all PEs (``__kvm_flush_vm_context``)."""
@@ -142,12 +145,13 @@ class Stage2Tlb:
     def _flush_chunk(self, start: IPA, pages: int) -> None:
         """Invalidate up to ``MAX_TLBI_RANGE_PAGES`` (``__kvm_tlb_flush_vmid_range``)."""
         self._flushes["vmid_range"] += 1
-        with self._vmid_context() as pe:
-            while pages > 1:
-                argument = tlbi_range_ipa(start, pages)
-                pe.tlbi(TLBI.RIPAS2E1IS, argument)
-                start = IPA(start + (argument.pages << PAGE_SHIFT))
-                pages -= argument.pages
-            if pages:
-                pe.tlbi(TLBI.IPAS2E1IS, tlbi_ipa(start))
-            pe.tlbi(TLBI.VMALLE1IS)
+        pe, loaded = self._cpu.pe, self._switch_to_guest()
+        while pages > 1:
+            argument = tlbi_range_ipa(start, pages)
+            pe.tlbi(TLBI.RIPAS2E1IS, argument)
+            start = IPA(start + (argument.pages << PAGE_SHIFT))
+            pages -= argument.pages
+        if pages:
+            pe.tlbi(TLBI.IPAS2E1IS, tlbi_ipa(start))
+        pe.tlbi(TLBI.VMALLE1IS)
+        self._switch_to_host(loaded)

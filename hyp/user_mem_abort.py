@@ -7,14 +7,14 @@ makes the last one give up; the guest then faults again.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from emu.arch.address import IPA, PA, PAGE_SHIFT
 from hyp.errors import Errno
 from hyp.events import MemcacheTopup, Stage2Install
-from hyp.exits import Error, Exit, Intr, IntrCause, Sigbus
+from hyp.exits import Error, Intr, IntrCause, Sigbus
 from hyp.fault_info import EXCL_ATOMIC, PERMISSION
-from hyp.host import SIZE_4K, FaultinError, PfnMemory
+from hyp.host import SIZE_4K, FaultinError, HostPfn, PfnMemory
 from hyp.hugepages import kvm_s2_resolve_vma_size, transparent_hugepage_adjust
 from hyp.inject import kvm_inject_dabt_excl_atomic, kvm_inject_sea
 from hyp.profiles import Install, Topup
@@ -24,11 +24,19 @@ from hyp.stats import Resolution
 from hyp.steps import Step
 
 if TYPE_CHECKING:
+    from hyp.exits import Exit
     from hyp.fault_info import FaultInfo
     from hyp.host import HVA, Vma
     from hyp.memslots import MemorySlot
     from hyp.vcpu import VCPU
     from hyp.vm import VM
+
+_OK: Final = Errno.OK
+_EAGAIN: Final = Errno.EAGAIN
+_MAPPED: Final = Resolution.MAPPED
+_RELAXED: Final = Resolution.RELAXED
+_RELAX: Final = Install.RELAX
+_WRITABLE: Final = int(Prot.W)
 
 _PROT: Final = (
     (Prot.R, Prot.R | Prot.X),
@@ -44,20 +52,44 @@ _UNCACHED: Final[dict[PfnMemory, Prot | None]] = {
 """What raw frames are mapped as, beside normal memory."""
 
 
-class PinnedPage(NamedTuple):
-    """The host page that a fault is to map."""
+class PinnedPage:
+    """The host page that a fault is to map.
 
-    pa: PA
-    """The 4 KiB frame of the access."""
-    hva: HVA
-    vma: Vma
-    size: int
-    """How much to map, as far as the area decides."""
-    writable: bool
-    uncached: Prot | None
-    """The memory type of raw frames; ``None`` for normal memory."""
-    seq: int
-    """``mmu_invalidate_seq``, as it was before the page was looked up."""
+    Parameters
+    ----------
+    pa
+        The 4 KiB frame of the access.
+    hva, vma
+        Where the process has it.
+    size
+        How much to map, as far as the area decides.
+    writable
+        Whether it may be mapped writable.
+    uncached
+        The memory type of raw frames; ``None`` for normal memory.
+    seq
+        ``mmu_invalidate_seq``, as it was before the page was looked up.
+    """
+
+    __slots__ = ("hva", "pa", "seq", "size", "uncached", "vma", "writable")
+
+    def __init__(
+        self,
+        pa: PA,
+        hva: HVA,
+        vma: Vma,
+        size: int,
+        writable: bool,
+        uncached: Prot | None,
+        seq: int,
+    ) -> None:
+        self.pa = pa
+        self.hva = hva
+        self.vma = vma
+        self.size = size
+        self.writable = writable
+        self.uncached = uncached
+        self.seq = seq
 
 
 def user_mem_abort(vcpu: VCPU, fault: FaultInfo, ipa: IPA, slot: MemorySlot) -> Exit | None:
@@ -75,7 +107,7 @@ def user_mem_abort(vcpu: VCPU, fault: FaultInfo, ipa: IPA, slot: MemorySlot) -> 
     if profile.needs_topup(fault, slot) and _lacks_pages(vcpu):
         return failed(vcpu, fault, Errno.ENOMEM, "no memory left for stage-2 tables")
     page = kvm_s2_fault_pin_pfn(vcpu, fault, ipa, slot)
-    if isinstance(page, Exit):
+    if not isinstance(page, PinnedPage):
         return page
     prot = kvm_s2_fault_compute_prot(vcpu, fault, ipa, page, slot)
     if prot is None:
@@ -118,7 +150,7 @@ def kvm_s2_fault_pin_pfn(
     size = kvm_s2_resolve_vma_size(vm.profile, vma, hva, slot)
     seq = vm.notifier.seq
     pfn = vm.host.faultin_pfn(vma, hva, write=fault.is_write)
-    if isinstance(pfn, FaultinError):
+    if not isinstance(pfn, HostPfn):
         return _no_page(vcpu, fault, hva, vma, pfn)
     uncached = None
     if vma.pfn is not None and not vm.machine.memory.contains(pfn.pa):
@@ -215,7 +247,7 @@ def kvm_s2_fault_map(
     spare = 0 if emit is None else len(vcpu.memcache)
     if vm.steps.deviating:
         installed = vm.steps.do(Step.INSTALL, _install, vcpu, fault, ipa, size, pa, prot)
-        error, resolution = installed or (Errno.OK, Resolution.MAPPED)
+        error, resolution = installed or (_OK, _MAPPED)
     else:
         error, resolution = _install(vcpu, fault, ipa, size, pa, prot)
     if emit is not None:
@@ -225,15 +257,15 @@ def kvm_s2_fault_map(
                 vcpu.index, vcpu.pe.retired, ipa, granule, size, prot, resolution, taken, error
             )
         )
-    if error is Errno.EAGAIN:
+    if error is _EAGAIN:
         count(vcpu, fault, Resolution.RETRIED)
         return None
-    if error:
+    if error is not _OK:
         return failed(vcpu, fault, error, f"cannot map ipa {ipa:#x} at stage 2")
-    if resolution is Resolution.MAPPED:
+    if resolution is _MAPPED:
         vm.stats.pages_mapped[size] += 1
     count(vcpu, fault, resolution)
-    if slot.logs_dirty and prot & Prot.W:
+    if slot.logs_dirty and int(prot) & _WRITABLE:
         # Only what is mapped writable can be dirty, and only once it is mapped.
         mark, gfn = vm.dirty_log.mark_page_dirty_in_slot, ipa >> PAGE_SHIFT
         if vm.steps.deviating:
@@ -254,14 +286,14 @@ def _install(
 ) -> tuple[Errno, Resolution]:
     """Change the entry that is there, or map."""
     pgt, rule = vcpu.vm.pgt, vcpu.vm.profile.install
-    if rule is Install.RELAX:
+    if rule is _RELAX:
         if fault.fault is PERMISSION and size == GRANULE[fault.level]:
-            return pgt.relax_perms(ipa, prot), Resolution.RELAXED
+            return pgt.relax_perms(ipa, prot), _RELAXED
     else:
         error = stage2_set_pte(pgt, ipa, size, pa, prot, bbm=rule is Install.WHOLE)
         if error is not None:
-            return error, Resolution.RELAXED
-    return pgt.map(ipa, size, pa, prot, vcpu.memcache), Resolution.MAPPED
+            return error, _RELAXED
+    return pgt.map(ipa, size, pa, prot, vcpu.memcache), _MAPPED
 
 
 # --- bookkeeping -----------------------------------------------------------------------------

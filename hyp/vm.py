@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 
 __all__ = ["VM", "Cap"]
 
+_VI: Final = HCR_EL2.VI.in_place
+_VF: Final = HCR_EL2.VF.in_place
+
 KVM_MAX_VCPUS: Final = 512
 
 
@@ -281,9 +284,13 @@ class VM:
         if vgic is None:
             return
         hcr = vcpu.read(HCR_EL2)
-        lines = hcr.replace(VI=vgic.pending(vcpu), VF=vgic.fiq_pending(vcpu))
+        lines = hcr & ~(_VI | _VF)
+        if vgic.pending(vcpu):
+            lines |= _VI
+        if vgic.fiq_pending(vcpu):
+            lines |= _VF
         if lines != hcr:
-            vcpu.write(lines)
+            vcpu.write(HCR_EL2(lines))
             self.woken |= vcpu.halted
 
     def vcpu_by_mpidr(self, mpidr: int) -> VCPU | None:

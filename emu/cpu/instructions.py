@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import Final
 
 from emu.arch.a64.exceptions import ExceptionInstruction, exception_generation, wait
 from emu.arch.address import VA
@@ -10,12 +11,15 @@ from emu.arch.esr.build import fp_access_trap, syndrome, wait_trap
 from emu.arch.esr.classes import ExceptionClass
 from emu.arch.esr.iss import TrappedWait
 from emu.arch.registers.control import CPACR_EL1, TrapFrom
+from emu.arch.registers.translation import SCTLR_EL1
+from emu.arch.registers.virtualization import HCR_EL2
 from emu.cpu.blocks import INSTRUCTION_BYTES
 from emu.cpu.exception import ArmException
 
-if TYPE_CHECKING:
-    from emu.arch.registers.translation import SCTLR_EL1
-    from emu.arch.registers.virtualization import HCR_EL2
+_TSC: Final = HCR_EL2.TSC.in_place
+_HCD: Final = HCR_EL2.HCD.in_place
+_TWI: Final = HCR_EL2.TWI.in_place
+_NTWI: Final = SCTLR_EL1.nTWI.in_place
 
 
 def supervisor_call(word: int, after: VA) -> ArmException:
@@ -28,14 +32,14 @@ def breakpoint_instruction(word: int, pc: VA, target: int) -> ArmException:
     return ArmException(target, _with_immediate(ExceptionClass.BRK64, word), pc)
 
 
-def secure_monitor_call(word: int, pc: VA, el: int, hcr: HCR_EL2) -> ArmException:
+def secure_monitor_call(word: int, pc: VA, el: int, hcr: int) -> ArmException:
     """SMC: trapped to EL2 by HCR_EL2.TSC, undefined otherwise since there is no EL3."""
-    if el == 0 or not hcr.TSC:
+    if el == 0 or not hcr & _TSC:
         return undefined(pc)
     return ArmException(2, _with_immediate(ExceptionClass.SMC64, word), pc)
 
 
-def undefined_word(word: int, pc: VA, el: int, hcr: HCR_EL2, cpacr: CPACR_EL1) -> ArmException:
+def undefined_word(word: int, pc: VA, el: int, hcr: int, cpacr: CPACR_EL1) -> ArmException:
     """Return the exception for a word that the engine refused.
 
     HVC is among them, because the engine has no EL2; so are SIMD and floating-point
@@ -43,7 +47,7 @@ def undefined_word(word: int, pc: VA, el: int, hcr: HCR_EL2, cpacr: CPACR_EL1) -
     """
     found = exception_generation(word)
     if found is not None and found.instruction is ExceptionInstruction.HVC:
-        if el == 0 or hcr.HCD:
+        if el == 0 or hcr & _HCD:
             return undefined(pc)
         esr = syndrome(ExceptionClass.HVC64, found.imm16)
         return ArmException(2, esr, VA(pc + INSTRUCTION_BYTES), retired=True)
@@ -52,17 +56,15 @@ def undefined_word(word: int, pc: VA, el: int, hcr: HCR_EL2, cpacr: CPACR_EL1) -
     return undefined(pc)
 
 
-def wait_exception(
-    word: int, pc: VA, el: int, hcr: HCR_EL2, sctlr: SCTLR_EL1
-) -> ArmException | None:
+def wait_exception(word: int, pc: VA, el: int, hcr: int, sctlr: int) -> ArmException | None:
     """Return the trap of a wait instruction, or None if it simply completes."""
     found = wait(word)
     if found is None:
         return None
     esr = wait_trap(TrappedWait(found.kind))
-    if el == 0 and not sctlr.nTWI:
+    if el == 0 and not sctlr & _NTWI:
         return ArmException(1, esr, pc)
-    return ArmException(2, esr, pc) if hcr.TWI else None
+    return ArmException(2, esr, pc) if hcr & _TWI else None
 
 
 def misaligned_pc(pc: VA) -> ArmException:
@@ -80,6 +82,7 @@ def undefined(pc: VA) -> ArmException:
     return ArmException(1, syndrome(ExceptionClass.UNKNOWN), pc)
 
 
+@lru_cache(maxsize=1024)
 def _with_immediate(ec: ExceptionClass, word: int) -> int:
     found = exception_generation(word)
     return syndrome(ec, 0 if found is None else found.imm16)

@@ -7,8 +7,9 @@ execute.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from emu.arch.a64.maintenance import AT, DC, IC
 from emu.arch.a64.operations import TranslationRegime
@@ -62,6 +63,9 @@ class Outcome(Enum):
     NATIVE = "the engine executes it"
     DONE = "it is done; the engine skips it"
 
+
+_NATIVE: Final = Outcome.NATIVE
+_DONE: Final = Outcome.DONE
 
 TDZ: Final = HCR_EL2.TDZ.in_place
 NXS: Final = 9
@@ -141,15 +145,14 @@ def traps_zeroing(word: int, hcr: int) -> bool:
     return instruction is not None and instruction.operation is DC.ZVA
 
 
-class Site(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
     """A system instruction, and what the CPU makes of it whatever its registers hold."""
 
     instruction: SystemInstruction
     operation: Operation | None
     implemented: bool
     """Whether the CPU has it, or it is no operation."""
-    debug: bool
-    """Whether it accesses a debug register, for which :mod:`emu.cpu.debug_registers` cares."""
     el0: bool
     """Whether EL0 may execute it, if ``el0_enable`` allows."""
     el0_enable: int
@@ -160,26 +163,78 @@ class Site(NamedTuple):
     """The ICH_HCR_EL2 bits that trap it."""
     esr: int
     """The syndrome of its trap."""
+    undefined: bool
+    """Whether it is UNDEFINED if it does not trap: EL2's own, or nXS without FEAT_XS."""
+
+    # What it is, if one of these. All others are left to the engine.
     constant: int | None
     """What it reads if that never changes."""
+    copy: type[SystemRegister] | None
+    """The register of EL2 that it reads."""
+    is_status: bool
+    """Whether it reads ISR_EL1."""
+    is_debug: bool
+    """Whether it accesses a debug register, for which :mod:`emu.cpu.debug_registers` cares."""
+    is_monitor: bool
+    """Whether it accesses the performance monitors."""
+    is_control: bool
+    """Whether it writes a register from which the translation regime is decoded."""
+    timer: type[SystemRegister] | None
+    """The timer register that it accesses."""
+    cache: DC | IC | None
+    by_va: bool
+    """Whether ``cache`` translates its argument."""
+    needs_write: bool
+    """Whether that asks for write permission. EL1 may clean code that it cannot read."""
+    at: AT | None
+    tlbi: TLBI | None
+    by_page: bool
+    """Whether the engine knows ``tlbi``: it removes the page that the argument names."""
 
 
 def site(instruction: SystemInstruction, features: CpuFeatures) -> Site:
     """Return what is always so of an instruction."""
-    operation = instruction.operation
-    by_ich, by_hcr = gic_traps(instruction.encoding) if features.gic_sysregs else (0, 0)
+    operation, encoding = instruction.operation, instruction.encoding
+    by_ich, by_hcr = gic_traps(encoding) if features.gic_sysregs else (0, 0)
+    register = REGISTERS.get(encoding)
+    reads = instruction.is_read
+    tlbi = operation if isinstance(operation, TLBI) else None
+    at = operation if isinstance(operation, AT) else None
+    cache = operation if isinstance(operation, (DC, IC)) else None
     return Site(
-        instruction,
-        operation,
-        operation is None or is_implemented(operation, features),
-        debug_registers.is_debug(instruction),
-        instruction.encoding.op1 == _EL0_OP1,
-        _el0_enable(instruction),
-        trap_bits(instruction) | by_hcr,
-        by_ich,
-        system_register_trap(instruction.encoding, rt=instruction.rt, read=instruction.is_read),
-        _constant(instruction.encoding, features) if instruction.is_read else None,
+        instruction=instruction,
+        operation=operation,
+        implemented=operation is None or is_implemented(operation, features),
+        el0=encoding.op1 == _EL0_OP1,
+        el0_enable=_el0_enable(instruction),
+        traps=trap_bits(instruction) | by_hcr,
+        gic_traps=by_ich,
+        esr=int(system_register_trap(encoding, rt=instruction.rt, read=reads)),
+        undefined=_is_for_others(instruction, features),
+        constant=_constant(encoding, features) if reads else None,
+        copy=_VIRTUALIZED.get(encoding) if reads else None,
+        is_status=register is ISR_EL1 and reads,
+        is_debug=debug_registers.is_debug(instruction),
+        is_monitor=is_performance_monitor(encoding),
+        is_control=register in TRANSLATION_CONTROLS and not reads,
+        timer=register if register in TIMER_EL0_ENABLE else None,
+        cache=cache,
+        by_va=cache is not None and cache.by_va,
+        needs_write=isinstance(cache, DC) and cache.needs_write,
+        at=at,
+        tlbi=tlbi,
+        by_page=tlbi is not None and in_engine(tlbi, features),
     )
+
+
+def _is_for_others(instruction: SystemInstruction, features: CpuFeatures) -> bool:
+    """Whether a TLBI or AT is EL2's own, or one of FEAT_XS that the CPU lacks."""
+    operation = instruction.operation
+    if isinstance(operation, TLBI):
+        return operation.op1 != 0 or (instruction.encoding.CRn == NXS and not features.xs)
+    if isinstance(operation, AT):
+        return operation.regime is not TranslationRegime.EL10 or operation.op1 != 0
+    return False
 
 
 def _constant(encoding: Encoding, features: CpuFeatures) -> int | None:
@@ -208,40 +263,40 @@ def execute(pe: ProcessingElement, site: Site, pc: VA, el: int) -> Outcome | Arm
     el
         The Exception level: 0 or 1.
     """
-    if site.debug:
-        return debug_registers.execute(pe, site.instruction, pc, el) or Outcome.DONE
+    instruction = site.instruction
+    if site.is_debug:
+        return debug_registers.execute(pe, instruction, pc, el) or _DONE
     if not site.implemented:
         return undefined(pc)
     refusal = trapped(pe, site, pc, el)
     if refusal is not None:
         return refusal
-    instruction, operation = site.instruction, site.operation
     if site.constant is not None:
         pe.registers.set_x(instruction.rt, site.constant)
-        return Outcome.DONE
-    if operation is not None:
-        argument = pe.registers.x(instruction.rt)
-        if isinstance(operation, TLBI):
-            if operation.op1 != 0:
-                return undefined(pc)  # EL2's own operations
-            if instruction.encoding.CRn == NXS and not pe.features.xs:
-                return undefined(pc)
-            by_page = in_engine(operation, pe.features)
-            pe.tlbi(operation, argument, pc=pc, engine_follows=by_page)
-            return Outcome.NATIVE if by_page and pe.mmu.removed_only_named else Outcome.DONE
-        if isinstance(operation, AT):
-            return _address_translate(pe, operation, VA(argument), pc, el)
-        return _cache_maintenance(pe, operation, VA(argument), pc, el)
-    if is_performance_monitor(instruction.encoding):
+        return _DONE
+    if site.cache is not None:
+        return _cache_maintenance(pe, site, site.cache, pc, el)
+    if site.undefined:
+        return undefined(pc)
+    if site.tlbi is not None:
+        by_page, argument = site.by_page, pe.registers.x(instruction.rt)
+        pe.tlbi(site.tlbi, argument, pc=pc, engine_follows=by_page)
+        return _NATIVE if by_page and pe.mmu.removed_only_named else _DONE
+    if site.timer is not None:
+        return _timer(pe, site, site.timer, pc, el)
+    if site.copy is not None:
+        pe.registers.set_x(instruction.rt, pe.registers.el2(site.copy))
+        return _DONE
+    if site.at is not None:
+        return _address_translate(pe, site.at, VA(pe.registers.x(instruction.rt)), pc, el)
+    if site.is_monitor:
         return _performance_monitor(pe, site, pc, el)
-    register = REGISTERS.get(instruction.encoding)
-    if register is not None and register in TIMER_EL0_ENABLE:
-        return _timer(pe, site, register, pc, el)
-    if instruction.is_read:
-        return _read(pe, instruction)
-    if register in TRANSLATION_CONTROLS:
+    if site.is_status:
+        pe.registers.set_x(instruction.rt, pe.blocks.pending)
+        return _DONE
+    if site.is_control:
         pe.controls_changed()
-    return Outcome.NATIVE
+    return _NATIVE
 
 
 _EL0_OP1: Final = 3
@@ -275,7 +330,7 @@ def trapped(pe: ProcessingElement, site: Site, pc: VA, el: int) -> ArmException 
             return ArmException(1, site.esr, pc) if reported else undefined(pc)
         if site.el0_enable and not pe.registers.read(SCTLR_EL1) & site.el0_enable:
             return ArmException(1, site.esr, pc)
-    if pe.registers.el2(HCR_EL2) & site.traps or (
+    if (site.traps and pe.registers.el2(HCR_EL2) & site.traps) or (
         site.gic_traps and pe.registers.el2(ICH_HCR_EL2) & site.gic_traps
     ):
         return ArmException(2, site.esr, pc)
@@ -286,22 +341,6 @@ def _reads_id_space(instruction: SystemInstruction) -> bool:
     """Whether EL1 would read an ID register (FEAT_IDST): op1 is 0 or 1, CRn 0, CRm 0 to 7."""
     op0, op1, crn, crm, _ = instruction.encoding
     return instruction.kind is SystemKind.MRS and (op0, crn) == (3, 0) and op1 < 2 and crm < 8
-
-
-def _read(pe: ProcessingElement, instruction: SystemInstruction) -> Outcome:
-    """Execute an MRS of a register whose value is not the engine's."""
-    value = _value(pe, instruction.encoding)
-    if value is None:
-        return Outcome.NATIVE
-    pe.registers.set_x(instruction.rt, value)
-    return Outcome.DONE
-
-
-def _value(pe: ProcessingElement, encoding: Encoding) -> int | None:
-    copy = _VIRTUALIZED.get(encoding)
-    if copy is not None:
-        return pe.registers.el2(copy)
-    return pe.blocks.pending if encoding == ISR_EL1.encoding else None
 
 
 def _timer(
@@ -323,7 +362,7 @@ def _timer(
     else:
         pe.timer.write(register, pe.registers.x(instruction.rt))
         pe.timer_changed()
-    return Outcome.DONE
+    return _DONE
 
 
 def _performance_monitor(
@@ -332,7 +371,7 @@ def _performance_monitor(
     """Execute an MRS or MSR of the performance monitors."""
     refusal = monitors.access(pe, site.instruction, el)
     if refusal is None:
-        return Outcome.DONE
+        return _DONE
     if refusal is Refusal.UNDEFINED:
         return undefined(pc)
     return ArmException(refusal.value, site.esr, pc)
@@ -345,8 +384,6 @@ def _address_translate(
 
     Stage-2 faults and external aborts of its walk are taken as exceptions; others go to PAR_EL1.
     """
-    if operation.regime is not TranslationRegime.EL10 or operation.op1 != 0:
-        return undefined(pc)
     pe.refresh()
     pan = bool(pe.engine.state()[1] & PSTATE.PAN.in_place)
     result = address_translate(pe.mmu, operation, va, pan=pan)
@@ -355,32 +392,26 @@ def _address_translate(
             return abort(result, MAINTENANCE, va, pc, el, external_to_el2=pe.external_aborts_to_el2)
         result = fault_report(result)
     pe.registers.write(PAR_EL1(result))
-    return Outcome.DONE
+    return _DONE
 
 
 def _cache_maintenance(
-    pe: ProcessingElement, operation: DC | IC, va: VA, pc: VA, el: int
+    pe: ProcessingElement, site: Site, operation: DC | IC, pc: VA, el: int
 ) -> Outcome | ArmException:
     """Execute DC or IC. Those by VA translate their address, and may abort (CM = 1)."""
-    if operation.by_va:
-        pe.refresh()
-        need = _permission_needed(operation, el)
-        entry = pe.mmu.lookup(va, need, el)
-        found = pe.mmu.probe(va, need, el) if entry is None else PA(entry.page | va & PAGE_MASK)
-        if isinstance(found, Fault):
-            return abort(found, MAINTENANCE, va, pc, el, external_to_el2=pe.external_aborts_to_el2)
-        if isinstance(operation, DC) and operation.needs_write:
-            watched = pe.debug.invalidation(va, pc, el)
-            if watched is not None:
-                return watched
-        maintenance.cache(pe, operation, found, by_guest=True)
-    else:
+    if not site.by_va:
         maintenance.cache(pe, operation, None, by_guest=True)
-    return Outcome.DONE
-
-
-def _permission_needed(operation: DC | IC, el: int) -> int:
-    """Return what maintenance by VA needs: EL1 may clean and invalidate code it cannot read."""
-    if isinstance(operation, DC) and operation.needs_write:
-        return WRITE
-    return READ if el == 0 else 0
+        return _DONE
+    pe.refresh()
+    va = VA(pe.registers.x(site.instruction.rt))
+    need = WRITE if site.needs_write else READ if el == 0 else 0
+    entry = pe.mmu.lookup(va, need, el)
+    found = pe.mmu.probe(va, need, el) if entry is None else PA(entry.page | va & PAGE_MASK)
+    if isinstance(found, Fault):
+        return abort(found, MAINTENANCE, va, pc, el, external_to_el2=pe.external_aborts_to_el2)
+    if site.needs_write:
+        watched = pe.debug.invalidation(va, pc, el)
+        if watched is not None:
+            return watched
+    maintenance.cache(pe, operation, found, by_guest=True)
+    return _DONE

@@ -328,10 +328,12 @@ class PerformanceMonitors:
     def plan(self) -> None:
         """Find which counters advance with time, after a register has changed."""
         counting = []
-        for number in (*range(EVENT_COUNTERS), CYCLE_COUNTER):
+        for number in (*range(EVENT_COUNTERS), CYCLE_COUNTER) if self._enabled else ():
+            if not self._is_on(number):
+                continue
             source = _SOURCES.get(self._event(number))
             levels = tuple(level for level in (0, 1) if self._counts_at(number, level))
-            if source is not None and levels and self._is_on(number):
+            if source is not None and levels:
                 counting.append(_Counting(number, source, levels))
         self._counting = tuple(counting)
         self.counts_accesses = any(source == _ACCESSES for _, source, _ in counting)
@@ -384,6 +386,8 @@ class PerformanceMonitors:
     def interrupt(self) -> bool:
         """Whether the overflow interrupt is asserted."""
         asserted = self._overflows & self._interrupts
+        if not asserted:
+            return False
         own = (1 << EVENT_COUNTERS) - (1 << self.first_of_el2)
         if not self._control & _E:
             asserted &= own

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from emu.arch.address import PA, PAGE_SHIFT, PAGE_SIZE
 from hyp.frames import FrameAllocator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from hyp.host.vma import Vma
 
 
-class HostPfn(NamedTuple):
+class HostPfn:
     """A page of the host that was looked up for a guest.
 
     Parameters
@@ -37,8 +37,11 @@ class HostPfn(NamedTuple):
         Whether it may be mapped writable, whatever it was looked up for.
     """
 
-    pa: PA
-    writable: bool
+    __slots__ = ("pa", "writable")
+
+    def __init__(self, pa: PA, writable: bool) -> None:
+        self.pa = pa
+        self.writable = writable
 
 
 class FaultinError(Enum):

@@ -31,6 +31,11 @@ class Signal(IntFlag):
     FIQ = 2
 
 
+_NONE: Final = Signal.NONE
+_IRQ: Final = Signal.IRQ
+_FIQ: Final = Signal.FIQ
+
+
 @dataclass(slots=True)
 class CpuState:
     """What a CPU interface remembers. All of it is plain.
@@ -134,9 +139,9 @@ class CpuInterface:
         """The line that the signalled interrupt asserts."""
         irq = self.signalled
         if irq is None:
-            return Signal.NONE
+            return _NONE
         as_fiq = irq.group == 0 and (self.dist.version == 3 or self.state.fiq_en)
-        return Signal.FIQ if as_fiq else Signal.IRQ
+        return _FIQ if as_fiq else _IRQ
 
     def acknowledge(self, irq: Irq) -> None:
         """Take ``irq``, which is signalled: it becomes active, and its priority runs."""

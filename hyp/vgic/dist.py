@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 LATEST_REVISION: Final = 3
 """KVM_VGIC_IMP_REV_LATEST, as IIDR shows it."""
 
+_LEVEL: Final = Config.LEVEL
+
 MPIDR_AFF210: Final = 0xFF_FFFF
 """The affinity fields that IROUTER keeps: there is no Aff3."""
 
@@ -182,7 +184,7 @@ class Distributor:
         while stale:
             if stale & 1:
                 signal = self.cpus[cpu].signal
-                if signal != self.signals[cpu]:
+                if signal is not self.signals[cpu]:
                     self.signals[cpu] = signal
                     if self.on_signal is not None:
                         self.on_signal(cpu)
@@ -197,7 +199,7 @@ class Distributor:
         A level-sensitive interrupt follows it; for an edge-triggered one only a rising edge
         counts, and each call with a high level is one.
         """
-        if irq.config is Config.LEVEL:
+        if irq.config is _LEVEL:
             irq.line_level = level
         elif level:
             irq.pending_latch = True

@@ -35,6 +35,9 @@ class Config(IntEnum):
     EDGE = 1
 
 
+_LEVEL: Final = Config.LEVEL
+
+
 @dataclass(slots=True)
 class Irq:
     """The state of one interrupt (``struct vgic_irq``).
@@ -95,7 +98,7 @@ class Irq:
     @property
     def is_pending(self) -> bool:
         """Whether it waits to be taken, enabled or not (``irq_is_pending``)."""
-        return self.pending_latch or (self.line_level and self.config is Config.LEVEL)
+        return self.pending_latch or (self.line_level and self.config is _LEVEL)
 
     @property
     def is_sgi(self) -> bool:

@@ -6,10 +6,12 @@ in the table is undefined: with 5 bits of preemption, that is the case for AP0R1
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from emu.arch.bits import bit, bits
 from emu.arch.fields import Encoding, Layout
+from emu.arch.fields import Encoding
 from emu.arch.registers.gic import (
     ICC_ASGI1R_EL1,
     ICC_CTLR_EL1,
@@ -35,30 +37,8 @@ SRE: Final = 0b111
 """ICC_SRE_EL1: the system registers are on, and nothing bypasses them."""
 
 
-class ICC_CTLR(Layout):
-    """ICC_CTLR_EL1, as far as it is not zero here."""
-
-    A3V = bit(15)
-    SEIS = bit(14)
-    IDbits = bits(13, 11)
-    PRIbits = bits(10, 8)
-    EOImode = bit(1)
-    CBPR = bit(0)
-
-
-class ICC_SGIR(Layout):
-    """ICC_SGI1R_EL1, ICC_SGI0R_EL1 and ICC_ASGI1R_EL1."""
-
-    Aff3 = bits(55, 48)
-    RS = bits(47, 44)
-    IRM = bit(40)
-    Aff2 = bits(39, 32)
-    INTID = bits(27, 24)
-    Aff1 = bits(23, 16)
-    TargetList = bits(15, 0)
-
-
-class IccRegister(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class IccRegister:
     """A register of the CPU interface.
 
     Parameters
@@ -112,13 +92,13 @@ def _set_bpr1(view: View, value: int) -> None:
 
 def _ctlr(view: View) -> int:
     state = view.cpu.state
-    return ICC_CTLR.build(
+    return ICC_CTLR_EL1.build(
         A3V=1, PRIbits=PRI_BITS - 1, EOImode=int(state.eoi_mode), CBPR=int(state.cbpr)
     )
 
 
 def _set_ctlr(view: View, value: int) -> None:
-    ctlr = ICC_CTLR(value)
+    ctlr = ICC_CTLR_EL1(value)
     view.cpu.state.eoi_mode = bool(ctlr.EOImode)
     view.cpu.state.cbpr = bool(ctlr.CBPR)
     view.dist.touch(view.number)
@@ -126,7 +106,7 @@ def _set_ctlr(view: View, value: int) -> None:
 
 def _user_set_ctlr(view: View, value: int) -> None:
     """Refuse what another CPU interface could do and this one cannot."""
-    new, own = ICC_CTLR(value), ICC_CTLR(_ctlr(view))
+    new, own = ICC_CTLR_EL1(value), ICC_CTLR_EL1(_ctlr(view))
     if (
         new.PRIbits > own.PRIbits
         or new.IDbits > own.IDbits
@@ -235,9 +215,10 @@ def _sgir(name: str, *, either_group: bool) -> IccRegister:
 
         With one security state, only ICC_SGI1R_EL1 generates interrupts of Group 1.
         """
-        dist, sgi = view.dist, ICC_SGIR(value)
+        dist, sgi = view.dist, ICC_SGI1R_EL1(value)
+        intid = sgi.INTID
         for target in _targets(view, sgi):
-            irq = dist.state.private[target][sgi.INTID]
+            irq = dist.state.private[target][intid]
             if irq.group == 0 or either_group:
                 irq.pending_latch = True
                 dist.requeue(irq)
@@ -245,16 +226,20 @@ def _sgir(name: str, *, either_group: bool) -> IccRegister:
     return IccRegister(name, None, write)
 
 
-def _targets(view: View, sgi: ICC_SGIR) -> list[int]:
+def _targets(view: View, sgi: ICC_SGI1R_EL1) -> list[int]:
     """Return the vCPUs that an SGI goes to: all others, or 16 of one cluster at most."""
     if sgi.IRM:
         return [number for number in range(len(view.dist.cpus)) if number != view.number]
     if sgi.Aff3:
         return []
-    cluster = sgi.Aff2 << 16 | sgi.Aff1 << 8
-    named = (cluster | aff0 for aff0 in range(16) if sgi.TargetList >> aff0 & 1)
-    found = (view.dist.cpu_by_affinity(affinity) for affinity in named)
-    return [number for number in found if number is not None]
+    named, cluster = sgi.TargetList, sgi.Aff2 << 16 | sgi.Aff1 << 8
+    found = []
+    for aff0 in range(16):
+        if named >> aff0 & 1:
+            number = view.dist.cpu_by_affinity(cluster | aff0)
+            if number is not None:
+                found.append(number)
+    return found
 
 
 ICC_REGISTERS: Final[dict[Encoding, IccRegister]] = {

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from hyp.vgic.dist import DistState
     from hyp.vgic.vmlike import VcpuLike, VmLike
 
+_IRQ: Final = Signal.IRQ
+_FIQ: Final = Signal.FIQ
+
 DEFAULT_NR_IRQS: Final = 256
 """VGIC_NR_IRQS_LEGACY: the INTIDs of a GIC for which user space sets no number."""
 
@@ -296,11 +299,11 @@ class Vgic:
 
     def pending(self, vcpu: VcpuLike) -> bool:
         """Return whether a vCPU's virtual IRQ is asserted (HCR_EL2.VI)."""
-        return bool(self._signal(vcpu) & Signal.IRQ)
+        return self._signal(vcpu) is _IRQ
 
     def fiq_pending(self, vcpu: VcpuLike) -> bool:
         """Return whether a vCPU's virtual FIQ is asserted (HCR_EL2.VF)."""
-        return bool(self._signal(vcpu) & Signal.FIQ)
+        return self._signal(vcpu) is _FIQ
 
     def _signal(self, vcpu: VcpuLike) -> Signal:
         if self._dist is None:

@@ -33,6 +33,7 @@ from emu.arch.registers.exceptions import (
     SPSR_EL2,
     VBAR_EL1,
 )
+from emu.arch.registers.gic import ICC_CTLR_EL1
 from emu.arch.registers.identification import ID_AA64ISAR0_EL1
 from emu.arch.registers.performance import (
     PMCCNTR_EL0,
@@ -57,7 +58,6 @@ from hyp.memslots import MemoryRegion, MemoryRegionFlags
 from hyp.pmu_attributes import PmuAttr
 from hyp.vcpu_attributes import VcpuGroup
 from hyp.vgic.attributes import Group
-from hyp.vgic.v3_sysregs import ICC_CTLR
 from hyp.vm import VM, Cap
 from lab.cli import cli
 from tests.docs.pages import ROOT
@@ -407,7 +407,7 @@ def test_deviation_vgic_equal_priorities() -> None:
 
 def test_deviation_vgic_cpu_interface_identity() -> None:
     assert Gic(2).cpu(0xFC) == 0x04B2_043B
-    ctlr = ICC_CTLR(Gic(3).mrs("ICC_CTLR_EL1"))
+    ctlr = ICC_CTLR_EL1(Gic(3).mrs("ICC_CTLR_EL1"))
     assert (ctlr.PRIbits, ctlr.IDbits, ctlr.SEIS, ctlr.A3V) == (4, 0, 0, 1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from functools import lru_cache
 from typing import NamedTuple
 
 from emu.arch.a64.word import SystemWord
@@ -59,6 +60,7 @@ _IMM16_SHIFT = 5
 _IMM16 = 0xFFFF << _IMM16_SHIFT
 
 
+@lru_cache(maxsize=1024)
 def exception_generation(word: int) -> ExceptionGeneration | None:
     """Return the exception-generating instruction that ``word`` is, or None."""
     if word <= 0xFFFF:

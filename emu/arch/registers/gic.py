@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from emu.arch.bits import bit
 from emu.arch.fields import SystemRegister
+from emu.arch.fields import Layout, SystemRegister, bit, bits
 
 
 class ICC_PMR_EL1(SystemRegister, encoding=(3, 0, 4, 6, 0)):
@@ -21,20 +22,39 @@ class ICC_RPR_EL1(SystemRegister, encoding=(3, 0, 12, 11, 3)):
     """Running priority."""
 
 
-class ICC_SGI1R_EL1(SystemRegister, encoding=(3, 0, 12, 11, 5)):
+class SoftwareGeneratedInterrupt(Layout):
+    """What the three registers that generate SGIs have in common."""
+
+    Aff3 = bits(55, 48)
+    RS = bits(47, 44)
+    IRM = bit(40)
+    Aff2 = bits(39, 32)
+    INTID = bits(27, 24)
+    Aff1 = bits(23, 16)
+    TargetList = bits(15, 0)
+
+
+class ICC_SGI1R_EL1(SoftwareGeneratedInterrupt, SystemRegister, encoding=(3, 0, 12, 11, 5)):
     """Generates an SGI of Group 1."""
 
 
-class ICC_ASGI1R_EL1(SystemRegister, encoding=(3, 0, 12, 11, 6)):
+class ICC_ASGI1R_EL1(SoftwareGeneratedInterrupt, SystemRegister, encoding=(3, 0, 12, 11, 6)):
     """Generates an SGI of Group 1 for the other Security state."""
 
 
-class ICC_SGI0R_EL1(SystemRegister, encoding=(3, 0, 12, 11, 7)):
+class ICC_SGI0R_EL1(SoftwareGeneratedInterrupt, SystemRegister, encoding=(3, 0, 12, 11, 7)):
     """Generates an SGI of Group 0."""
 
 
 class ICC_CTLR_EL1(SystemRegister, encoding=(3, 0, 12, 12, 4)):
     """Control of the CPU interface."""
+
+    A3V = bit(15)
+    SEIS = bit(14)
+    IDbits = bits(13, 11)
+    PRIbits = bits(10, 8)
+    EOImode = bit(1)
+    CBPR = bit(0)
 
 
 class ICC_SRE_EL1(SystemRegister, encoding=(3, 0, 12, 12, 5)):

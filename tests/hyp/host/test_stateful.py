@@ -120,7 +120,7 @@ class HostSpace(RuleBasedStateMachine):
             return
         assert isinstance(found, HostPfn)
         assert not write or found.writable
-        self.watcher.mapped[hva] = found
+        self.watcher.mapped[hva] = found.pa, found.writable
         if write:
             self.host.memory.write(found.pa, bytes([value]))
             self.model[hva] = value
