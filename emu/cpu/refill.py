@@ -221,9 +221,9 @@ class Refill:
                 fault = both if isinstance(both, Fault) else fault
                 write = read_fault != fault
             address = self._pe.watch.address_of(access, pc)
-            return fault, data_access(word, write=write), faulting_address(address, page)
+            return fault, data_access(word, write), faulting_address(address, page)
         instruction = decode_system(word)
         if instruction is not None and instruction.operation is DC.ZVA:
             address = VA(self._pe.registers.x(instruction.rt))
             return fault, ZEROING, faulting_address(address, page)
-        return fault, data_access(word, write=write), page
+        return fault, data_access(word, write), page

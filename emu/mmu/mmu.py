@@ -175,7 +175,7 @@ class Mmu:
         refused = self.mark_accessed(s1, write=write) if self.regime.updates else None
         if refused is not None:
             return refused
-        ipa = IPA((va & stage1.ADDRESS_BITS) + s1.offset)
+        ipa: IPA = (va & stage1.ADDRESS_BITS) + s1.offset  # type: ignore[assignment]  # NewType calls cost time
         s2 = self._stage2_entries.lookup(ipa) if self.regime.stage2.enabled else None
         is_device = s2 is not None and combined_is_device(s1.attribute, s2.memattr, fwb=self._fwb)
         if (
@@ -190,7 +190,7 @@ class Mmu:
                 return walked
             s2 = walked
             is_device = combined_is_device(s1.attribute, s2.memattr, fwb=self._fwb)
-        page = PA((ipa + s2.offset) & ~PAGE_MASK)
+        page: PA = (ipa + s2.offset) & ~PAGE_MASK  # type: ignore[assignment]  # as above
         if not self.memory.contains(page, PAGE_SIZE):
             return Fault(FaultType.EXTERNAL, None, stage1.STAGE)
         keep = ~WRITE if (s1.clean or s2.clean) and not write else ALL

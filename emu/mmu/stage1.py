@@ -177,7 +177,7 @@ def walk(stage1: Stage1, va: VA, fetch: Callable[[IPA, int], int | Fault]) -> St
         not word & NG,
         stage1.attributes[word >> ATTR_SHIFT & 7],
         clean,
-        IPA(address),
+        address,  # type: ignore[arg-type]  # NewType calls cost time
         word,
     )
 
