@@ -271,8 +271,8 @@ class _Watched(Mmu):
         word = swapped(found) if found is not None and controls.big_endian else found
         return _lookup(2, step, address, word, controls.granule)
 
-    def _fetch(self, ipa: IPA, level: int) -> int | Fault:
-        found = super()._fetch(ipa, level)
+    def fetch(self, ipa: IPA, level: int) -> int | Fault:
+        found = super().fetch(ipa, level)
         nested, self.last_stage2 = tuple(self.last_stage2), []
         self.ipa = None
         controls = self.regime.stage1

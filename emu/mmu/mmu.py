@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _STAGE1_ONLY: Final = Stage.S1
 
 
-class Mmu:
+class Mmu(stage1.Tables):
     """Translates VAs for one PE.
 
     Attributes
@@ -216,7 +216,7 @@ class Mmu:
         if controls.enabled:
             if privilege == EL0 and half.e0pd:
                 return Fault(FaultType.TRANSLATION, 0, stage1.STAGE)
-            return stage1.walk(controls, va, self._fetch)
+            return stage1.walk(controls, va, self)
         if (va & stage1.ADDRESS_BITS if half.tbi else va) >> self.features.pa_bits:
             return Fault(FaultType.ADDRESS_SIZE, 0, stage1.STAGE)
         return self._flat
@@ -278,7 +278,7 @@ class Mmu:
         controls = self.regime.stage2
         return stage2.walk(self.memory, controls, ipa) if controls.enabled else IDENTITY
 
-    def _fetch(self, ipa: IPA, level: int) -> int | Fault:
+    def fetch(self, ipa: IPA, level: int) -> int | Fault:
         """Read a stage-1 descriptor, which stage 2 may refuse."""
         offset = self._table_offsets.get(ipa >> PAGE_SHIFT)
         if offset is None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, cast
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Final
 
 from emu.arch.address import IPA, PAGE_SHIFT, VA
 from emu.arch.descriptors import Descriptor, Stage1Leaf, Stage1Table, swapped
@@ -12,8 +13,6 @@ from emu.mmu.fault import Fault
 from emu.mmu.permissions import AP_READ_ONLY, EVERYTHING, Permissions, stage1_permissions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from emu.mmu.regime import Stage1, Stage1Half
 
 STAGE: Final = 1
@@ -114,7 +113,15 @@ def flat(attribute: int) -> Stage1Mapping:
     )
 
 
-def walk(stage1: Stage1, va: VA, fetch: Callable[[IPA, int], int | Fault]) -> Stage1Mapping | Fault:
+class Tables(ABC):
+    """What the tables are read by."""
+
+    @abstractmethod
+    def fetch(self, ipa: IPA, level: int) -> int | Fault:
+        """Read the descriptor at an IPA for a level: through stage 2, and with its faults."""
+
+
+def walk(stage1: Stage1, va: VA, tables: Tables) -> Stage1Mapping | Fault:
     """Translate ``va`` through the stage-1 tables, without looking at permissions.
 
     Parameters
@@ -123,8 +130,8 @@ def walk(stage1: Stage1, va: VA, fetch: Callable[[IPA, int], int | Fault]) -> St
         The controls, decoded from SCTLR_EL1, TCR_EL1 and the TTBRs.
     va
         The address, to the byte, tag included.
-    fetch
-        Reads a descriptor at an IPA for a level: through stage 2, and with its faults.
+    tables
+        Reads the descriptors.
 
     Returns
     -------
@@ -142,12 +149,11 @@ def walk(stage1: Stage1, va: VA, fetch: Callable[[IPA, int], int | Fault]) -> St
         return Fault(FaultType.ADDRESS_SIZE, 0, STAGE)
     granule = half.granule
     address_mask, is_split, big_endian = granule.address_mask, granule.high.mask, stage1.big_endian
-    read = cast("Callable[[int, int], int | Fault]", fetch)  # PA + int is an int: cast once
     word = hierarchical = 0
     for level, shift, index_mask, has_blocks in half.steps:
         hierarchical |= word
         address = output + ((vaddress >> shift & index_mask) << 3)
-        found = read(address, level)
+        found = tables.fetch(address, level)  # type: ignore[arg-type]  # NewType calls cost time
         if not isinstance(found, int):
             return found
         word = swapped(found) if big_endian else found
@@ -177,7 +183,7 @@ def walk(stage1: Stage1, va: VA, fetch: Callable[[IPA, int], int | Fault]) -> St
         not word & NG,
         stage1.attributes[word >> ATTR_SHIFT & 7],
         clean,
-        address,  # type: ignore[arg-type]  # NewType calls cost time
+        address,  # type: ignore[arg-type]  # as above
         word,
     )
 
