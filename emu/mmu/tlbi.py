@@ -151,9 +151,8 @@ def _matching(tlb: Tlb, vmid: int, asid: int | None) -> list[TlbContext]:
     """Return the contexts an operation by VA looks at: one ASID's, and those of no ASID."""
     if asid is None:
         return tlb.contexts_of(vmid)
-    return [
-        tlb.contexts[vmid, tag] for tag in (asid, GLOBAL, STAGE1_OFF) if (vmid, tag) in tlb.contexts
-    ]
+    tags = (asid, GLOBAL, STAGE1_OFF)
+    return [tlb.contexts[vmid, tag] for tag in tags if (vmid, tag) in tlb.contexts]
 
 
 def _page_span(frame: int, ttl: int) -> Span:
