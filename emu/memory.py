@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from emu.arch.address import PA, PAGE_MASK, PAGE_SIZE
@@ -41,7 +42,27 @@ class EL2AbortError(Exception):
     """EL2 itself has accessed memory that has failed: it is over with the hypervisor."""
 
 
-class PhysicalMemory:
+class TableMemory(ABC):
+    """What walks need of memory."""
+
+    @abstractmethod
+    def contains(self, pa: PA, size: int = 1) -> bool:
+        """Whether all of ``size`` bytes at ``pa`` are memory."""
+
+    @abstractmethod
+    def fetch_u64(self, pa: PA) -> int | None:
+        """Read a descriptor at an aligned address; None is an external abort."""
+
+    @abstractmethod
+    def walk_error(self, pa: PA) -> FaultType:
+        """Return what is wrong with a descriptor that could not be fetched."""
+
+    @abstractmethod
+    def write_u64(self, pa: PA, value: int) -> None:
+        """Write a descriptor back."""
+
+
+class PhysicalMemory(TableMemory):
     """RAM from ``base`` to ``base + size``, little endian.
 
     Parameters
@@ -80,7 +101,6 @@ class PhysicalMemory:
         self._words = self._bytes.cast("Q")
         self._instructions = self._bytes.cast("I")
         self.touched: set[PA] = set()
-        self._touch = self.touched.add
         self._image = EMPTY
 
     @property
@@ -158,7 +178,7 @@ class PhysicalMemory:
         if self.failed:
             self._refuse_failed(pa)
         self._words[self._offset(pa, 8) >> 3] = value
-        self._touch(pa & _PAGE)  # type: ignore[arg-type]  # NewType calls cost time
+        self.touched.add(pa & _PAGE)  # type: ignore[arg-type]  # NewType calls cost time
 
     def read(self, pa: PA, size: int) -> bytes:
         """Read ``size`` bytes."""
@@ -203,7 +223,7 @@ class PhysicalMemory:
         """Note that ``size`` bytes have been written."""
         if (pa & PAGE_MASK) + size <= PAGE_SIZE:
             if size:
-                self._touch(PA(pa & _PAGE))
+                self.touched.add(PA(pa & _PAGE))
         else:
             self.touched.update(map(PA, range(pa & _PAGE, pa + size, PAGE_SIZE)))
 

@@ -5,7 +5,7 @@ address (IPA), stage 2 maps that to a physical address (PA). They are all 64-bit
 integers at run time; the type checker keeps them apart.
 """
 
-from typing import NewType
+from typing import Final, NewType
 
 VA = NewType("VA", int)
 """A virtual address, as the guest's instructions use it. All 64 bits, tag included."""
@@ -16,7 +16,7 @@ IPA = NewType("IPA", int)
 PA = NewType("PA", int)
 """A physical address of the machine."""
 
-PAGE_SHIFT = 12
-PAGE_SIZE = 1 << PAGE_SHIFT
-PAGE_MASK = PAGE_SIZE - 1
+PAGE_SHIFT: Final = 12
+PAGE_SIZE: Final = 1 << PAGE_SHIFT
+PAGE_MASK: Final = PAGE_SIZE - 1
 """The smallest granule, 4 KiB; also the page of the execution engine's TLB."""

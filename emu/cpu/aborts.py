@@ -53,7 +53,7 @@ FETCH: Final = AbortKind(fetch=True, iss=0)
 
 
 @lru_cache(maxsize=4096)
-def data_access(word: int, *, write: bool) -> AbortKind:
+def data_access(word: int, write: bool) -> AbortKind:
     """Describe a load, store or atomic.
 
     Parameters
@@ -114,7 +114,7 @@ def abort(
     """
     to_el2 = fault.stage == stage2.STAGE or (external_to_el2 and fault.type in MEMORY_ERRORS)
     lower = to_el2 or el == 0
-    esr = _esr(fault.type, fault.level, fault.stage, fault.s1ptw, fault.update, kind, lower=lower)
+    esr = _esr(fault.type, fault.level, fault.stage, fault.s1ptw, fault.update, kind, lower)
     if not to_el2:
         return ArmException(1, esr, pc, far)
     return ArmException(2, esr, pc, far, hpfar(fault))
@@ -128,7 +128,6 @@ def _esr(
     s1ptw: bool,
     update: bool,
     kind: AbortKind,
-    *,
     lower: bool,
 ) -> int:
     """Return the syndrome of a fault; ``lower`` says that it is taken from a lower level."""
@@ -148,7 +147,7 @@ def _esr(
 def alignment_fault(word: int, far: VA, pc: VA, el: int) -> ArmException:
     """Return the exception for an access that must be aligned and is not (stage 1, to EL1)."""
     fault = Fault(FaultType.ALIGNMENT, None, 1)
-    return abort(fault, data_access(word, write=False), far, pc, el)
+    return abort(fault, data_access(word, False), far, pc, el)
 
 
 def hpfar(fault: Fault) -> int | None:

@@ -76,6 +76,7 @@ class CodePages:
         self._features = features
         self._intercept = intercept
         self._by_word: dict[int, system.Site | None] = {}
+        self._intercepted: dict[int, bool] = {}
         self.sites: dict[VA, system.Site] = {}
         self._ordered: set[VA] = set()
         self._by_page: dict[PA, Sites] = {}
@@ -90,7 +91,7 @@ class CodePages:
         sites = self._by_page.get(pa)
         if sites is None:
             self._icache.fill(pa)
-            sites = self._by_page[pa] = scan(self._icache.view(pa), self._intercept)
+            sites = self._by_page[pa] = scan(self._icache.view(pa), self._is_intercepted)
         if page >> PAGE_SHIFT in self.scanned:
             self._forget(page)
         self.scanned[page >> PAGE_SHIFT] = pa
@@ -135,6 +136,15 @@ class CodePages:
             found = None if instruction is None else system.site(instruction, self._features)
             self._by_word[word] = found
             return found
+
+    def _is_intercepted(self, word: int) -> bool:
+        """Whether a system instruction matters: always the same, but for DC ZVA, which traps."""
+        known = self._intercepted.get(word)
+        if known is None:
+            known = self._intercept(word)
+            if word & ~_RT != _ZVA:
+                self._intercepted[word] = known
+        return known
 
     def let_pass(self, word: int) -> None:
         """If ``word`` is never intercepted, have the engine not ask for such words again."""

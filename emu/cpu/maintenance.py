@@ -71,18 +71,18 @@ def tlbi(
 ) -> int:
     """Do what :meth:`emu.cpu.pe.ProcessingElement.tlbi` says."""
     pe.refresh()
-    vmid = pe.mmu.regime.vmid
+    vmid, name = pe.mmu.regime.vmid, operation._name_  # of which Enum.name is a slow view
     removed = 0
     reached = _reached(pe, operation, by_guest=pc is not None)
     if pe.disturbances:
-        reached = list(reached) * _times(pe, operation.name, by_guest=pc is not None)
+        reached = list(reached) * _times(pe, name, by_guest=pc is not None)
     for peer in reached:
         hits = peer.mmu.invalidate(operation, argument, vmid)
         if hits and not (engine_follows and peer is pe and peer.mmu.removed_only_named):
             peer.engine.flush_tlb()
         removed += hits
-    pe.maintenance[operation.name] += 1
-    pe.tlbi_entries[operation.name] += removed
+    pe.maintenance[name] += 1
+    pe.tlbi_entries[name] += removed
     pe.tlbi_count += 1
     if not removed:
         pe.tlbi_without_hit += 1
@@ -97,7 +97,7 @@ def cache(pe: ProcessingElement, operation: DC | IC, pa: PA | None, *, by_guest:
     The data caches are coherent. Instruction cache operations have code that was executed before
     looked at again.
     """
-    pe.maintenance[operation.name] += 1
+    pe.maintenance[operation._name_] += 1  # of which Enum.name is a slow view
     times = _times(pe, operation.name, by_guest=by_guest) if pe.disturbances else 1
     if isinstance(operation, IC) and times:
         for peer in _reached(pe, operation, by_guest=by_guest):

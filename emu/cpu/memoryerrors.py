@@ -94,7 +94,7 @@ def _data_access(pe: ProcessingElement, pc: VA) -> tuple[VA, int, AbortKind] | N
         fails = access.exclusive and access.writes and not pe.engine.exclusive
         if access.kind is AccessKind.PREFETCH or fails:
             return None
-        return pe.watch.address_of(access, pc), access.size, data_access(word, write=False)
+        return pe.watch.address_of(access, pc), access.size, data_access(word, False)
     instruction = decode_system(word)
     if instruction is None or instruction.operation is not DC.ZVA:
         return None

@@ -49,7 +49,7 @@ def privilege_of(pstate: int) -> int:
 class Refill:
     """The refill path of one PE."""
 
-    NOT_STATE: ClassVar = frozenset({"_registers", "_touch"})
+    NOT_STATE: ClassVar = frozenset({"_registers", "_touched"})
 
     def __init__(self, pe: ProcessingElement) -> None:
         self._pe = pe
@@ -62,7 +62,7 @@ class Refill:
         self._engine = pe.engine
         self._execution = pe.execution
         self._registers = pe.engine.registers
-        self._touch = pe.memory.touched.add
+        self._touched = pe.memory.touched
 
     def fill(self, va: VA, access: int, result: Any) -> bool:  # noqa: ANN401  # a C array
         """Answer the engine: fill in PA and permissions of the page ``va``, or refuse."""
@@ -103,7 +103,7 @@ class Refill:
             else:
                 permissions &= ~EXECUTE
         if permissions & WRITE:
-            self._touch(frame)
+            self._touched.add(frame)
         result[0] = frame
         result[1] = permissions
         if self._icache.copies and frame in self._icache.copies:
@@ -165,7 +165,7 @@ class Refill:
             return None
         if need == READ and self._mmu.regime.updates and self._is_atomic(pc):
             need = READ | WRITE  # the access is refused as a whole before hardware marks a page
-        is_unaligned = None if need == EXECUTE else lambda: pe.watch.is_unaligned(pc)
+        is_unaligned = None if need == EXECUTE else self._is_unaligned
         while True:
             found = self._mmu.walk(va, need, privilege, is_unaligned)
             if not isinstance(found, Fault):
@@ -185,6 +185,10 @@ class Refill:
             exception = abort(found, kind, far, pc, pstate >> 2 & 3, external_to_el2=to_el2)
             if not pe.guest.resolved_in_place(exception, pstate):
                 return None
+
+    def _is_unaligned(self) -> bool:
+        """Whether Device memory refuses the access that the engine asks for."""
+        return self._pe.watch.is_unaligned(VA(self._registers[PC_INDEX]))
 
     def _passes(self, fault: Fault, va: VA, need: int, pc: VA) -> bool:
         """Whether the abort of an access may be taken now: MMIO is an access, too."""
@@ -217,9 +221,9 @@ class Refill:
                 fault = both if isinstance(both, Fault) else fault
                 write = read_fault != fault
             address = self._pe.watch.address_of(access, pc)
-            return fault, data_access(word, write=write), faulting_address(address, page)
+            return fault, data_access(word, write), faulting_address(address, page)
         instruction = decode_system(word)
         if instruction is not None and instruction.operation is DC.ZVA:
             address = VA(self._pe.registers.x(instruction.rt))
             return fault, ZEROING, faulting_address(address, page)
-        return fault, data_access(word, write=write), page
+        return fault, data_access(word, write), page

@@ -67,7 +67,7 @@ class Watch:
         if must_fault(access, checked=controls.checked, lse2=lse2, nAA=controls.nAA):
             return alignment_fault(word, address, pc, el)
         need = (READ if access.reads else 0) | (WRITE if access.writes else 0)
-        kind = data_access(word, write=False)
+        kind = data_access(word, False)
         return self._in_device_memory(address, access.size, need, kind, pc, pstate)
 
     def _stack_refuses(self, access: MemoryAccess, pstate: int) -> bool:

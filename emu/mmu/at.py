@@ -53,7 +53,7 @@ def address_translate(mmu: Mmu, operation: AT, va: VA, *, pan: bool) -> PAR_EL1 
     refused = mmu.mark_accessed(found, write=operation.write)
     if refused is not None:
         return refused
-    address = int(va) + found.offset & stage1.ADDRESS_BITS
+    address: int = (va & stage1.ADDRESS_BITS) + found.offset
     attribute, sh1, sh2 = found.attribute, found.descriptor >> SH_SHIFT & 3, 0
     if operation.stages & Stage.S2:
         second = mmu.stage2(IPA(address), need, privilege)

@@ -6,7 +6,6 @@ nibble for the outer and one for the inner cache.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Final
 
 DEVICE_nGnRnE: Final = 0x00
@@ -16,6 +15,9 @@ NORMAL_WRITE_BACK: Final = 0xFF
 NORMAL_NON_CACHEABLE: Final = 0x44
 NORMAL_TAGGED: Final = 0xF0
 """Write-Back, with allocation tags (FEAT_MTE2)."""
+
+NORMAL: Final = 0xF0
+"""The bits of which Normal memory has at least one, and Device memory none."""
 
 NON_CACHEABLE: Final = 0b0100
 """The nibble of a cache that is not used."""
@@ -34,10 +36,9 @@ INNER_SHAREABLE, OUTER_SHAREABLE = 3, 2
 
 def is_device_attribute(attribute: int) -> bool:
     """Whether an attribute of MAIR_EL1 is a Device type."""
-    return not attribute & 0xF0
+    return not attribute & NORMAL
 
 
-@cache
 def combined_is_device(attribute: int, memattr: int, *, fwb: bool) -> bool:
     """Whether both stages together give a Device type.
 
@@ -50,11 +51,11 @@ def combined_is_device(attribute: int, memattr: int, *, fwb: bool) -> bool:
     fwb
         HCR_EL2.FWB, which changes what ``memattr`` means.
     """
-    if not fwb:
-        return is_device_attribute(attribute) or not memattr >> 2
-    if memattr & 0b111 == FWB_FORCE_WRITE_BACK:
+    if fwb and memattr & 0b111 == FWB_FORCE_WRITE_BACK:
         return False
-    return is_device_attribute(attribute) or not memattr & 0b100
+    if not attribute & NORMAL:
+        return True
+    return not memattr & (0b0100 if fwb else 0b1100)
 
 
 def combined_attribute(attribute: int, memattr: int, *, fwb: bool) -> int:

@@ -8,7 +8,7 @@ second statement of the rules here, and whatever the walk does is what is shown.
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from emu.arch.address import IPA, PA, VA
 from emu.arch.descriptors import (
@@ -21,7 +21,7 @@ from emu.arch.descriptors import (
 )
 from emu.arch.esr.fsc import FaultType
 from emu.arch.granule import LAST_LEVEL
-from emu.memory import PhysicalMemory
+from emu.memory import PhysicalMemory, TableMemory
 from emu.mmu import stage1
 from emu.mmu.attributes import NORMAL_WRITE_BACK
 from emu.mmu.fault import Fault
@@ -201,7 +201,7 @@ def explain_tables(
     )
 
 
-class _Window:
+class _Window(TableMemory):
     """Memory that remembers what was read, and keeps what is written to itself."""
 
     def __init__(self, memory: DescriptorMemory) -> None:
@@ -240,7 +240,7 @@ class _Watched(Mmu):
     """An MMU with nothing in its TLB, whose lookups are written down."""
 
     def __init__(self, window: _Window, features: CpuFeatures, regime: TranslationRegime) -> None:
-        super().__init__(cast("PhysicalMemory", window), features)
+        super().__init__(window, features)
         self.use(regime)
         self._window = window
         self.stage1_lookups: list[Lookup] = []
@@ -271,8 +271,8 @@ class _Watched(Mmu):
         word = swapped(found) if found is not None and controls.big_endian else found
         return _lookup(2, step, address, word, controls.granule)
 
-    def _fetch(self, ipa: IPA, level: int) -> int | Fault:
-        found = super()._fetch(ipa, level)
+    def fetch(self, ipa: IPA, level: int) -> int | Fault:
+        found = super().fetch(ipa, level)
         nested, self.last_stage2 = tuple(self.last_stage2), []
         self.ipa = None
         controls = self.regime.stage1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from emu.arch.a64.operations import Stage
 from emu.arch.address import IPA, PA, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, VA
@@ -11,7 +11,7 @@ from emu.arch.esr.fsc import FaultType
 from emu.mmu import stage1, stage2
 from emu.mmu.attributes import NORMAL_WRITE_BACK, combined_is_device, is_device_attribute
 from emu.mmu.fault import Fault
-from emu.mmu.permissions import ALL, EL0, EL1, READ, WRITE
+from emu.mmu.permissions import ALL, EL0, EL1, READ, WRITE, combined
 from emu.mmu.regime import ControlRegisters, TranslationRegime, decode_regime
 from emu.mmu.stage2 import IDENTITY, Stage2Mapping
 from emu.mmu.tlb import GLOBAL, Survivor, Tlb, TlbEntry
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
     from emu.arch.a64.tlbi import TLBI
     from emu.arch.features import CpuFeatures
-    from emu.memory import PhysicalMemory
+    from emu.memory import TableMemory
     from emu.mmu.stage1 import Stage1Mapping
 
+_STAGE1_ONLY: Final = Stage.S1
 
-class Mmu:
+
+class Mmu(stage1.Tables):
     """Translates VAs for one PE.
 
     Attributes
@@ -53,7 +55,7 @@ class Mmu:
     NOT_STATE: ClassVar = frozenset({"on_change", "on_fill", "on_table"})
     NOT_COMPARED: ClassVar = frozenset({"hits", "misses"})
 
-    def __init__(self, memory: PhysicalMemory, features: CpuFeatures) -> None:
+    def __init__(self, memory: TableMemory, features: CpuFeatures) -> None:
         self.memory = memory
         self.features = features
         self.tlb = Tlb()
@@ -76,7 +78,6 @@ class Mmu:
         self._kept: dict[tuple[VA, int], Stage1Mapping] = {}
         # Copies of stage-2 entries that translate tables: they go when those may.
         self._table_offsets: dict[int, int] = {}
-        self._fetch_u64 = cast("Callable[[int], int | None]", self.memory.fetch_u64)
         self._fwb = regime.stage2.fwb
         self._flat = stage1.flat(regime.stage1.flat_attribute)
         self._context = self.tlb.context(regime.vmid, regime.asid)
@@ -112,7 +113,7 @@ class Mmu:
             return s1
         if s1.allowed[privilege] & need != need:
             return Fault(FaultType.PERMISSION, s1.level, stage1.STAGE)
-        ipa = IPA(va + s1.offset & stage1.ADDRESS_BITS)
+        ipa = IPA((va & stage1.ADDRESS_BITS) + s1.offset)
         s2 = self._leaf(ipa)
         if isinstance(s2, Fault):
             return s2
@@ -167,39 +168,40 @@ class Mmu:
         s1 = kept or self.stage1(va, privilege)
         if isinstance(s1, Fault):
             return s1
-        if is_unaligned and is_device_attribute(s1.attribute) and is_unaligned():
+        if is_unaligned is not None and is_device_attribute(s1.attribute) and is_unaligned():
             return Fault(FaultType.ALIGNMENT, None, stage1.STAGE)
         if s1.allowed[privilege] & need != need:
             return Fault(FaultType.PERMISSION, s1.level, stage1.STAGE)
         refused = self.mark_accessed(s1, write=write) if self.regime.updates else None
         if refused is not None:
             return refused
-        ipa = IPA(va + s1.offset & stage1.ADDRESS_BITS)
+        ipa: IPA = (va & stage1.ADDRESS_BITS) + s1.offset  # type: ignore[assignment]  # NewType calls cost time
         s2 = self._stage2_entries.lookup(ipa) if self.regime.stage2.enabled else None
+        is_device = s2 is not None and combined_is_device(s1.attribute, s2.memattr, fwb=self._fwb)
         if (
             s2 is None
             or s2.allowed[privilege] & need != need
             or (write and s2.clean)
-            or (is_unaligned and combined_is_device(s1.attribute, s2.memattr, fwb=self._fwb))
+            or (is_device and is_unaligned is not None)
         ):
             walked = self.stage2(ipa, need, privilege, s1.attribute, is_unaligned)
             if isinstance(walked, Fault):
                 self._kept = {(va, privilege): s1}  # the access will be tried again
                 return walked
             s2 = walked
-        page = PA((ipa + s2.offset) & ~PAGE_MASK)
+            is_device = combined_is_device(s1.attribute, s2.memattr, fwb=self._fwb)
+        page: PA = (ipa + s2.offset) & ~PAGE_MASK  # type: ignore[assignment]  # as above
         if not self.memory.contains(page, PAGE_SIZE):
             return Fault(FaultType.EXTERNAL, None, stage1.STAGE)
-        (el0, el1, pan), (el0_2, el1_2, pan_2) = s1.allowed, s2.allowed
         keep = ~WRITE if (s1.clean or s2.clean) and not write else ALL
         entry = TlbEntry(
             page,
-            (el0 & el0_2 & keep, el1 & el1_2 & keep, pan & pan_2 & keep),
+            combined(s1.allowed, s2.allowed, keep),
             s1.shift,
             s1.level,
             s2.level,
             s1.is_global,
-            combined_is_device(s1.attribute, s2.memattr, fwb=self._fwb),
+            is_device,
             bool(s1.descriptor & stage1.CONTIGUOUS),
         )
         (self._globals if s1.is_global else self._context).insert(va, entry)
@@ -214,7 +216,7 @@ class Mmu:
         if controls.enabled:
             if privilege == EL0 and half.e0pd:
                 return Fault(FaultType.TRANSLATION, 0, stage1.STAGE)
-            return stage1.walk(controls, va, self._fetch)
+            return stage1.walk(controls, va, self)
         if (va & stage1.ADDRESS_BITS if half.tbi else va) >> self.features.pa_bits:
             return Fault(FaultType.ADDRESS_SIZE, 0, stage1.STAGE)
         return self._flat
@@ -276,7 +278,7 @@ class Mmu:
         controls = self.regime.stage2
         return stage2.walk(self.memory, controls, ipa) if controls.enabled else IDENTITY
 
-    def _fetch(self, ipa: IPA, level: int) -> int | Fault:
+    def fetch(self, ipa: IPA, level: int) -> int | Fault:
         """Read a stage-1 descriptor, which stage 2 may refuse."""
         offset = self._table_offsets.get(ipa >> PAGE_SHIFT)
         if offset is None:
@@ -284,7 +286,7 @@ class Mmu:
             if isinstance(s2, Fault):
                 return s2
             offset = self._table_offsets[ipa >> PAGE_SHIFT] = s2.offset
-        word = self._fetch_u64(ipa + offset)
+        word = self.memory.fetch_u64(ipa + offset)  # type: ignore[arg-type]  # as in stage2.walk
         if word is None:
             return Fault(self.memory.walk_error(PA(ipa + offset)), level, stage1.STAGE)
         return word
@@ -333,16 +335,17 @@ class Mmu:
     def invalidate(self, operation: TLBI, argument: int, vmid: int) -> int:
         """Carry out a TLBI for ``vmid``; return how many entries went."""
         self.forget_walk()
-        if operation.stages & Stage.S2:
+        if operation.stages is not _STAGE1_ONLY:
             self._table_offsets = {}
         page = named_page(operation, argument)
-        held = page in self.pages or page in self.global_pages
+        held = page is not None and (page in self.pages or page in self.global_pages)
         if self.tlb.survivors:
             hits = self._invalidate_with_survivors(operation, argument, vmid)
         else:
             hits = invalidate(self.tlb, operation, argument, vmid)
-        left = page in self.pages or page in self.global_pages
-        self.removed_only_named = hits == 1 and held and not left
+        self.removed_only_named = (
+            hits == 1 and held and page not in self.pages and page not in self.global_pages
+        )
         return hits
 
     def _invalidate_with_survivors(self, operation: TLBI, argument: int, vmid: int) -> int:

@@ -14,13 +14,25 @@ WRITE: Final = 2
 EXECUTE: Final = 4
 ALL: Final = READ | WRITE | EXECUTE
 
-EL0, EL1, EL1_PAN = 0, 1, 2
+EL0: Final = 0
+EL1: Final = 1
+EL1_PAN: Final = 2
 """The privileges: EL0, EL1, and EL1 while PSTATE.PAN keeps it off what EL0 can access."""
 
-Permissions = tuple[int, int, int]
-"""What is allowed, by privilege."""
+Permissions = tuple[int, ...]
+"""What is allowed, by privilege: three masks."""
 
 EVERYTHING: Final[Permissions] = (ALL, ALL, ALL)
+
+
+def combined(first: Permissions, second: Permissions, mask: int) -> Permissions:
+    """Return what both stages allow and ``mask`` holds."""
+    return (
+        first[EL0] & second[EL0] & mask,
+        first[EL1] & second[EL1] & mask,
+        first[EL1_PAN] & second[EL1_PAN] & mask,
+    )
+
 
 AP_READ_ONLY: Final = 2
 """AP[2]: no writes at any level."""

@@ -55,10 +55,10 @@ class Stage1Half(NamedTuple):
     """The lookups of a walk, the start level's first."""
     tbi: bool
     """Whether the address's top byte is ignored."""
-    address: int
-    """The bits of an address that count: all, or all but the top byte."""
+    checked: int
+    """The bits above ``input_bits`` that count, shifted down: all, or all but the top byte."""
     top: int
-    """What they hold above ``input_bits`` in an address that can be translated."""
+    """What those are in an address that can be translated: alike, ones in the upper half."""
     e0pd: bool
     """Whether EL0 may not use this half at all."""
     hpd: bool
@@ -84,7 +84,8 @@ class Stage1(NamedTuple):
     """Hardware sets the access flag."""
     hd: bool
     """Hardware manages dirty state in descriptors with DBM set."""
-    mair: int
+    attributes: bytes
+    """The memory attributes by AttrIndx, as encoded in MAIR_EL1."""
     flat_attribute: int
     """The memory attribute of data accesses while stage 1 is off."""
     checked: bool
@@ -186,7 +187,7 @@ def decode_regime(registers: ControlRegisters, features: CpuFeatures) -> Transla
         sctlr.EPAN if features.epan else 0,
         ha,
         bool(ha and tcr.HD and features.hardware_dirty_state),
-        registers.mair,
+        registers.mair.to_bytes(8, "little"),
         NORMAL_WRITE_BACK if hcr.DC else DEVICE_nGnRnE,
         bool(sctlr.A),
         bool(sctlr.nAA),
@@ -222,7 +223,7 @@ def _half(fields: _TcrHalf, tcr: TCR_EL1, features: CpuFeatures) -> Stage1Half:
     input_bits = 64 - fields.tsz if size_exists else granule.address_bits
     level = granule.start_level(input_bits)
     table_shift = input_bits - granule.level_shift(level) + 3
-    address = (1 << 56 if fields.tbi else 1 << 64) - 1
+    checked = (1 << (56 if fields.tbi else 64) - input_bits) - 1
     return Stage1Half(
         not fields.epd and size_exists,
         IPA(table_base(fields.ttbr, table_shift, granule)),
@@ -231,8 +232,8 @@ def _half(fields: _TcrHalf, tcr: TCR_EL1, features: CpuFeatures) -> Stage1Half:
         _output_bits(tcr.IPS, granule, features),
         granule.steps(level, input_bits),
         bool(fields.tbi),
-        address,
-        address >> input_bits if fields.number else 0,
+        checked,
+        checked if fields.number else 0,
         bool(fields.e0pd and features.e0pd),
         bool(fields.hpd and features.hpds),
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Final
 
 from emu.arch.address import IPA, PAGE_SHIFT, VA
 from emu.arch.descriptors import Descriptor, Stage1Leaf, Stage1Table, swapped
@@ -13,8 +13,6 @@ from emu.mmu.fault import Fault
 from emu.mmu.permissions import AP_READ_ONLY, EVERYTHING, Permissions, stage1_permissions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from emu.mmu.regime import Stage1, Stage1Half
 
 STAGE: Final = 1
@@ -34,36 +32,70 @@ AP_TABLE_SHIFT: Final = Stage1Table.APTable.lsb
 UXN_TABLE_SHIFT: Final = Stage1Table.UXNTable.lsb
 PXN_TABLE_SHIFT: Final = Stage1Table.PXNTable.lsb
 
-PERMISSION_BITS: Final = Stage1Leaf.AP.in_place | Stage1Leaf.UXN.in_place | Stage1Leaf.PXN.in_place
-TABLE_BITS: Final = (
-    Stage1Table.APTable.in_place | Stage1Table.UXNTable.in_place | Stage1Table.PXNTable.in_place
-)
-
 UPPER_HALF: Final = 1 << 55
 """VA bit 55 chooses between TTBR0_EL1 and TTBR1_EL1."""
 ADDRESS_BITS: Final = (1 << 56) - 1
+"""A VA without its tag."""
 
 
-class Stage1Mapping(NamedTuple):
-    """What stage 1 says of one block or page of VA space."""
+class Stage1Mapping:
+    """What stage 1 says of one block or page of VA space. Each walk makes one: it is a plain class.
 
-    offset: int
-    """IPA minus VA, the same for all of the block."""
-    shift: int
-    """log2 of the block's size in bytes."""
-    level: int
-    allowed: Permissions
-    """Permissions, writing to a clean page included."""
-    is_global: bool
-    """Valid for all ASIDs: nG is 0."""
-    attribute: int
-    """The memory attribute, as encoded in MAIR_EL1."""
-    clean: bool
-    """Writable once hardware has marked the page dirty (DBM)."""
-    address: IPA
-    """Where the leaf descriptor is."""
-    descriptor: int
-    """The leaf descriptor, as it was read."""
+    Attributes
+    ----------
+    offset
+        IPA minus VA without its tag, the same for all of the block.
+    shift
+        log2 of the block's size in bytes.
+    level
+        The level of the leaf.
+    allowed
+        Permissions, writing to a clean page included.
+    is_global
+        Valid for all ASIDs: nG is 0.
+    attribute
+        The memory attribute, as encoded in MAIR_EL1.
+    clean
+        Writable once hardware has marked the page dirty (DBM).
+    address
+        Where the leaf descriptor is.
+    descriptor
+        The leaf descriptor, as it was read.
+    """
+
+    __slots__ = (
+        "address",
+        "allowed",
+        "attribute",
+        "clean",
+        "descriptor",
+        "is_global",
+        "level",
+        "offset",
+        "shift",
+    )
+
+    def __init__(
+        self,
+        offset: int,
+        shift: int,
+        level: int,
+        allowed: Permissions,
+        is_global: bool,
+        attribute: int,
+        clean: bool,
+        address: IPA,
+        descriptor: int,
+    ) -> None:
+        self.offset = offset
+        self.shift = shift
+        self.level = level
+        self.allowed = allowed
+        self.is_global = is_global
+        self.attribute = attribute
+        self.clean = clean
+        self.address = address
+        self.descriptor = descriptor
 
 
 def flat(attribute: int) -> Stage1Mapping:
@@ -81,7 +113,15 @@ def flat(attribute: int) -> Stage1Mapping:
     )
 
 
-def walk(stage1: Stage1, va: VA, fetch: Callable[[IPA, int], int | Fault]) -> Stage1Mapping | Fault:
+class Tables(ABC):
+    """What the tables are read by."""
+
+    @abstractmethod
+    def fetch(self, ipa: IPA, level: int) -> int | Fault:
+        """Read the descriptor at an IPA for a level: through stage 2, and with its faults."""
+
+
+def walk(stage1: Stage1, va: VA, tables: Tables) -> Stage1Mapping | Fault:
     """Translate ``va`` through the stage-1 tables, without looking at permissions.
 
     Parameters
@@ -90,17 +130,18 @@ def walk(stage1: Stage1, va: VA, fetch: Callable[[IPA, int], int | Fault]) -> St
         The controls, decoded from SCTLR_EL1, TCR_EL1 and the TTBRs.
     va
         The address, to the byte, tag included.
-    fetch
-        Reads a descriptor at an IPA for a level: through stage 2, and with its faults.
+    tables
+        Reads the descriptors.
 
     Returns
     -------
     Stage1Mapping or Fault
         A fault of either stage: stage 2 may refuse the walk's own accesses (S1PTW).
     """
-    half = stage1.upper if va & UPPER_HALF else stage1.lower
+    vaddress: int = va & ADDRESS_BITS
+    half = stage1.upper if vaddress & UPPER_HALF else stage1.lower
     # The bits above the input address are all equal to bit 55, tag aside.
-    if not half.walks or (va & half.address) >> half.input_bits != half.top:
+    if not half.walks or va >> half.input_bits & half.checked != half.top:
         return Fault(FaultType.TRANSLATION, 0, STAGE)
     output: int = half.base
     limit = 1 << half.output_bits
@@ -108,13 +149,12 @@ def walk(stage1: Stage1, va: VA, fetch: Callable[[IPA, int], int | Fault]) -> St
         return Fault(FaultType.ADDRESS_SIZE, 0, STAGE)
     granule = half.granule
     address_mask, is_split, big_endian = granule.address_mask, granule.high.mask, stage1.big_endian
-    read = cast("Callable[[int, int], int | Fault]", fetch)  # PA + int is an int: cast once
     word = hierarchical = 0
     for level, shift, index_mask, has_blocks in half.steps:
         hierarchical |= word
-        address = output + ((va >> shift & index_mask) << 3)
-        found = read(address, level)
-        if isinstance(found, Fault):
+        address = output + ((vaddress >> shift & index_mask) << 3)
+        found = tables.fetch(address, level)  # type: ignore[arg-type]  # NewType calls cost time
+        if not isinstance(found, int):
             return found
         word = swapped(found) if big_endian else found
         output = granule.address(word) if is_split else word & address_mask
@@ -131,37 +171,32 @@ def walk(stage1: Stage1, va: VA, fetch: Callable[[IPA, int], int | Fault]) -> St
         return Fault(FaultType.ACCESS_FLAG, level, STAGE)
     clean = bool(stage1.hd and word & DBM and word & AP_READ_ONLY_BIT)
     return Stage1Mapping(
-        output - (va & -(1 << shift)),
+        output - (vaddress & -(1 << shift)),
         shift,
         level,
         _permissions(
-            word & PERMISSION_BITS,
-            0 if half.hpd else hierarchical & TABLE_BITS,
+            word & ~AP_READ_ONLY_BIT if clean else word,
+            0 if half.hpd else hierarchical,
             stage1.wxn,
             stage1.epan,
-            clean=clean,
         ),
         not word & NG,
-        stage1.mair >> 8 * (word >> ATTR_SHIFT & 7) & 0xFF,
+        stage1.attributes[word >> ATTR_SHIFT & 7],
         clean,
-        IPA(address),
+        address,  # type: ignore[arg-type]  # as above
         word,
     )
 
 
-@lru_cache(maxsize=4096)
-def _permissions(word: int, hierarchical: int, wxn: int, epan: int, *, clean: bool) -> Permissions:
+def _permissions(word: int, hierarchical: int, wxn: int, epan: int) -> Permissions:
     """Return the permissions of a leaf below table descriptors with these bits together.
 
     APTable[1] removes writes, APTable[0] removes EL0; both only ever restrict (D8.4.1). What
     dirty state makes writable counts as writable, for WXN too.
     """
-    ap = word >> AP_SHIFT & 3
-    if clean:
-        ap &= ~AP_READ_ONLY
     ap_table = hierarchical >> AP_TABLE_SHIFT & 3
     return stage1_permissions(
-        ap & ~(ap_table & 1) | ap_table & 2,
+        word >> AP_SHIFT & 3 & ~(ap_table & 1) | ap_table & 2,
         (word >> UXN_SHIFT | hierarchical >> UXN_TABLE_SHIFT) & 1,
         (word >> PXN_SHIFT | hierarchical >> PXN_TABLE_SHIFT) & 1,
         wxn,

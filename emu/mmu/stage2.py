@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from emu.arch.address import IPA, PA
 from emu.arch.descriptors import Descriptor, Stage2Leaf, swapped
@@ -11,9 +11,7 @@ from emu.mmu.fault import Fault
 from emu.mmu.permissions import EVERYTHING, WRITE, Permissions, stage2_permissions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from emu.memory import PhysicalMemory
+    from emu.memory import TableMemory
     from emu.mmu.regime import Stage2
 
 STAGE: Final = 2
@@ -56,7 +54,7 @@ IDENTITY: Final = Stage2Mapping(
 """Stage 2 switched off: the IPA is the PA."""
 
 
-def walk(memory: PhysicalMemory, stage2: Stage2, ipa: IPA) -> Stage2Mapping | Fault:
+def walk(memory: TableMemory, stage2: Stage2, ipa: IPA) -> Stage2Mapping | Fault:
     """Translate ``ipa`` through the stage-2 tables, without looking at permissions.
 
     Parameters
@@ -82,10 +80,9 @@ def walk(memory: PhysicalMemory, stage2: Stage2, ipa: IPA) -> Stage2Mapping | Fa
         return Fault(FaultType.ADDRESS_SIZE, 0, STAGE, ipa)
     granule = stage2.granule
     address_mask, is_split, big_endian = granule.address_mask, granule.high.mask, stage2.big_endian
-    fetch = cast("Callable[[int], int | None]", memory.fetch_u64)  # PA + int is an int: cast once
     for level, shift, index_mask, has_blocks in stage2.steps:
         address = output + ((ipa >> shift & index_mask) << 3)
-        found = fetch(address)
+        found = memory.fetch_u64(address)  # type: ignore[arg-type]  # NewType calls cost time
         if found is None:
             return Fault(memory.walk_error(PA(address)), level, STAGE, ipa)
         word = swapped(found) if big_endian else found

@@ -69,8 +69,8 @@ class TlbContext:
             self._shifts[entry.shift] = None
             self.blocks.setdefault((entry.shift, va >> entry.shift), []).append(page)
 
-    def remove(self, va: VA, levels: range) -> int:
-        """Remove what translates ``va`` from a stage-1 leaf at one of ``levels``.
+    def remove(self, page: int, levels: range) -> int:
+        """Remove what translates VA >> 12 ``page`` from a stage-1 leaf at one of ``levels``.
 
         Returns
         -------
@@ -78,24 +78,27 @@ class TlbContext:
             How many page entries went.
         """
         hits = 0
-        entry = self.pages.get(va >> PAGE_SHIFT)
-        if entry is not None and entry.level1 in levels and entry.shift <= PAGE_SHIFT:
-            del self.pages[va >> PAGE_SHIFT]
+        entry = self.pages.get(page)
+        if entry is not None and entry.shift <= PAGE_SHIFT and entry.level1 in levels:
+            del self.pages[page]
             hits += 1
+        if not self.blocks:
+            return hits
         for shift in self._shifts:
-            found = self.blocks.pop((shift, va >> shift), None)
+            place = (shift, page >> shift - PAGE_SHIFT)
+            found = self.blocks.pop(place, None)
             if found is None:
                 continue
             block = dict.fromkeys(found)
             # A page whose entry was replaced by one of another size is not the block's any more.
-            cut = [page for page in block if self._shift_of(page) == shift]
-            gone = [page for page in cut if self.pages[page].level1 in levels]
-            for page in gone:
-                del self.pages[page]
+            cut = [other for other in block if self._shift_of(other) == shift]
+            gone = [other for other in cut if self.pages[other].level1 in levels]
+            for other in gone:
+                del self.pages[other]
             hits += len(gone)
-            kept = [page for page in cut if page in self.pages]
+            kept = [other for other in cut if other in self.pages]
             if kept:
-                self.blocks[shift, va >> shift] = kept
+                self.blocks[place] = kept
         return hits
 
     def remove_range(self, first: int, size: int, levels: range) -> int:

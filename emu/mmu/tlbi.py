@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from emu.arch.bits import Bits
 
 ANY_LEVEL: Final = range(4)
+_BY_VA: Final = (TlbiScope.VA, TlbiScope.VA_ALL_ASID)
 _MASK64: Final = (1 << 64) - 1
 _PAGE_SHIFT: Final = 12
 _VA: Final = TlbiVa.VA.in_place
@@ -71,22 +72,19 @@ def invalidate(tlb: Tlb, operation: TLBI, argument: int, vmid: int) -> int:
     """
     if operation.regime is not TranslationRegime.EL10:
         return 0
-    if operation.scope is TlbiScope.IPA:
+    scope = operation.scope
+    if scope in _BY_VA:
+        return _by_va(tlb, operation, argument, vmid)
+    if scope is TlbiScope.IPA:
         return _by_ipa(tlb, operation, argument, vmid)
-    match operation.scope:
-        case TlbiScope.ALL:
-            return _whole(tlb, operation, None)
-        case TlbiScope.VMID:
-            return _whole(tlb, operation, vmid)
-        case TlbiScope.ASID:
-            return sum(c.clear() for c in tlb.contexts_of(vmid, TlbiVa(argument).ASID))
-        case _:
-            return _by_va(tlb, operation, argument, vmid)
+    if scope is TlbiScope.ASID:
+        return sum(c.clear() for c in tlb.contexts_of(vmid, TlbiVa(argument).ASID))
+    return _whole(tlb, operation, None if scope is TlbiScope.ALL else vmid)
 
 
 def _whole(tlb: Tlb, operation: TLBI, vmid: int | None) -> int:
     hits = sum(context.clear() for context in tlb.contexts_of(vmid))
-    if operation.stages & Stage.S2:
+    if operation.stages is not Stage.S1:
         entries = tlb.stage2.values() if vmid is None else [tlb.stage2_entries(vmid)]
         hits += sum(e.clear() for e in entries)
     return hits
@@ -108,7 +106,7 @@ def span(operation: TLBI, argument: int) -> Span | None:
 
 def named_page(operation: TLBI, argument: int) -> int | None:
     """Return VA >> 12 of the one page that an operation by VA names; None for all others."""
-    if operation.is_range or operation.scope not in (TlbiScope.VA, TlbiScope.VA_ALL_ASID):
+    if operation.is_range or operation.scope not in _BY_VA:
         return None
     return _named_page(argument)
 
@@ -131,19 +129,21 @@ def _by_ipa(tlb: Tlb, operation: TLBI, argument: int, vmid: int) -> int:
 
 def _by_va(tlb: Tlb, operation: TLBI, argument: int, vmid: int) -> int:
     asid = None if operation.scope is TlbiScope.VA_ALL_ASID else argument >> _ASID_SHIFT
+    hits = 0
     if not operation.is_range:
-        va = VA(_named_page(argument) << _PAGE_SHIFT)
+        page = _named_page(argument)
         levels = _levels(argument >> _TTL_SHIFT & _TTL)
-        return sum(context.remove(va, levels) for context in _matching(tlb, vmid, asid))
+        for context in _matching(tlb, vmid, asid):
+            hits += context.remove(page, levels)
+        return hits
     named = span(operation, argument)
     assert named is not None
-    hits = 0
     for context in _matching(tlb, vmid, asid):
         if named.size >> _PAGE_SHIFT > len(context.pages):
             hits += context.remove_range(named.first, named.size, named.levels)
             continue
         for address in range(named.first, named.first + named.size, 1 << _PAGE_SHIFT):
-            hits += context.remove(VA(address & _MASK64), named.levels)
+            hits += context.remove((address & _MASK64) >> _PAGE_SHIFT, named.levels)
     return hits
 
 
@@ -151,7 +151,8 @@ def _matching(tlb: Tlb, vmid: int, asid: int | None) -> list[TlbContext]:
     """Return the contexts an operation by VA looks at: one ASID's, and those of no ASID."""
     if asid is None:
         return tlb.contexts_of(vmid)
-    return [c for a in (asid, GLOBAL, STAGE1_OFF) for c in tlb.contexts_of(vmid, a)]
+    tags = (asid, GLOBAL, STAGE1_OFF)
+    return [tlb.contexts[vmid, tag] for tag in tags if (vmid, tag) in tlb.contexts]
 
 
 def _page_span(frame: int, ttl: int) -> Span:

@@ -37,3 +37,20 @@ def run(name: str, trace: Path, *, pure: bool) -> tuple[int, dict[str, Any], byt
 @pytest.mark.parametrize("name", [guest.name for guest in all_guests()])
 def test_a_guest_has_the_same_result_and_trace_byte_for_byte(name: str, tmp_path: Path) -> None:
     assert run(name, tmp_path / "compiled", pure=False) == run(name, tmp_path / "pure", pure=True)
+
+
+def test_a_walk_is_explained_alike() -> None:
+    command = (sys.executable, "-m", "lab.cli", "walk", "nested_walk", "0x80000000", "--json")
+    done = [
+        subprocess.run(
+            command,
+            env={**os.environ, compiled.PURE: pure},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for pure in ("0", "1")
+    ]
+    assert not done[0].stderr
+    assert json.loads(done[0].stdout)
+    assert done[0].stdout == done[1].stdout

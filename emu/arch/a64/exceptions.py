@@ -84,6 +84,9 @@ _WFE, _WFI = 0xD503_205F, 0xD503_207F
 _WFET, _WFIT = 0xD503_1000, 0xD503_1020
 _RT = SystemWord.Rt.mask
 
+WAITS = ((0xFFFF_FFDF, _WFE), (0xFFFF_FFC0, _WFET))
+"""(mask, value) of the wait instructions."""
+
 
 def wait(word: int) -> Wait | None:
     """Return the wait instruction that ``word`` is, or None."""

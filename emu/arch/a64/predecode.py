@@ -10,7 +10,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from emu.arch.a64.exceptions import wait
+from emu.arch.a64.exceptions import WAITS, wait
 from emu.arch.a64.search import searcher
 from emu.arch.a64.stack import WRITES_SP, may_misalign
 from emu.arch.a64.system import is_system
@@ -101,9 +101,15 @@ class _Kind(Enum):
     STACK = "may leave SP misaligned"
 
 
-_SYSTEM = (0xFFC0_0000, 0xD500_0000)
+_SYSTEM = (
+    (0xFFD0_0000, 0xD510_0000),  # MRS, MSR (register)
+    (0xFFC8_0000, 0xD508_0000),  # SYS, SYSL, and half of those again
+    *WAITS,
+)
+"""(mask, value) of system instructions. Of those with op0 = 0 just the ones that are not free:
+hints and barriers are many."""
 _UNPRIVILEGED = (UNPRIVILEGED_MASK, UNPRIVILEGED_VALUE)
-_find = searcher((_SYSTEM, _UNPRIVILEGED, *WATCHED, *WRITES_SP))
+_find = searcher((*_SYSTEM, _UNPRIVILEGED, *WATCHED, *WRITES_SP))
 
 
 @lru_cache(maxsize=1 << 16)

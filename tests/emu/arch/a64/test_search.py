@@ -28,10 +28,11 @@ def test_every_match_is_found_and_nothing_else(code: list[int]) -> None:
     ]
 
 
-def test_halves_that_match_different_masks_are_no_match() -> None:
+def test_bytes_that_match_different_masks_are_no_match() -> None:
     assert searcher(MASKS)(struct.pack("<2I", 0x3840_001F, 0x1100_0800)) == []
 
 
-def test_more_lower_halves_than_there_are_bits_are_refused() -> None:
-    with pytest.raises(ValueError, match="are 9, more than 8"):
-        searcher((0xFF, number) for number in range(9))
+@pytest.mark.parametrize("number", range(17))
+def test_there_can_be_any_number_of_masks(number: int) -> None:
+    masks = [(0xFF, value) for value in range(17)]
+    assert searcher(masks)(struct.pack("<2I", 0xFF, 0x1200 + number)) == [(4, 0x1200 + number)]
