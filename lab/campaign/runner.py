@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 SNAPSHOTS: Final = 32
 """Of a golden run, its start included."""
+FIRST_LOOK: Final = 2
+"""Snapshots behind the start of a run: at that one its state is compared first."""
 
 
 class Mark(NamedTuple):
@@ -144,7 +146,7 @@ class CampaignRunner:
         with self._escapes:
             self.injector.arm(experiment.faults)
             try:
-                end, met_at = self._until_end(started_at + 1)
+                end, met_at = self._until_end(started_at + FIRST_LOOK)
                 records = self.injector.records
             finally:
                 self.injector.disarm()
@@ -158,10 +160,10 @@ class CampaignRunner:
         Parameters
         ----------
         following : int
-            The number of the first mark behind the start.
+            The number of the first mark to look at.
         """
         monitor, injector = self.vmm.monitor, self.injector
-        step = 1
+        step = FIRST_LOOK
         while following < len(self._marks):
             mark = self._marks[following]
             end = monitor.run(mark.time)
@@ -179,14 +181,17 @@ class CampaignRunner:
     def _run_on(self) -> End:
         """Run to the end, or until the guest hangs."""
         monitor, vmm, limit = self.vmm.monitor, self.vmm, self._exception_limit
+        before, pause = -1, 0
         while True:
-            left = limit - self._exceptions()
-            if left < 0:
+            taken = self._exceptions()
+            if taken > limit:
                 golden = f"the golden run {self._golden_exceptions:,}"
-                taken = f"it took {self._exceptions():,} exceptions"
-                return End(EndReason.BUDGET, f"{taken}, {golden}")
-            # The fewer exceptions are left to it, the sooner it is asked again.
-            pause = 1 + self.golden.instructions * left // (2 * limit)
+                return End(EndReason.BUDGET, f"it took {taken:,} exceptions, {golden}")
+            # The fewer exceptions are left to it, the sooner it is asked again; if it takes none,
+            # less and less often.
+            share = 1 + self.golden.instructions * (limit - taken) // (2 * limit)
+            pause = 2 * pause if taken == before else share
+            before = taken
             end = monitor.run(min(self.limit, vmm.retired + pause))
             if not _is_under_way(end) or vmm.retired >= self.limit:
                 return end
