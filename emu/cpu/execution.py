@@ -92,9 +92,6 @@ class Execution:
         code = pe.engine.start(pc)
         if pe.blocks.left < 0 and not pe.blocks.pending & ~pe.engine.state()[1]:
             code = self._finish(code)
-            self.running = False
-            # Else the block would call the hook at its stop for ever. No harm if it stays.
-            pe.engine.forget_code_at(*pe.blocks.block)
         self.running = False
         if self.failure is not None:
             failure, self.failure = self.failure, None
@@ -132,13 +129,17 @@ class Execution:
 
     def _finish(self, code: int) -> int:
         """Execute what the count allows of the block before which the engine stopped."""
-        blocks = self._pe.blocks
+        blocks, engine = self._pe.blocks, self._pe.engine
         begin, end = blocks.block
         stop = VA(end + blocks.left * INSTRUCTION_BYTES)
         if stop == begin:
             return code
         blocks.withdraw(LONGEST_BLOCK)
-        return self._pe.engine.start_until(begin, stop, end)
+        code = engine.start_until(begin, stop, end)
+        self.running = False
+        # Else the block would call the hook at its stop for ever. No harm if it stays.
+        engine.forget_code_at(*blocks.block)
+        return code
 
     def _wait(self, pc: VA, pstate: int) -> ArmException | None:
         """Return the trap of a WFI, after which the engine stops by itself."""

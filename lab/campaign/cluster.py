@@ -22,6 +22,8 @@ _AHEAD: Final = 2
 """Batches for each thread of the cluster that are on their way to it."""
 _SECONDS: Final = 10
 """How long the scheduler may take to answer."""
+_PATIENCE: Final = 60
+"""Seconds without a result after which somebody must be there who works on one."""
 
 
 def on_dask(
@@ -46,7 +48,7 @@ def on_dask(
     Raises
     ------
     UserError
-        If there is no Dask, or no scheduler at that address.
+        If there is no Dask, or no scheduler at that address, or it has no workers for long.
     """
     client, as_completed, killed = _connect(address)
     with client:
@@ -67,6 +69,7 @@ def on_dask(
                 give(batch)
             if not under_way:
                 return
+            _wait(client, address, list(under_way))
             future = next(arriving)
             batch = under_way.pop(future)
             try:
@@ -78,6 +81,25 @@ def on_dask(
                     give((experiment,))
                 continue
             yield rows
+
+
+def _wait(client: Any, address: str, futures: list[Any]) -> None:  # noqa: ANN401  # no types
+    """Wait until a future is done, as long as there are workers."""
+    import distributed  # noqa: PLC0415  # optional
+
+    wait: Any = distributed.wait  # the library has no types
+    while True:
+        try:
+            with client.as_current():
+                wait(futures, timeout=_PATIENCE, return_when="FIRST_COMPLETED")
+        except TimeoutError:
+            if client.nthreads():
+                continue
+            raise UserError(
+                f"--dask: the scheduler at {address!r} has had no workers for {_PATIENCE} seconds; "
+                f"start some with 'dask worker {address}', and go on with 'stage2 inject resume'"
+            ) from None
+        return
 
 
 def _connect(address: str) -> tuple[Any, Any, type[Exception]]:

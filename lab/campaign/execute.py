@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from lab.campaign import pool
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from lab.campaign.row import Row
     from lab.campaign.store import Store
     from lab.campaign.work import Job
+
+    Hands = Callable[[Iterator[tuple[Experiment, ...]]], Iterator[list[Row | Lost]]]
+    """Runs batches, and yields what they come to, in the order of completion."""
 
 ROUND: Final = 512
 """Experiments between two looks at whether a sample is enough. All of them are run, so that the
@@ -40,25 +45,52 @@ class Workers:
     dask: str = ""
 
 
+@contextmanager
+def hire(job: Job, workers: Workers, *, at_once: bool = False) -> Iterator[Hands]:
+    """Have workers for a campaign, for as long as the context lasts.
+
+    Parameters
+    ----------
+    job : Job
+        The campaign.
+    workers : Workers
+        Who they are.
+    at_once : bool
+        Whether processes build their machines now, while something else is done. Otherwise they
+        begin with their first experiments.
+
+    Raises
+    ------
+    UserError
+        If they are not there.
+    """
+    if workers.dask:
+        yield partial(on_dask, workers.dask, job)
+    elif workers.processes:
+        with pool.Processes(job, workers.processes) as processes:
+            if at_once:
+                processes.begin()
+            yield processes.run
+    else:
+        yield partial(pool.in_this_process, job)
+
+
 def execute(
-    job: Job,
     plan: Plan,
     store: Store,
-    workers: Workers,
+    hands: Hands,
     progress: Callable[[int], None] = lambda _count: None,
 ) -> None:
     """Run the experiments of a plan that have no row yet.
 
     Parameters
     ----------
-    job : Job
-        The campaign.
     plan : Plan
-        Its experiments.
+        The plan.
     store : Store
         Where rows are added as they come, a batch at a time.
-    workers : Workers
-        Who runs them.
+    hands : Hands
+        Who runs them: see :func:`hire`.
     progress : Callable[[int], None]
         Told of so many experiments that are done, as they are.
 
@@ -71,39 +103,28 @@ def execute(
     progress(len(done))
     if plan.stop_margin is None:
         missing = (each for each in plan.experiments if each.id not in done)
-        for _ in _run(job, missing, store, workers, progress):
+        for _ in _run(missing, store, hands, progress):
             pass
         return
     outcomes = {row.id: row.outcome for row in store.rows()}
     for first in range(0, len(plan.experiments), ROUND):
         part = range(first, min(first + ROUND, len(plan.experiments)))
         left = (plan.experiments[number] for number in part if number not in done)
-        for rows in _run(job, left, store, workers, progress):
+        for rows in _run(left, store, hands, progress):
             outcomes |= {row.id: row.outcome for row in rows}
         if plan.is_enough(outcomes):
             return
 
 
 def _run(
-    job: Job,
     experiments: Iterable[Experiment],
     store: Store,
-    workers: Workers,
+    hands: Hands,
     progress: Callable[[int], None],
 ) -> Iterator[list[Row]]:
     """Run experiments; yield rows that have been stored."""
-    for results in _handed_out(job, batches(experiments), workers):
+    for results in hands(batches(experiments)):
         rows = [lost(r.experiment, KILLED) if isinstance(r, Lost) else r for r in results]
         store.add(rows)
         progress(len(rows))
         yield rows
-
-
-def _handed_out(
-    job: Job, work: Iterator[tuple[Experiment, ...]], workers: Workers
-) -> Iterator[list[Row | Lost]]:
-    if workers.dask:
-        return on_dask(workers.dask, job, work)
-    if workers.processes:
-        return pool.in_processes(job, work, workers.processes)
-    return pool.in_this_process(job, work)

@@ -12,12 +12,13 @@ import multiprocessing
 import signal
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from lab.campaign.work import Lost, run_batch
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+    from types import TracebackType
 
     from lab.campaign.plan import Experiment
     from lab.campaign.row import Row
@@ -35,46 +36,75 @@ def in_this_process(
         yield [*run_batch(job, batch)]
 
 
-def in_processes(
-    job: Job, batches: Iterator[tuple[Experiment, ...]], workers: int
-) -> Iterator[list[Row | Lost]]:
-    """Run batches on worker processes, and yield what they come to, in the order of completion.
+class Processes:
+    """Worker processes, which keep their machines until they are dismissed.
+
+    It is a context manager that dismisses them.
 
     Parameters
     ----------
     job : Job
         What the workers build their machines from.
-    batches : Iterator[tuple[Experiment, ...]]
-        The experiments; taken as workers become free.
-    workers : int
+    count : int
         How many processes.
-
-    Yields
-    ------
-    list[Row or Lost]
-        One entry for each experiment of a batch.
     """
-    while True:
-        suspects = yield from _until_broken(job, batches, workers)
-        if not suspects:
-            return
-        for suspect in suspects:
-            yield [_alone(job, suspect)]
 
+    def __init__(self, job: Job, count: int) -> None:
+        self._job, self._count = job, count
+        self._pool: ProcessPoolExecutor | None = None
 
-def _until_broken(
-    job: Job, batches: Iterator[tuple[Experiment, ...]], workers: int
-) -> Generator[list[Row | Lost], None, list[Experiment]]:
-    """Run batches until there are no more, or a worker dies; return what was under way then."""
-    under_way: dict[Future[list[Row]], tuple[Experiment, ...]] = {}
-    with _pool(workers) as pool:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._dismiss()
+
+    def begin(self) -> None:
+        """Have the workers build their machines, and do not wait for them.
+
+        If one cannot, its first batch says why.
+        """
+        for _ in range(self._count):
+            _submit(self._hire(), self._job, ())
+
+    def run(self, batches: Iterator[tuple[Experiment, ...]]) -> Iterator[list[Row | Lost]]:
+        """Run batches, and yield what they come to, in the order of completion.
+
+        Parameters
+        ----------
+        batches : Iterator[tuple[Experiment, ...]]
+            The experiments; taken as workers become free.
+
+        Yields
+        ------
+        list[Row or Lost]
+            One entry for each experiment of a batch.
+        """
+        while True:
+            suspects = yield from self._until_broken(batches)
+            if not suspects:
+                return
+            self._dismiss()
+            for suspect in suspects:
+                yield [_alone(self._job, suspect)]
+
+    def _until_broken(
+        self, batches: Iterator[tuple[Experiment, ...]]
+    ) -> Generator[list[Row | Lost], None, list[Experiment]]:
+        """Run batches until there are no more, or a worker dies; return what was under way then."""
+        under_way: dict[Future[list[Row]], tuple[Experiment, ...]] = {}
         try:
             while True:
-                while len(under_way) < workers * _AHEAD:
+                while len(under_way) < self._count * _AHEAD:
                     batch = next(batches, None)
                     if batch is None:
                         break
-                    under_way[_submit(pool, job, batch)] = batch
+                    under_way[_submit(self._hire(), self._job, batch)] = batch
                 if not under_way:
                     return []
                 done, _ = wait(under_way, return_when=FIRST_COMPLETED)
@@ -83,8 +113,16 @@ def _until_broken(
                     del under_way[future]
         except BrokenProcessPool:
             return [experiment for batch in under_way.values() for experiment in batch]
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _hire(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            self._pool = _pool(self._count)
+        return self._pool
+
+    def _dismiss(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
 
 
 def _submit(

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import tomllib
 from contextlib import contextmanager
-from dataclasses import fields
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
+from lab.campaign.fieldkinds import PLURALS, WORDS, kinds_of
 from lab.campaign.known import model_called, near, trigger_called
 from lab.campaign.lines import key_lines, line_of
 from lab.campaign.machine import option_of
@@ -287,12 +286,12 @@ class _Reader:
 
     def _plain(self, path: lines.Path, value: object, kind: type, name: str) -> Any:  # noqa: ANN401
         """Check one value against the type of a field."""
-        wanted, inner = _kinds(kind, name)
+        wanted, inner = kinds_of(kind, name)
         if inner is not None and isinstance(value, list):
             for single in value:
                 if not isinstance(single, inner) or isinstance(single, bool):
                     raise self._error(
-                        path, f"{path[-1]} is a list of {_PLURALS[inner]}, not with {single!r}"
+                        path, f"{path[-1]} is a list of {PLURALS[inner]}, not with {single!r}"
                     )
             return tuple(value)
         if int in wanted and isinstance(value, str) and str not in wanted:
@@ -302,7 +301,7 @@ class _Reader:
             return float(value)
         is_bool = isinstance(value, bool)
         if not isinstance(value, tuple(wanted)) or (is_bool and bool not in wanted):
-            words = " or ".join(_WORDS[t] for t in _WORDS if t in wanted)
+            words = " or ".join(word for kind_, word in WORDS.items() if kind_ in wanted)
             raise self._error(path, f"{path[-1]} is {words}, not {value!r}")
         known = parameters_of(kind).get(name)
         if known is not None and not known.allows(value):
@@ -360,43 +359,5 @@ class _Reader:
             raise self._error(path, str(error)) from error
 
 
-_WORDS: Final[dict[type, str]] = {
-    bool: "true or false",
-    int: "a number",
-    float: "a number such as 0.01",
-    str: "a text",
-    tuple: "a list",
-}
-
-
 def _field(key: str) -> str:
     return key.replace("-", "_")
-
-
-class _Kinds(NamedTuple):
-    """What a field can hold."""
-
-    plain: frozenset[type]
-    inner: type | None
-    """What the members of a list are."""
-
-
-@cache
-def _kinds(kind: type, name: str) -> _Kinds:
-    """Read the annotation of a field, which is text: ``int | None``, ``tuple[str, ...]``."""
-    annotation = next(f.type for f in fields(kind) if f.name == name)
-    plain: set[type] = set()
-    inner = None
-    for part in str(annotation).split("|"):
-        outer, _, rest = part.strip().partition("[")
-        if outer == "tuple":
-            plain.add(tuple)
-            inner = _NAMES[rest.split(",")[0]]
-        elif outer != "None":
-            # An enumeration or the like is written as its text.
-            plain.add(_NAMES.get(outer, str))
-    return _Kinds(frozenset(plain), inner)
-
-
-_PLURALS: Final = {bool: "true and false", int: "numbers", float: "numbers", str: "texts"}
-_NAMES: Final = {"bool": bool, "int": int, "float": float, "str": str}

@@ -12,6 +12,7 @@ from bisect import bisect_right
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from emu.cpu.blocks import INSTRUCTION_BYTES
 from lab.campaign.escape import EscapeWatch
 from lab.campaign.facts import check_golden, facts_of
 from lab.campaign.outcome import classify
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
 
 SNAPSHOTS: Final = 32
 """Of a golden run, its start included."""
-SLICES: Final = 2
-"""Of a golden run's length: so often a run is asked how many exceptions it has taken."""
+FIRST_LOOK: Final = 2
+"""Snapshots behind the start of a run: at that one its state is compared first."""
 
 
 class Mark(NamedTuple):
@@ -116,16 +117,28 @@ class CampaignRunner:
         check_golden(prepared.campaign, self.golden)
         length = self.golden.instructions
         self.limit = limits.hang_limit(length)
-        self._slice = max(1, length // SLICES)
         self._golden_exceptions = self._exceptions()
         self._exception_limit = limits.exception_limit(self._golden_exceptions)
         restore(self.vmm, self._marks[0].snapshot)
         for number in range(1, SNAPSHOTS):
             time = length * number // SNAPSHOTS
-            if time > self._marks[-1].time and _is_under_way(self.vmm.monitor.run(time)):
-                self._marks.append(Mark(time, take(self.vmm)))
+            if time > self._marks[-1].time and self._reaches_block_at(time):
+                self._marks.append(Mark(self.vmm.retired, take(self.vmm)))
         self._times = [mark.time for mark in self._marks]
         gc.freeze()  # what is here stays: the garbage collector need not look at it in each run
+
+    def _reaches_block_at(self, time: int) -> bool:
+        """Run on to where the engine enters a block, at some time or soon after it.
+
+        To stop there costs nothing; a block in which it stops is translated anew, twice.
+        Return whether the guest is under way then.
+        """
+        monitor, vmm = self.vmm.monitor, self.vmm
+        end = monitor.run(time)
+        first, behind = vmm.pe.blocks.block
+        if first < vmm.vcpu.pc < behind:
+            end = monitor.run(time + (behind - vmm.vcpu.pc) // INSTRUCTION_BYTES)
+        return _is_under_way(end)
 
     def _run(self, experiment: Experiment) -> Row:
         started_at = self.start_before(experiment)
@@ -133,7 +146,7 @@ class CampaignRunner:
         with self._escapes:
             self.injector.arm(experiment.faults)
             try:
-                end, met_at = self._until_end(started_at + 1)
+                end, met_at = self._until_end(started_at + FIRST_LOOK)
                 records = self.injector.records
             finally:
                 self.injector.disarm()
@@ -147,10 +160,10 @@ class CampaignRunner:
         Parameters
         ----------
         following : int
-            The number of the first mark behind the start.
+            The number of the first mark to look at.
         """
         monitor, injector = self.vmm.monitor, self.injector
-        step = 1
+        step = FIRST_LOOK
         while following < len(self._marks):
             mark = self._marks[following]
             end = monitor.run(mark.time)
@@ -167,15 +180,21 @@ class CampaignRunner:
 
     def _run_on(self) -> End:
         """Run to the end, or until the guest hangs."""
-        monitor, vmm = self.vmm.monitor, self.vmm
+        monitor, vmm, limit = self.vmm.monitor, self.vmm, self._exception_limit
+        before, pause = -1, 0
         while True:
-            end = monitor.run(min(self.limit, vmm.retired + self._slice))
-            if not _is_under_way(end) or vmm.retired >= self.limit:
-                return end
             taken = self._exceptions()
-            if taken > self._exception_limit:
+            if taken > limit:
                 golden = f"the golden run {self._golden_exceptions:,}"
                 return End(EndReason.BUDGET, f"it took {taken:,} exceptions, {golden}")
+            # The fewer exceptions are left to it, the sooner it is asked again; if it takes none,
+            # less and less often.
+            share = 1 + self.golden.instructions * (limit - taken) // (2 * limit)
+            pause = 2 * pause if taken == before else share
+            before = taken
+            end = monitor.run(min(self.limit, vmm.retired + pause))
+            if not _is_under_way(end) or vmm.retired >= self.limit:
+                return end
 
     def _exceptions(self) -> int:
         return sum(pe.progress.exceptions for pe in self.vmm.machine.pes)

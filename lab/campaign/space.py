@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from itertools import accumulate
 from math import prod
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 INSTRUCTION_TRIGGER: Final = "retired"
 """The trigger of faults that are injected before an instruction known by its number."""
 INSTRUCTION_PARAMETER: Final = "count"
+_KEPT: Final = 1 << 14
+"""Faults of a part that are kept: most places have many moments."""
 _LIFESPAN: Final = "a fault's lifespan"
 """An axis beside the parameters of a model; no parameter has such a name."""
 
@@ -65,6 +68,7 @@ class Part:
         axes = {name: values_of(value) for name, value in space.parameters.items()}
         self._places = Combinations({**axes, _LIFESPAN: space.lifespans})
         self._trigger = trigger
+        self._fault = lru_cache(_KEPT)(self._make)
         self._times = [moments(self._fault(i)[0]) for i in range(len(self._places))]
         self._classes = [0, *accumulate(map(len, self._times))]
         self._live = [0, *accumulate(times.live for times in self._times)]
@@ -90,7 +94,8 @@ class Part:
         place = bisect_right(self._live, index) - 1
         return self._classes[place] + self._times[place].class_at(index - self._live[place])
 
-    def _fault(self, place: int) -> tuple[Fault, int | None]:
+    def _make(self, place: int) -> tuple[Fault, int | None]:
+        """Make the fault of a place, and say how long it stays."""
         values = self._places[place]
         lifespan = values.pop(_LIFESPAN)
         return self._model(**values), lifespan

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from lab.campaign.execute import Workers
+    from lab.campaign.execute import Hands, Workers
     from lab.campaign.plan import Plan
-    from lab.campaign.prepare import Prepared
     from lab.campaign.store import Store
     from lab.campaign.summary import Summary
 
@@ -125,7 +124,8 @@ def run(
       2    bad usage or bad input
       130  interrupted by Ctrl-C; go on with stage2 inject resume
     """  # noqa: D301  # click's mark for lines to keep is the character \b
-    from lab.campaign.planning import plan_campaign  # noqa: PLC0415  # start-up time
+    from lab.campaign.execute import hire  # noqa: PLC0415  # start-up time
+    from lab.campaign.planning import plan_campaign  # noqa: PLC0415
     from lab.campaign.prepare import prepare  # noqa: PLC0415
     from lab.campaign.read import read_campaign  # noqa: PLC0415
     from lab.campaign.results import new_results  # noqa: PLC0415
@@ -137,9 +137,10 @@ def run(
     Store.check_new(path)
     file = find_campaign(campaign)
     prepared = prepare(read_campaign(file))
-    made = plan_campaign(prepared)
-    with new_results(path, prepared, made, file.name) as store:
-        return _execute(prepared, made, store, who, as_json=as_json)
+    with hire(prepared, who, at_once=True) as hands:
+        made = plan_campaign(prepared)
+        with new_results(path, prepared, made, file.name) as store:
+            return _execute(made, store, hands, as_json=as_json)
 
 
 @inject.command(short_help="Go on with a campaign that was interrupted.")
@@ -159,13 +160,15 @@ def resume(results: Path, workers: int | None, dask: str, *, as_json: bool) -> i
     \b
     Exit status: as for stage2 inject run.
     """  # noqa: D301  # click's mark for lines to keep is the character \b
-    from lab.campaign.results import prepared_again  # noqa: PLC0415  # start-up time
+    from lab.campaign.execute import hire  # noqa: PLC0415  # start-up time
+    from lab.campaign.results import prepared_again  # noqa: PLC0415
     from lab.campaign.store import Store  # noqa: PLC0415
 
     who = _who(workers, dask)
     with Store.open(results) as store:
         prepared, made = prepared_again(store)
-        return _execute(prepared, made, store, who, as_json=as_json)
+        with hire(prepared, who) as hands:
+            return _execute(made, store, hands, as_json=as_json)
 
 
 @inject.command(short_help="Say what a campaign found.")
@@ -251,14 +254,12 @@ def _who(workers: int | None, dask: str) -> Workers:
     return Workers(os.cpu_count() or 1 if workers is None else workers, dask)
 
 
-def _execute(
-    prepared: Prepared, made: Plan, store: Store, workers: Workers, *, as_json: bool
-) -> int:
+def _execute(made: Plan, store: Store, hands: Hands, *, as_json: bool) -> int:
     """Run what is missing, with a progress bar if someone watches, and sum it up."""
     from lab.campaign.execute import execute  # noqa: PLC0415  # start-up time
 
     with _progress(len(made.experiments)) as advance:
-        execute(prepared, made, store, workers, advance)
+        execute(made, store, hands, advance)
     summary = _sum_up(store, as_json=as_json)
     return EXIT_ESCAPED if summary.escapes.runs else 0
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from emu.cpu.probe import NEVER
-from lab import tlbtrace
 from lab.errors import UserError
+from lab.faults.hearing import Hearing
 from lab.faults.queue import Planned, Queue
 
 if TYPE_CHECKING:
@@ -66,6 +65,7 @@ class Moments:
         self.vm, self.symbols = vm, symbols
         self._pes = vm.machine.pes
         self._turns = count()
+        self._hearing = Hearing(vm, self._reported, self._tlb_changed)
         self._forget()
 
     def _forget(self) -> None:
@@ -79,7 +79,6 @@ class Moments:
         self._events: dict[int, _Moment[Event]] = {}
         self._accesses: dict[int, _Watched] = {}
         self._of_tlb: dict[int, _Moment[Event]] = {}
-        self._unhear: list[Cancel] = []
         self._met: list[Planned] = []
 
     @property
@@ -120,7 +119,7 @@ class Moments:
 
     def close(self) -> None:
         """Look no longer: nothing stays asked for."""
-        self._hear_no_more()
+        self._hearing.stop()
         self._forget()
         for pe in self._pes:
             pe.probe.close()
@@ -248,26 +247,13 @@ class Moments:
 
         def cancel() -> None:
             if moments.pop(turn, None) is not None and not self._events and not self._of_tlb:
-                self._hear_no_more()
+                self._hearing.stop()
 
         return cancel
 
     def _hear(self) -> None:
         """Listen where somebody waits for something, and nowhere else."""
-        self._hear_no_more()
-        vm = self.vm
-        if self._events:
-            for stream in (vm.events, vm.mmu_events, vm.pgt.cmo.events):
-                stream.subscribe(self._reported)
-                self._unhear.append(partial(stream.unsubscribe, self._reported))
-        if self._of_tlb:
-            for pe in self._pes:
-                self._unhear.append(tlbtrace.listen(pe, partial(self._tlb_changed, pe)))
-
-    def _hear_no_more(self) -> None:
-        unhear, self._unhear = self._unhear, []
-        for end in reversed(unhear):
-            end()
+        self._hearing.listen(events=bool(self._events), of_tlb=bool(self._of_tlb))
 
     def _reported(self, event: Event) -> None:
         """Ask who waits for an event of the hypervisor: EL2 runs."""

@@ -8,12 +8,13 @@ campaign file, and the pages of the documentation.
 from __future__ import annotations
 
 from dataclasses import MISSING, dataclass, field, fields
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from lab.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
 _KEY: Final = "parameter"
 _LARGE: Final = 0xFFFF
@@ -86,9 +87,16 @@ def parameter(
     return field(default=default, metadata=metadata)
 
 
-def parameters_of(kind: type) -> dict[str, Parameter]:
+def parameters_of(kind: type) -> Mapping[str, Parameter]:
     """Return the parameters of a model or trigger by name, in the order of their declaration."""
-    return {f.name: f.metadata[_KEY] for f in fields(kind) if _KEY in f.metadata}
+    known = _known.get(kind)
+    if known is None:
+        found = {f.name: f.metadata[_KEY] for f in fields(kind) if _KEY in f.metadata}
+        known = _known[kind] = MappingProxyType(found)
+    return known
+
+
+_known: dict[type, Mapping[str, Parameter]] = {}
 
 
 def check_parameters(what: object) -> None:

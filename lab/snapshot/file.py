@@ -10,7 +10,6 @@ import hashlib
 import json
 import zlib
 from dataclasses import fields
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
 from emu.arch.address import PA, PAGE_SIZE
@@ -194,6 +193,8 @@ def _json(value: Any) -> bytes:  # noqa: ANN401  # JSON
 
 
 def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415  # start-up time
+
     try:
         return version("stage2")
     except PackageNotFoundError:

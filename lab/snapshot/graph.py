@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from emu.cpu.pe import ProcessingElement
 from lab.snapshot.attributes import attributes, measure, references
-from lab.snapshot.kinds import IMMUTABLE, Kind, SnapshotError, declared, kind_of
+from lab.snapshot.kinds import IMMUTABLE, LEAVES, Kind, SnapshotError, declared, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -154,7 +154,7 @@ class Graph:
         self._seen[id(value)] = value
         if kind in IMMUTABLE:
             for way, part in parts(value, kind):
-                if kind_of(type(part)) is not Kind.LEAF:
+                if type(part) not in LEAVES and kind_of(type(part)) is not Kind.LEAF:
                     self._visit(part, (place[0], (place[1], way)))
         elif kind is Kind.OPAQUE:
             raise SnapshotError(
@@ -167,7 +167,7 @@ class Graph:
     def _visit_all(self, found: dict[str, Any], entry: Entry) -> None:
         entry.is_plain = True
         for name, value in found.items():
-            if kind_of(type(value)) is not Kind.LEAF:
+            if type(value) not in LEAVES and kind_of(type(value)) is not Kind.LEAF:
                 entry.is_plain = False
                 self._visit(value, (entry, (_NOTHING, ("attribute", name))))
 
@@ -210,7 +210,7 @@ class Graph:
     def _visit_items(self, items: Any, entry: Entry) -> None:  # noqa: ANN401  # of a mapping or a sequence
         entry.is_plain = True
         for key, value in items:
-            if kind_of(type(value)) is not Kind.LEAF:
+            if type(value) not in LEAVES and kind_of(type(value)) is not Kind.LEAF:
                 entry.is_plain = False
                 self._visit(value, (entry, (_NOTHING, ("item", key))))
 

@@ -115,6 +115,8 @@ _HEAP_TYPE: Final = 1 << 9
 """Py_TPFLAGS_HEAPTYPE: a class that a class statement made, not one written in C."""
 
 _of: dict[type, Kind] = {}
+LEAVES: Final[set[type]] = set()
+"""Types that :func:`kind_of` has found to be leaves: to look here is quicker."""
 
 
 def kind_of(cls: type) -> Kind:
@@ -122,6 +124,8 @@ def kind_of(cls: type) -> Kind:
     kind = _of.get(cls)
     if kind is None:
         kind = _of[cls] = _classify(cls)
+        if kind is Kind.LEAF:
+            LEAVES.add(cls)
     return kind
 
 

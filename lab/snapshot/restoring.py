@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lab.snapshot.attributes import MISSING, attributes
 from lab.snapshot.kinds import Kind, declared
+from lab.snapshot.storage import storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -14,20 +15,56 @@ if TYPE_CHECKING:
     from lab.snapshot.graph import Entry
 
 
+class _Stored:
+    """An object whose attributes can be seen at one look.
+
+    Attributes
+    ----------
+    entry
+        The object, and what it held.
+    window
+        What it keeps them in.
+    saved
+        The bytes there when it last had these contents.
+    values
+        The attributes that it had then, so that no other values can come to lie where they are.
+    """
+
+    __slots__ = ("entry", "saved", "values", "window")
+
+    def __init__(self, entry: Entry, window: Any) -> None:  # noqa: ANN401  # see storage()
+        self.entry = entry
+        self.window = window
+        self.saved = b""
+        self.values: Any = ()
+
+
+def _stored(objects: list[_Stored]) -> None:
+    for each in [each for each in objects if each.window.raw != each.saved]:
+        entry = each.entry
+        _attributes(entry)
+        each.values = entry.get(entry.object)
+        each.saved = each.window.raw
+
+
 def _objects(entries: list[Entry]) -> None:
     for entry in entries:
-        obj, contents = entry.object, entry.contents
-        try:
-            now = entry.get(obj)
-        except AttributeError:  # one has been deleted
-            now = tuple(getattr(obj, name, MISSING) for name in entry.names)
-        if entry.size is not None and entry.measure(obj) != entry.size:
-            _take_away(entry)
-        if now == contents if entry.is_plain else not any(map(is_not, now, contents)):
-            continue
-        for name, value, current in zip(entry.names, contents, now, strict=True):
-            if value is not current:
-                setattr(obj, name, value)
+        _attributes(entry)
+
+
+def _attributes(entry: Entry) -> None:
+    obj, contents = entry.object, entry.contents
+    try:
+        now = entry.get(obj)
+    except AttributeError:  # one has been deleted
+        now = tuple(getattr(obj, name, MISSING) for name in entry.names)
+    if entry.size is not None and entry.measure(obj) != entry.size:
+        _take_away(entry)
+    if now == contents if entry.is_plain else not any(map(is_not, now, contents)):
+        return
+    for name, value, current in zip(entry.names, contents, now, strict=True):
+        if value is not current:
+            setattr(obj, name, value)
 
 
 def _take_away(entry: Entry) -> None:
@@ -105,11 +142,16 @@ class Plan:
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         self._by_kind: dict[Kind, list[Entry]] = {}
+        self._stored: list[_Stored] = []
         for entry in entries:
-            if entry.kind in _RESTORE:
+            window = storage(entry.object) if entry.kind is Kind.OBJECT else None
+            if window is not None:
+                self._stored.append(_Stored(entry, window))
+            elif entry.kind in _RESTORE:
                 self._by_kind.setdefault(entry.kind, []).append(entry)
 
     def carry_out(self) -> None:
         """Restore everything."""
+        _stored(self._stored)
         for kind, entries in self._by_kind.items():
             _RESTORE[kind](entries)

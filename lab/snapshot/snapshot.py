@@ -13,6 +13,7 @@ from lab.snapshot.restoring import Plan
 if TYPE_CHECKING:
     from emu.cpu.pe import ProcessingElement
     from emu.images import MemoryImage
+    from lab.snapshot.comparing import Step
     from lab.snapshot.graph import Entry
 
 
@@ -45,11 +46,17 @@ class Snapshot:
         self._pes = graph.pes
         self._memory = graph.memories[0]
         self.memory = image
-        self._steps = steps(entries)
+        self._steps: list[Step] | None = None
         contents = {id(entry.object): entry.contents for entry in entries}
         self._registers = [contents[id(pe.engine)] for pe in graph.pes]
         self._plan = Plan([*entries, *others])
         self.instructions = instructions
+
+    def comparison(self) -> Comparison:
+        """Return a comparison of what the objects hold with what they held."""
+        if self._steps is None:  # many a snapshot is never asked for it
+            self._steps = steps(self.entries)
+        return Comparison(self._steps)
 
 
 def take(root: object) -> Snapshot:
@@ -129,7 +136,7 @@ def is_equal(root: object, snapshot: Snapshot) -> bool:
     memory = snapshot._memory  # noqa: SLF001
     return (
         memory.first_difference(snapshot.memory) is None
-        and Comparison(snapshot._steps).first_difference() is None  # noqa: SLF001
+        and snapshot.comparison().first_difference() is None
     )
 
 
@@ -158,7 +165,7 @@ def first_difference(root: object, snapshot: Snapshot) -> str | None:
     memory = snapshot._memory  # noqa: SLF001
     page = memory.first_difference(snapshot.memory)
     if page is None:
-        return Comparison(snapshot._steps).first_difference()  # noqa: SLF001
+        return snapshot.comparison().first_difference()
     saved, now = snapshot.memory.page(page), memory.read(page, len(snapshot.memory.page(page)))
     at = next(at for at in range(0, len(now), 8) if saved[at : at + 8] != now[at : at + 8])
     was, is_ = (int.from_bytes(page[at : at + 8], "little") for page in (saved, now))

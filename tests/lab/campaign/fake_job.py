@@ -33,6 +33,18 @@ class FakeRunner:
         return row(experiment)
 
 
+class Pids(NamedTuple):
+    """Its rows say which process made them."""
+
+    def runner(self) -> PidRunner:
+        return PidRunner()
+
+
+class PidRunner:
+    def run(self, experiment: Experiment) -> Row:
+        return row(experiment)._replace(console=str(os.getpid()))
+
+
 def experiment(number: int, bit: int = 0) -> Experiment:
     return Experiment(number, (), 1, f"x{number % 31}", bit, number * 10)
 

@@ -112,6 +112,25 @@ def test_without_a_scheduler_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -
         next(on_dask("tcp://127.0.0.1:1", FakeJob(), batches([experiment(0)])))
 
 
+def test_a_cluster_without_workers_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lab.campaign.cluster._PATIENCE", 1)
+    with scheduler() as address:
+        refusal = rf"--dask: .* no workers for 1 seconds; start some with 'dask worker {address}'"
+        with pytest.raises(UserError, match=refusal):
+            next(on_dask(address, FakeJob(), batches([experiment(0)])))
+
+
+def test_an_experiment_that_takes_long_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = [experiment(0), experiment(1)]
+    with scheduler() as address, worker(address):
+        found = on_dask(address, FakeJob(seconds=2), iter([(one,) for one in plan]))
+        assert next(found) == [row(plan[0])]
+        monkeypatch.setattr("lab.campaign.cluster._PATIENCE", 0.2)
+        assert next(found) == [row(plan[1])]
+
+
 def test_without_dask_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(UserError, match=r"pip install 'stage2\[campaign\]'"):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from typing import TYPE_CHECKING
 
 from lab.campaign import pool
+from lab.campaign.row import Row
 from lab.campaign.work import BATCH, Lost, batches
-from tests.lab.campaign.fake_job import KILLER, FakeJob, experiment, row
+from tests.lab.campaign.fake_job import KILLER, FakeJob, Pids, experiment, row
 
 if TYPE_CHECKING:
     from lab.campaign.plan import Experiment
-    from lab.campaign.row import Row
 
 COUNT = 3 * BATCH + 5
 
@@ -20,8 +21,8 @@ def by_number(results: list[Row | Lost]) -> list[Row | Lost]:
 
 
 def run_all(plan: list[Experiment], workers: int) -> list[Row | Lost]:
-    found = pool.in_processes(FakeJob(), batches(plan), workers)
-    return by_number([result for rows in found for result in rows])
+    with pool.Processes(FakeJob(), workers) as processes:
+        return by_number([result for rows in processes.run(batches(plan)) for result in rows])
 
 
 def test_each_experiment_of_a_plan_is_in_one_batch_in_the_order_of_the_plan() -> None:
@@ -47,3 +48,23 @@ def test_an_experiment_that_kills_its_worker_is_lost_and_all_others_have_rows() 
 
 def test_a_plan_without_experiments_starts_no_worker() -> None:
     assert run_all([], workers=2) == []
+
+
+def test_workers_that_began_early_stay_for_one_plan_after_the_other() -> None:
+    plan = [experiment(number) for number in range(COUNT)]
+    with pool.Processes(Pids(), 1) as processes:
+        processes.begin()
+        found = [processes.run(batches(part)) for part in (plan[:BATCH], plan[BATCH:])]
+        rows = [r for results in found for batch in results for r in batch]
+    assert len({r.console for r in rows if isinstance(r, Row)}) == 1
+    assert len(rows) == COUNT
+
+
+def test_a_worker_that_dies_before_there_is_work_is_replaced() -> None:
+    plan = [experiment(number) for number in range(COUNT)]
+    with pool.Processes(FakeJob(), 2) as processes:
+        processes.begin()
+        for child in multiprocessing.active_children():
+            child.kill()
+        found = [result for rows in processes.run(batches(plan)) for result in rows]
+    assert by_number(found) == [row(one) for one in plan]

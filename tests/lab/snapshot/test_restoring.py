@@ -3,14 +3,40 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emu.machine import Machine
 from guests.catalogue import all_guests
 from lab.snapshot import first_difference, is_equal, restore, take
 from tests.lab.snapshot.machines import Outcome, Recorded
+
+
+class Number:
+    """Refers to nothing that can change."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value: int | None = 1 << 80
+
+
+class Slotted:
+    """Keeps its attributes in itself."""
+
+    __slots__ = ("late", "listener", "machine", "number")
+    NOT_STATE = frozenset({"listener"})
+
+    late: Any
+
+    def __init__(self) -> None:
+        self.machine = Machine(1 << 20)
+        self.number = 1 << 80
+        self.listener: object = None
+
 
 GUESTS = [guest.name for guest in all_guests()]
 SEEDED = ("--seed", "7", "--quantum", "23")
@@ -83,3 +109,47 @@ def test_any_moment_will_do(name: str, data: st.DataObject) -> None:
 def test_options_make_no_difference(options: tuple[str, ...]) -> None:
     golden = Recorded(*options).finish()
     check(Recorded(*options), points(golden.instructions, 3), golden)
+
+
+def test_what_an_object_keeps_in_itself_is_restored_time_after_time() -> None:
+    thing = Slotted()
+    snapshot = take(thing)
+    for number in range(1000):
+        # Values are freed, and others come to lie where they were.
+        thing.number = (1 << 80) + number % 3
+        thing.listener = (1 << 80) + number
+        restore(thing, snapshot)
+        assert thing.number == 1 << 80
+        assert thing.listener == (1 << 80) + number
+    thing.late = [1]
+    restore(thing, snapshot)
+    assert not hasattr(thing, "late")
+    del thing.number
+    restore(thing, snapshot)
+    assert thing.number == 1 << 80
+
+
+def test_an_equal_value_in_the_place_of_another_is_no_proof() -> None:
+    thing = Slotted()
+    thing.listener, thing.late = None, Number()
+    snapshot = take(thing)
+    for _ in range(1000):
+        thing.late.value = int(str(1 << 80))  # equal, not the same: it may stay
+        restore(thing, snapshot)
+        thing.late.value = None
+        thing.late.value = int(str(1 << 81))  # is likely to lie where that was
+        restore(thing, snapshot)
+        assert thing.late.value == 1 << 80
+
+
+def test_two_snapshots_of_one_object_do_not_mix() -> None:
+    thing = Slotted()
+    first = take(thing)
+    thing.number = 2
+    second = take(thing)
+    for _ in range(3):
+        restore(thing, first)
+        assert thing.number == 1 << 80
+        restore(thing, second)
+        assert thing.number == 2
+        thing.number = 3
