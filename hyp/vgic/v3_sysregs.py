@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from emu.arch.bits import bit, bits
-from emu.arch.fields import Encoding, Layout
 from emu.arch.fields import Encoding
 from emu.arch.registers.gic import (
     ICC_ASGI1R_EL1,

@@ -5,9 +5,8 @@ The interface itself is not part of the machine: what EL1 accesses traps to EL2,
 
 from __future__ import annotations
 
-from emu.arch.bits import bit
-from emu.arch.fields import SystemRegister
-from emu.arch.fields import Layout, SystemRegister, bit, bits
+from emu.arch.bits import bit, bits
+from emu.arch.fields import Layout, SystemRegister
 
 
 class ICC_PMR_EL1(SystemRegister, encoding=(3, 0, 4, 6, 0)):
