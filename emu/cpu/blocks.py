@@ -157,7 +157,7 @@ class BlockBudget:
         words = array("Q", bytes(8 * _WORDS))
         self.state = words.buffer_info()[0]
         self._words = memoryview(words)
-        self._signed = self._words.cast("B").cast("q")
+        self._signed_words = self._words.cast("B").cast("q")
         self._words[_STOP] = ctypes.cast(stop, ctypes.c_void_p).value or 0
         self._words[_DAIF] = ctypes.addressof(daif)
         self._words[_PSTATE] = ctypes.addressof(pstate)
@@ -187,7 +187,7 @@ class BlockBudget:
 
     def withdraw(self, instructions: int) -> None:
         """Take the current block back, which has not been executed, and allow so many more."""
-        words, signed = self._words, self._signed
+        words, signed = self._words, self._signed_words
         size = words[_SIZE] // INSTRUCTION_BYTES
         if self._counted_for_user:
             signed[_USER] += size
@@ -199,7 +199,7 @@ class BlockBudget:
 
     def end_behind_block(self) -> None:
         """Allow nothing behind the current block, from inside it."""
-        left = self._signed[_LEFT]
+        left = self._signed_words[_LEFT]
         self._granted -= left
         self._words[_END] -= left
         self._words[_LEFT] = 0
@@ -207,12 +207,12 @@ class BlockBudget:
     def take_back(self) -> None:
         """Allow one instruction more in place of the current one, which does not retire."""
         if self._counted_for_user:
-            self._signed[_USER] += 1
-        self._signed[_LEFT] += 1
+            self._signed_words[_USER] += 1
+        self._signed_words[_LEFT] += 1
 
     def save_state(self) -> BlockState:
         """Return the state, for :meth:`load_state`."""
-        words, signed = self._words, self._signed
+        words, signed = self._words, self._signed_words
         return BlockState(
             signed[_LEFT],
             words[_ADDRESS],
@@ -226,7 +226,7 @@ class BlockBudget:
 
     def load_state(self, saved: BlockState) -> None:
         """Have the state that was saved."""
-        words, signed = self._words, self._signed
+        words, signed = self._words, self._signed_words
         signed[_LEFT], words[_ADDRESS], words[_SIZE] = saved.left, saved.address, saved.size
         words[_PENDING], signed[_USER], words[_END] = saved.pending, saved.user, saved.end
         self._granted, self._granted_user = saved.granted, saved.granted_user
@@ -251,7 +251,7 @@ class BlockBudget:
 
         Negative if the engine has stopped before that block.
         """
-        left, user = self._signed[_LEFT], self._signed[_USER]
+        left, user = self._signed_words[_LEFT], self._signed_words[_USER]
         if left < 0 and self._in_user:
             user -= self._words[_SIZE] // INSTRUCTION_BYTES  # the hook did not get there
         return min(left, user)
@@ -282,7 +282,7 @@ class BlockBudget:
         fetching
             The engine is looking for the block at ``pc`` and has not entered it.
         """
-        begun = self._granted - self._signed[_LEFT]
+        begun = self._granted - self._signed_words[_LEFT]
         size = self._words[_SIZE]
         behind = self._words[_ADDRESS] + size - pc
         if fetching or not 0 < behind <= size:
@@ -291,9 +291,9 @@ class BlockBudget:
 
     def of_user(self, completed: int) -> int:
         """Return how many of the ``completed`` instructions since the grant were of EL0."""
-        begun = self._granted_user - self._signed[_USER]
+        begun = self._granted_user - self._signed_words[_USER]
         if self._counted_for_user:
-            begun -= self._granted - self._signed[_LEFT] - completed
+            begun -= self._granted - self._signed_words[_LEFT] - completed
         return begun
 
     @property
@@ -304,11 +304,11 @@ class BlockBudget:
     @property
     def _counted_for_user(self) -> bool:
         """Whether the current block has been; it has not where the whole budget is spent."""
-        return self._signed[_LEFT] >= 0 and self._in_user
+        return self._signed_words[_LEFT] >= 0 and self._in_user
 
     def _enter_block(self, engine: int, address: int, size: int, _state: int) -> None:
         """Do what the machine code does."""
-        words, signed = self._words, self._signed
+        words, signed = self._words, self._signed_words
         words[_ADDRESS], words[_SIZE] = address, size
         signed[_LEFT] -= size // INSTRUCTION_BYTES
         if self._counted_for_user:
