@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 MISSING: Final = object()
 
 
+def has_dictionary(cls: type) -> bool:
+    """Whether instances may have attributes in a dictionary.
+
+    Compiled classes have a place for one if a base class is not compiled, and never use it.
+    """
+    return bool(cls.__dictoffset__) and "__mypyc_attrs__" not in vars(cls)
+
+
 class _Class:
     """What is known of the instances of one class.
 
@@ -45,7 +53,7 @@ class _Class:
             for member in own.values():
                 stored.update(dict.fromkeys(_stored_by(member)))
         self.slots = tuple(name for name in slots if name not in {"__dict__", "__weakref__"})
-        self.has_dict = bool(cls.__dictoffset__) and "__mypyc_attrs__" not in vars(cls)
+        self.has_dict = has_dictionary(cls)
         self._cls = cls
         self.stored = {name: None for name in stored if self.may_store(name)}
 
@@ -118,7 +126,7 @@ def in_dictionary(obj: object) -> int:
 def measure(obj: object, found: dict[str, Any]) -> Callable[[object], int]:
     """Return which of the two does for an instance, whose attributes have been found."""
     has_own = references(obj) == len(found) + 1  # and its type
-    return references if has_own or not type(obj).__dictoffset__ else in_dictionary
+    return references if has_own or not has_dictionary(type(obj)) else in_dictionary
 
 
 def _are_all(obj: object, found: dict[str, Any]) -> bool:

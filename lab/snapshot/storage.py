@@ -11,6 +11,8 @@ from __future__ import annotations
 import ctypes
 from typing import Any, Final
 
+from lab.snapshot.attributes import has_dictionary
+
 _HEADER: Final = object.__basicsize__
 """The count of references, which changes all the time, and the type."""
 
@@ -21,7 +23,7 @@ def storage(obj: object) -> Any:  # noqa: ANN401  # an array of ctypes
     The object must outlive it. None is returned for an object that has a dictionary.
     """
     cls = type(obj)
-    if cls.__dictoffset__ or cls.__itemsize__:
+    if has_dictionary(cls) or cls.__itemsize__:
         return None
     # In CPython, an object's id is its address.
     return (ctypes.c_char * (cls.__basicsize__ - _HEADER)).from_address(id(obj) + _HEADER)
