@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from emu.arch.address import PA, PAGE_MASK, PAGE_SIZE
@@ -42,24 +41,24 @@ class EL2AbortError(Exception):
     """EL2 itself has accessed memory that has failed: it is over with the hypervisor."""
 
 
-class TableMemory(ABC):
+class TableMemory:
     """What walks need of memory."""
 
-    @abstractmethod
     def contains(self, pa: PA, size: int = 1) -> bool:
         """Whether all of ``size`` bytes at ``pa`` are memory."""
+        raise NotImplementedError
 
-    @abstractmethod
     def fetch_u64(self, pa: PA) -> int | None:
         """Read a descriptor at an aligned address; None is an external abort."""
+        raise NotImplementedError
 
-    @abstractmethod
     def walk_error(self, pa: PA) -> FaultType:
         """Return what is wrong with a descriptor that could not be fetched."""
+        raise NotImplementedError
 
-    @abstractmethod
     def write_u64(self, pa: PA, value: int) -> None:
         """Write a descriptor back."""
+        raise NotImplementedError
 
 
 class PhysicalMemory(TableMemory):

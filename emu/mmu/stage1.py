@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
 from emu.arch.address import IPA, PAGE_SHIFT, VA
@@ -113,12 +112,12 @@ def flat(attribute: int) -> Stage1Mapping:
     )
 
 
-class Tables(ABC):
+class Tables:
     """What the tables are read by."""
 
-    @abstractmethod
     def fetch(self, ipa: IPA, level: int) -> int | Fault:
         """Read the descriptor at an IPA for a level: through stage 2, and with its faults."""
+        raise NotImplementedError
 
 
 def walk(stage1: Stage1, va: VA, tables: Tables) -> Stage1Mapping | Fault:
