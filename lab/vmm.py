@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
-from emu.arch.address import IPA, PAGE_SHIFT, PAGE_SIZE
+from emu.arch.address import IPA, PAGE_SIZE
 from emu.arch.features import CORTEX_A72
 from emu.arch.registers.identification import CTR_EL0, IcachePolicy
 from emu.machine import Machine
@@ -16,14 +16,10 @@ from hyp.devices.pl011 import PL011
 from hyp.devices.pl031 import PL031
 from hyp.dirty_log import ManualProtect
 from hyp.dirty_ring import ENTRY_SIZE
-from hyp.gmem import GuestMemfdFlags
-from hyp.host import HVA
 from hyp.icache import RULES
-from hyp.memslots import MemoryRegion, MemoryRegion2, MemoryRegionFlags
 from hyp.vm import VM, Cap
 from lab import tlbtrace, virtmap
 from lab.alarm import Alarm
-from lab.backing import Kind
 from lab.boot import check_page_size, plan
 from lab.config import MIN_IPA_BITS, DirtyProtect
 from lab.console import Console
@@ -36,21 +32,19 @@ from lab.monitor import INTERRUPTED, End, EndReason, Monitor
 from lab.result import DirtyPages, MachineFacts, RunResult, TlbCounts
 from lab.schedule import Schedule
 from lab.sizes import format_size
+from lab.slotmemory import SlotMemory
 from lab.virtio import VirtioDevices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
 
     from emu.cpu.pe import ProcessingElement
     from hyp.events import Event, Events
     from hyp.vcpu import VCPU
-    from lab.backing import Backing
     from lab.config import RunConfig
     from lab.disk import Disk
     from lab.inputs import Input
     from lab.loader import Image
-    from lab.loader.image import Region
     from lab.slots import Slot
 
 CPU = CORTEX_A72
@@ -138,9 +132,7 @@ class Vmm:
             self._enable_dirty_log()
             for cap, value in caps:
                 self.vm.enable_cap(cap, value)
-            self._areas: dict[Region, HVA] = {}
-            for slot in config.all_slots:
-                self._add_slot(slot)
+            self._memory = SlotMemory(self.vm, config)
             vcpus = [self.vm.create_vcpu(index) for index in range(config.smp)]
             create_gic(self.vm, config.gic)
             self._alarms: list[Alarm] = []
@@ -384,78 +376,23 @@ class Vmm:
             self.vm.enable_cap(Cap.DIRTY_LOG_RING_ACQ_REL, config.dirty_ring * ENTRY_SIZE)
             self.vm.enable_cap(Cap.DIRTY_LOG_RING_WITH_BITMAP)
 
-    def _add_gmem_slot(self, slot: Slot) -> None:
-        """Make a memory slot with a guest_memfd behind it."""
-        backing, region = slot.backing, slot.region
-        gmem = self.vm.create_guest_memfd(
-            backing.area(region.size), GuestMemfdFlags.MMAP | GuestMemfdFlags.INIT_SHARED
-        )
-        if slot.file is not None:
-            gmem.write(backing.offset, _contents(slot, slot.file))
-        flags = MemoryRegionFlags.GUEST_MEMFD
-        self.vm.set_user_memory_region2(
-            MemoryRegion2(slot.id, flags, region.base, region.size, HVA(0), gmem, backing.offset)
-        )
-
-    def _add_slot(self, slot: Slot) -> None:
-        """Make a memory slot with memory of the host behind it."""
-        if slot.backing.kind is Kind.GMEM:
-            self._add_gmem_slot(slot)
-            return
-        area = self._areas.get(slot.mapping)
-        if area is None:
-            area = self._areas[slot.mapping] = self._map(slot.mapping, slot.backing)
-        address = HVA(area + slot.region.base - slot.mapping.base)
-        if slot.file is not None:
-            self.vm.host.write(address, _contents(slot, slot.file))
-        region = slot.region
-        flags = MemoryRegionFlags(0)
-        if slot.read_only:
-            flags |= MemoryRegionFlags.READONLY
-        if slot.log_dirty and not self.config.dirty_after:
-            flags |= MemoryRegionFlags.LOG_DIRTY_PAGES
-        self.vm.set_user_memory_region(
-            MemoryRegion(slot.id, flags, region.base, region.size, address)
-        )
-
-    def _map(self, mapping: Region, backing: Backing) -> HVA:
-        area = self.vm.host.mmap(
-            backing.area(mapping.size),
-            backing.page_size,
-            private=backing.kind is not Kind.SHARED,
-            thp=backing.kind is Kind.THP,
-        )
-        return HVA(area + backing.offset)
-
     def _load(self) -> None:
         """Put the guest into memory, and the vCPU at its entry point: :mod:`lab.boot`."""
         for segment in self.image.segments:
-            self._write(segment.address, segment.data)
+            self._memory.write(segment.address, segment.data)
             # Memory is zero already, unless a slot was filled from a file.
-            if self._slot_of(segment.address).file is not None:
+            if self._memory.slot_of(segment.address).file is not None:
                 rest = segment.memory_size - len(segment.data)
-                self._write(IPA(segment.address + len(segment.data)), bytes(rest))
+                self._memory.write(IPA(segment.address + len(segment.data)), bytes(rest))
         boot = self.boot
         for address, data in boot.loads:
-            self._write(address, data)
+            self._memory.write(address, data)
         for vcpu in self.vm.vcpus.values():
             vcpu.init(power_off=vcpu.index > 0, pmu=self.config.pmu)
             if self.config.pmu:
                 set_up_pmu(vcpu)
         self.vcpu.set_one_reg(one_reg.PC, self.image.entry)
         self.vcpu.set_one_reg(one_reg.core_x(0), boot.device_tree)
-
-    def _slot_of(self, address: IPA) -> Slot:
-        return next(slot for slot in self.config.all_slots if slot.region.contains(address))
-
-    def _write(self, address: IPA, data: bytes) -> None:
-        slot = self.vm.memslots.find(address >> PAGE_SHIFT)
-        assert slot is not None, "the loader has checked that the image fits"
-        offset = address - slot.base_ipa
-        if slot.gmem is None:
-            self.vm.host.write(HVA(slot.userspace_addr + offset), data)
-        else:
-            slot.gmem.write((slot.gmem_pgoff << PAGE_SHIFT) + offset, data)
 
 
 class _Stopped(Exception):  # noqa: N818  # no error: the user asked for it
@@ -478,18 +415,3 @@ def _build_machine(config: RunConfig) -> Machine:
             f"the host has no {format_size(config.memory_size)} of memory for the guest "
             f"({error}); give less with --mem"
         ) from error
-
-
-def _contents(slot: Slot, path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            contents = file.read(slot.region.size + 1)
-    except OSError as error:
-        raise UserError(
-            f"slot {slot.id}: cannot read {path}: {error.strerror}; check file="
-        ) from error
-    if len(contents) > slot.region.size:
-        raise UserError(
-            f"slot {slot.id}: {path} does not fit its {format_size(slot.region.size)}; raise size="
-        )
-    return contents
