@@ -37,6 +37,7 @@ from emu.arch.registers.exceptions import (
     VSESR_EL2,
 )
 from emu.arch.registers.gic import ICH_HCR_EL2
+from emu.arch.registers.ras import VDISR_EL2
 from emu.arch.registers.timer import (
     CNTHCTL_EL2,
     CNTKCTL_EL1,
@@ -104,6 +105,7 @@ CONTROLS: Final[tuple[type[SystemRegister], ...]] = (
     MDCR_EL2,
     ICH_HCR_EL2,
     VSESR_EL2,
+    VDISR_EL2,
     VMPIDR_EL2,
     VPIDR_EL2,
     CNTHCTL_EL2,

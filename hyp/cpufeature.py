@@ -60,6 +60,8 @@ class HostFeatures:
         Stage 2 can force write-back memory (FEAT_S2FWB).
     evt
         Reads of the cache identification registers trap without those of CTR_EL0 (FEAT_EVT).
+    ras
+        Errors are reported by FEAT_RAS.
     tlb_range
         TLB invalidation by range of addresses exists (FEAT_TLBIRANGE).
     ttl
@@ -87,6 +89,7 @@ class HostFeatures:
     hw_af: bool
     fwb: bool
     evt: bool
+    ras: bool
     tlb_range: bool
     ttl: bool
     dic: bool
@@ -112,6 +115,7 @@ class HostFeatures:
             hw_af=cpu.read(ID_AA64MMFR1_EL1).HAFDBS >= 1,
             fwb=mmfr2.FWB >= 1,
             evt=mmfr2.EVT >= 1,
+            ras=cpu.ras,
             tlb_range=cpu.read(ID_AA64ISAR0_EL1).TLB >= 2,
             ttl=mmfr2.TTL >= 1,
             dic=bool(ctr.DIC),

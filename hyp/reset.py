@@ -50,6 +50,7 @@ def guest_hcr(features: HostFeatures) -> HCR_EL2:
 
     Without FEAT_S2FWB, TVM traps the write that turns the caches on. With FEAT_EVT the
     identification of caches traps without CTR_EL0 (TID4), which is the CPU's own in every VM here.
+    With FEAT_RAS, external aborts come to the host (TEA), and error records are hidden (TERR).
     """
     return HCR_EL2.build(
         VM=1,
@@ -65,6 +66,8 @@ def guest_hcr(features: HostFeatures) -> HCR_EL2:
         TID2=not features.evt,
         TID4=features.evt,
         TID3=1,
+        TEA=features.ras,
+        TERR=features.ras,
         TSC=1,
         TIDCP=1,
         TACR=1,

@@ -38,6 +38,7 @@ from emu.arch.registers.identification import (
     REVIDR_EL1,
 )
 from emu.arch.registers.performance import PMMIR_EL1
+from emu.arch.registers.ras import ERROR_RECORDS
 from emu.arch.registers.timer import CNTP_CTL_EL0, CNTP_CVAL_EL0, CNTP_TVAL_EL0, CNTPCT_EL0
 from emu.arch.registers.translation import (
     AMAIR_EL1,
@@ -299,6 +300,7 @@ SYS_REG_DESCS: Final[dict[Encoding, SysRegDesc]] = {
         "DBGAUTHSTATUS_EL1", lambda vcpu: vcpu.pe.read(DBGAUTHSTATUS_EL1)
     ),
     **{register.encoding: _raz_wi(register.__name__) for register in _DEBUG_RAZ_WI},
+    **{register.encoding: _raz_wi(register.__name__) for register in ERROR_RECORDS},
     REVIDR_EL1.encoding: SysRegDesc("REVIDR_EL1", _zero),
     Encoding(3, 1, 0, 0, 7): SysRegDesc("AIDR_EL1", _zero),
     **{encoding: _id_register(encoding) for encoding in ID_SPACE},

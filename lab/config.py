@@ -7,6 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from emu.arch.address import IPA
+from emu.arch.features import CORTEX_A72
 from lab.backing import SMALL_PAGES, Backing
 from lab.errors import UserError
 from lab.loader.image import Region
@@ -106,6 +107,8 @@ class RunConfig:
         ``KVM_CAP_ARM_NISV_TO_USER``: accesses outside the slots whose syndrome is not
         valid come to user space, which answers with an external abort. Without it they
         end the run.
+    cpu : str
+        The CPU's profile: one of :data:`emu.arch.profiles.NAMES`, or the path of one.
     dic : bool
         ``CTR_EL0.DIC``: instruction caches need no invalidation for coherency.
     idc : bool
@@ -163,6 +166,7 @@ class RunConfig:
     bootargs: str = ""
     max_insns: int = DEFAULT_MAX_INSNS
     nisv_to_user: bool = False
+    cpu: str = CORTEX_A72.name
     dic: bool = False
     idc: bool = False
     icache: str = ICACHES[0]

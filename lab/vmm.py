@@ -8,8 +8,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from emu.arch.address import IPA, PAGE_SIZE
-from emu.arch.features import CORTEX_A72
-from emu.arch.registers.identification import CTR_EL0, IcachePolicy
 from emu.machine import Machine
 from hyp import one_reg
 from hyp.devices.pl011 import PL011
@@ -23,6 +21,7 @@ from lab.alarm import Alarm
 from lab.boot import check_page_size, plan
 from lab.config import MIN_IPA_BITS, DirtyProtect
 from lab.console import Console
+from lab.cpu import cpu_of
 from lab.dirtylog import DirtyTracker
 from lab.errors import UserError, hypervisor_refusals
 from lab.gic import create_gic, interrupt_line, set_up_pmu
@@ -38,6 +37,7 @@ from lab.virtio import VirtioDevices
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from emu.arch.features import CpuFeatures
     from emu.cpu.pe import ProcessingElement
     from hyp.events import Event, Events
     from hyp.vcpu import VCPU
@@ -46,9 +46,6 @@ if TYPE_CHECKING:
     from lab.inputs import Input
     from lab.loader import Image
     from lab.slots import Slot
-
-CPU = CORTEX_A72
-"""What the machine has, apart from what the configuration changes."""
 
 TABLE_SHARE = 256
 """Physical memory for translation tables: this part of what they map, and some more."""
@@ -107,12 +104,13 @@ class Vmm:
         disks: Sequence[Disk] = (),
     ) -> None:
         config.check()
-        if config.ipa_bits > CPU.pa_bits:
+        cpu = cpu_of(config)
+        if config.ipa_bits > cpu.pa_bits:
             raise UserError(
-                f"--ipa-bits is {MIN_IPA_BITS} to {CPU.pa_bits} on a {CPU.name}, "
+                f"--ipa-bits is {MIN_IPA_BITS} to {cpu.pa_bits} on a {cpu.name}, "
                 f"not {config.ipa_bits}; choose less"
             )
-        check_page_size("the guest", image, CPU)
+        check_page_size("the guest", image, cpu)
         self.config, self.image = config, image
         transports = range(len(config.virtio_devices))
         self.boot = plan(image, config, virtio=transports, pmu=config.pmu)
@@ -121,7 +119,7 @@ class Vmm:
         self._inputs, self._disks = Inputs(inputs), disks
         self._end: End | None = None
         with hypervisor_refusals():
-            self.machine = _build_machine(config)
+            self.machine = _build_machine(config, cpu)
             self.vm = VM(
                 self.machine, config.ipa_bits, profile=config.kvm_profile, seed=config.seed
             )
@@ -399,11 +397,7 @@ class _Stopped(Exception):  # noqa: N818  # no error: the user asked for it
     """Raised in the hypervisor, between two instructions, to get out of it after Ctrl-C."""
 
 
-def _build_machine(config: RunConfig) -> Machine:
-    ctr = CPU.read(CTR_EL0).replace(
-        DIC=int(config.dic), IDC=int(config.idc), L1Ip=IcachePolicy[config.icache.upper()]
-    )
-    features = CPU.replace(ctr)
+def _build_machine(config: RunConfig, features: CpuFeatures) -> Machine:
     areas = {slot.mapping: slot.backing for slot in config.all_slots}
     memory = sum(backing.footprint(area.size) for area, backing in areas.items())
     size = memory + memory // TABLE_SHARE + TABLE_MINIMUM

@@ -17,6 +17,7 @@ from emu.arch.debug.registers import OP0, OSLSR_RESET, stored
 from emu.arch.exceptions import ExceptionKind, entry_to_el1
 from emu.arch.fields import SystemRegister
 from emu.arch.registers.exceptions import (
+    DISR_EL1,
     ELR_EL1,
     ELR_EL2,
     ESR_EL1,
@@ -371,7 +372,8 @@ class RegisterFile:
 
 def _is_here(register: type[SystemRegister]) -> bool:
     """Whether a register is kept here: the engine lacks it, or must not know its value."""
-    return register.encoding.op1 == _EL2_OP1 or register.encoding.op0 == OP0
+    encoding = register.encoding
+    return encoding.op1 == _EL2_OP1 or encoding.op0 == OP0 or register is DISR_EL1
 
 
 _STACK_BANKS: Final[dict[type[SystemRegister], int]] = {

@@ -46,6 +46,7 @@ from emu.cpu.extensions import in_engine, is_implemented
 from emu.cpu.gictraps import gic_traps
 from emu.cpu.instructions import undefined
 from emu.cpu.monitors import Refusal, is_performance_monitor
+from emu.cpu.ras import access, is_ras, ras_traps
 from emu.cpu.registers import TRANSLATION_CONTROLS
 from emu.cpu.traps import is_id_group_3, trap_bits
 from emu.mmu.at import address_translate, fault_report
@@ -177,6 +178,8 @@ class Site:
     """Whether it accesses a debug register, for which :mod:`emu.cpu.debug_registers` cares."""
     is_monitor: bool
     """Whether it accesses the performance monitors."""
+    is_ras: bool
+    """Whether it accesses a register of FEAT_RAS, and the CPU has that."""
     is_control: bool
     """Whether it writes a register from which the translation regime is decoded."""
     timer: type[SystemRegister] | None
@@ -207,7 +210,7 @@ def site(instruction: SystemInstruction, features: CpuFeatures) -> Site:
         implemented=operation is None or is_implemented(operation, features),
         el0=encoding.op1 == _EL0_OP1,
         el0_enable=_el0_enable(instruction),
-        traps=trap_bits(instruction) | by_hcr,
+        traps=trap_bits(instruction) | by_hcr | ras_traps(encoding),
         gic_traps=by_ich,
         esr=int(system_register_trap(encoding, rt=instruction.rt, read=reads)),
         undefined=_is_for_others(instruction, features),
@@ -216,6 +219,7 @@ def site(instruction: SystemInstruction, features: CpuFeatures) -> Site:
         is_status=register is ISR_EL1 and reads,
         is_debug=debug_registers.is_debug(instruction),
         is_monitor=is_performance_monitor(encoding),
+        is_ras=features.ras and is_ras(encoding),
         is_control=register in TRANSLATION_CONTROLS and not reads,
         timer=register if register in TIMER_EL0_ENABLE else None,
         cache=cache,
@@ -293,6 +297,9 @@ def execute(pe: ProcessingElement, site: Site, pc: VA, el: int) -> Outcome | Arm
         return _performance_monitor(pe, site, pc, el)
     if site.is_status:
         pe.registers.set_x(instruction.rt, pe.blocks.pending)
+        return _DONE
+    if site.is_ras:
+        access(pe, instruction)
         return _DONE
     if site.is_control:
         pe.controls_changed()

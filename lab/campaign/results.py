@@ -13,8 +13,8 @@ from lab.campaign.provenance import Provenance
 from lab.campaign.read import parse_campaign
 from lab.campaign.store import Store
 from lab.campaign.write import as_toml
+from lab.cpu import cpu_of
 from lab.errors import UserError
-from lab.vmm import CPU
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,7 +49,7 @@ def new_results(path: Path, prepared: Prepared, plan: Plan, file: str = "") -> S
         guest_sha256=prepared.sha256,
         inputs="\n".join(f"{name} {digest}" for name, digest in prepared.inputs),
         machine=" ".join(campaign.machine),
-        cpu=CPU.name,
+        cpu=cpu_of(prepared.config).name,
         seed=campaign.seed,
         stage2=project_version(),
         python=platform.python_version(),

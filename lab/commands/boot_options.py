@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from emu.arch.features import CORTEX_A72
 from lab.commands import options
 from lab.config import DEFAULT_GIC, DEFAULT_QUANTUM, GICS, VIRTIO
 from lab.drive import SYNTAX as DRIVE_SYNTAX
@@ -24,6 +25,13 @@ _OPTIONS = (
         metavar="N",
         show_default=True,
         help="Number of CPUs. All but the first wait for PSCI CPU_ON.",
+    ),
+    click.option(
+        "--cpu",
+        default=CORTEX_A72.name,
+        metavar="NAME|FILE",
+        show_default=True,
+        help="The CPU: cortex-a72, neoverse-n1, max, or a profile in a TOML file.",
     ),
     click.option(
         "--gic",
@@ -116,7 +124,7 @@ def boot_options(command: Wrapped) -> Wrapped:
 
 def settings(values: dict[str, Any]) -> dict[str, Any]:
     """Return what the options are in a :class:`lab.config.RunConfig`."""
-    names = ("smp", "bios", "initrd", "seed", "kaslr", "pmu", "quantum", "rtc_base")
+    names = ("cpu", "smp", "bios", "initrd", "seed", "kaslr", "pmu", "quantum", "rtc_base")
     devices = ("drives", "rng", "testdev", "virtio")
     return {
         "bootargs": values["append"],

@@ -16,6 +16,7 @@ from emu.arch.registers import (
     gic,
     identification,
     performance,
+    ras,
     timer,
     translation,
     virtualization,
@@ -36,6 +37,7 @@ _MODULES = (
     debug,
     performance,
     gic,
+    ras,
 )
 
 
