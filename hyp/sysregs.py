@@ -39,7 +39,13 @@ from emu.arch.registers.identification import (
 )
 from emu.arch.registers.performance import PMMIR_EL1
 from emu.arch.registers.ras import ERROR_RECORDS
-from emu.arch.registers.timer import CNTP_CTL_EL0, CNTP_CVAL_EL0, CNTP_TVAL_EL0, CNTPCT_EL0
+from emu.arch.registers.timer import (
+    CNTP_CTL_EL0,
+    CNTP_CVAL_EL0,
+    CNTP_TVAL_EL0,
+    CNTPCT_EL0,
+    CNTPCTSS_EL0,
+)
 from emu.arch.registers.translation import (
     AMAIR_EL1,
     CONTEXTIDR_EL1,
@@ -317,6 +323,7 @@ SYS_REG_DESCS: Final[dict[Encoding, SysRegDesc]] = {
     CSSELR_EL1.encoding: SysRegDesc("CSSELR_EL1", lambda vcpu: vcpu.csselr, _set_csselr),
     CTR_EL0.encoding: SysRegDesc("CTR_EL0", lambda vcpu: vcpu.pe.read(CTR_EL0)),
     CNTPCT_EL0.encoding: SysRegDesc("CNTPCT_EL0", lambda vcpu: vcpu.timer.count),
+    CNTPCTSS_EL0.encoding: SysRegDesc("CNTPCTSS_EL0", lambda vcpu: vcpu.timer.count),
     CNTP_TVAL_EL0.encoding: SysRegDesc(
         "CNTP_TVAL_EL0", lambda vcpu: vcpu.timer.tval, _set_cntp_tval
     ),

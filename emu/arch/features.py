@@ -185,6 +185,11 @@ class CpuFeatures:
         return self.read(ID_AA64PFR1_EL1).BT != 0
 
     @cached_property
+    def ecv(self) -> bool:
+        """FEAT_ECV: counters that are read in program order."""
+        return self.read(ID_AA64MMFR0_EL1).ECV != 0
+
+    @cached_property
     def idst(self) -> bool:
         """FEAT_IDST: EL0's reads of ID registers are reported as system register traps."""
         return self.read(ID_AA64MMFR2_EL1).IDS != 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from emu.arch.registers.exceptions import DISR_EL1
-from emu.arch.registers.ras import ERROR_RECORDS, VDISR_EL2
+from emu.arch.registers.ras import ERRIDR_EL1, ERROR_RECORDS, ERXFR_EL1, VDISR_EL2
 from emu.arch.registers.virtualization import HCR_EL2
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _RECORDS: Final = frozenset(register.encoding for register in ERROR_RECORDS)
 _REGISTERS: Final = _RECORDS | {DISR_EL1.encoding}
+_READ_ONLY: Final = frozenset({ERRIDR_EL1.encoding, ERXFR_EL1.encoding})
 _TERR: Final = HCR_EL2.TERR.in_place
 _AMO: Final = HCR_EL2.AMO.in_place
 
@@ -26,6 +27,11 @@ _AMO: Final = HCR_EL2.AMO.in_place
 def is_ras(encoding: Encoding) -> bool:
     """Whether a register is one of these."""
     return encoding in _REGISTERS
+
+
+def is_allowed(instruction: SystemInstruction) -> bool:
+    """Whether an access goes a way that the register has; if not, it is UNDEFINED."""
+    return instruction.is_read or instruction.encoding not in _READ_ONLY
 
 
 def ras_traps(encoding: Encoding) -> int:

@@ -32,10 +32,12 @@ from emu.arch.registers.timer import (
     CNTP_CVAL_EL0,
     CNTP_TVAL_EL0,
     CNTPCT_EL0,
+    CNTPCTSS_EL0,
     CNTV_CTL_EL0,
     CNTV_CVAL_EL0,
     CNTV_TVAL_EL0,
     CNTVCT_EL0,
+    CNTVCTSS_EL0,
 )
 from emu.arch.registers.translation import SCTLR_EL1
 from emu.arch.registers.virtualization import HCR_EL2, VMPIDR_EL2, VPIDR_EL2
@@ -46,7 +48,7 @@ from emu.cpu.extensions import in_engine, is_implemented
 from emu.cpu.gictraps import gic_traps
 from emu.cpu.instructions import undefined
 from emu.cpu.monitors import Refusal, is_performance_monitor
-from emu.cpu.ras import access, is_ras, ras_traps
+from emu.cpu.ras import access, is_allowed, is_ras, ras_traps
 from emu.cpu.registers import TRANSLATION_CONTROLS
 from emu.cpu.traps import is_id_group_3, trap_bits
 from emu.mmu.at import address_translate, fault_report
@@ -74,7 +76,9 @@ NXS: Final = 9
 
 TIMER_EL0_ENABLE: Final[dict[type[SystemRegister], int]] = {
     CNTVCT_EL0: CNTKCTL_EL1.EL0VCTEN.in_place,
+    CNTVCTSS_EL0: CNTKCTL_EL1.EL0VCTEN.in_place,
     CNTPCT_EL0: CNTKCTL_EL1.EL0PCTEN.in_place,
+    CNTPCTSS_EL0: CNTKCTL_EL1.EL0PCTEN.in_place,
     CNTFRQ_EL0: CNTKCTL_EL1.EL0VCTEN.in_place | CNTKCTL_EL1.EL0PCTEN.in_place,
     CNTV_CTL_EL0: CNTKCTL_EL1.EL0VTEN.in_place,
     CNTV_CVAL_EL0: CNTKCTL_EL1.EL0VTEN.in_place,
@@ -87,11 +91,15 @@ TIMER_EL0_ENABLE: Final[dict[type[SystemRegister], int]] = {
 
 TIMER_EL1_ENABLE: Final[dict[type[SystemRegister], int]] = {
     CNTPCT_EL0: CNTHCTL_EL2.EL1PCTEN.in_place,
+    CNTPCTSS_EL0: CNTHCTL_EL2.EL1PCTEN.in_place,
     CNTP_CTL_EL0: CNTHCTL_EL2.EL1PCEN.in_place,
     CNTP_CVAL_EL0: CNTHCTL_EL2.EL1PCEN.in_place,
     CNTP_TVAL_EL0: CNTHCTL_EL2.EL1PCEN.in_place,
 }
 """The CNTHCTL_EL2 bit that must be set for EL1 and EL0 not to trap to EL2."""
+
+_ORDERED_COUNTERS: Final = frozenset({CNTPCTSS_EL0.encoding, CNTVCTSS_EL0.encoding})
+"""The registers of FEAT_ECV. No engine has them: they come here as undefined."""
 
 _VIRTUALIZED: Final = {MIDR_EL1.encoding: VPIDR_EL2, MPIDR_EL1.encoding: VMPIDR_EL2}
 """Registers of which EL1 sees the copy that EL2 has set."""
@@ -103,7 +111,10 @@ _OWN_REGISTERS: Final[tuple[type[SystemRegister], ...]] = (
     DCZID_EL0,
     ISR_EL1,
 )
-_INTERCEPTED_REGISTERS: Final = {*(r.encoding for r in _OWN_REGISTERS), *_VIRTUALIZED}
+_INTERCEPTED_REGISTERS: Final = {
+    *(r.encoding for r in _OWN_REGISTERS if r.encoding not in _ORDERED_COUNTERS),
+    *_VIRTUALIZED,
+}
 
 
 def intercept(word: int, features: CpuFeatures) -> bool:
@@ -153,7 +164,7 @@ class Site:
     instruction: SystemInstruction
     operation: Operation | None
     implemented: bool
-    """Whether the CPU has it, or it is no operation."""
+    """Whether the CPU has it, as far as that is known here."""
     el0: bool
     """Whether EL0 may execute it, if ``el0_enable`` allows."""
     el0_enable: int
@@ -207,7 +218,7 @@ def site(instruction: SystemInstruction, features: CpuFeatures) -> Site:
     return Site(
         instruction=instruction,
         operation=operation,
-        implemented=operation is None or is_implemented(operation, features),
+        implemented=_is_implemented(instruction, features),
         el0=encoding.op1 == _EL0_OP1,
         el0_enable=_el0_enable(instruction),
         traps=trap_bits(instruction) | by_hcr | ras_traps(encoding),
@@ -229,6 +240,15 @@ def site(instruction: SystemInstruction, features: CpuFeatures) -> Site:
         tlbi=tlbi,
         by_page=tlbi is not None and in_engine(tlbi, features),
     )
+
+
+def _is_implemented(instruction: SystemInstruction, features: CpuFeatures) -> bool:
+    """Whether the CPU has an operation or, of FEAT_ECV and FEAT_RAS, an access to a register."""
+    if instruction.operation is not None:
+        return is_implemented(instruction.operation, features)
+    if instruction.encoding in _ORDERED_COUNTERS:
+        return features.ecv and instruction.is_read
+    return is_allowed(instruction)
 
 
 def _is_for_others(instruction: SystemInstruction, features: CpuFeatures) -> bool:

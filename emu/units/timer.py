@@ -15,10 +15,12 @@ from emu.arch.registers.timer import (
     CNTP_CVAL_EL0,
     CNTP_TVAL_EL0,
     CNTPCT_EL0,
+    CNTPCTSS_EL0,
     CNTV_CTL_EL0,
     CNTV_CVAL_EL0,
     CNTV_TVAL_EL0,
     CNTVCT_EL0,
+    CNTVCTSS_EL0,
     CNTVOFF_EL2,
     TimerControl,
 )
@@ -88,7 +90,9 @@ class GenericTimer:
         self._readers: dict[type[SystemRegister], Callable[[], int]] = {
             CNTFRQ_EL0: lambda: FREQUENCY,
             CNTPCT_EL0: self.physical_count,
+            CNTPCTSS_EL0: self.physical_count,
             CNTVCT_EL0: self.virtual_count,
+            CNTVCTSS_EL0: self.virtual_count,
             CNTVOFF_EL2: lambda: self._offset,
             CNTV_CTL_EL0: lambda: self._virtual.read_control(self.virtual_count),
             CNTV_CVAL_EL0: lambda: self._virtual.compare,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from emu.arch.registers import REGISTERS, identification, performance
+from emu.arch.registers.ras import ERROR_RECORDS
 from hyp.context import SYSTEM_REGISTERS
 from hyp.debug import COMPARATORS
 
@@ -29,9 +30,12 @@ EMULATED_DEBUG: Final = {
 }
 """They are KVM's to show, or are not shown."""
 DEBUG: Final = LAZY | EMULATED_DEBUG
-THE_MACHINES: Final = {"CNTFRQ_EL0", "CNTPCT_EL0", "ACTLR_EL1", "ISR_EL1", "DISR_EL1"}
+THE_MACHINES: Final = {
+    *("CNTFRQ_EL0", "CNTPCT_EL0", "CNTPCTSS_EL0", "ACTLR_EL1", "ISR_EL1", "DISR_EL1"),
+    *(register.__name__ for register in ERROR_RECORDS),
+}
 VIEWS: Final = {
-    *("CNTVCT_EL0", "CNTV_TVAL_EL0"),
+    *("CNTVCT_EL0", "CNTVCTSS_EL0", "CNTV_TVAL_EL0"),
     *("CurrentEL", "SPSel", "PAN", "UAO", "NZCV", "DAIF", "DIT", "SSBS", "TCO"),
 }
 """Of the compare value, the offset, and PSTATE."""

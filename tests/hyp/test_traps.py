@@ -28,6 +28,7 @@ from emu.arch.registers.timer import (
     CNTP_CVAL_EL0,
     CNTP_TVAL_EL0,
     CNTPCT_EL0,
+    CNTPCTSS_EL0,
     CNTV_CTL_EL0,
     CNTV_CVAL_EL0,
     CNTVCT_EL0,
@@ -209,7 +210,7 @@ def test_timer_compares_with_the_count(guest: Guest) -> None:
     set_count(guest, 1500)
     assert mrs(guest, CNTP_CTL_EL0.encoding) == 0b101
     assert mrs(guest, CNTP_CVAL_EL0.encoding) == 1500
-    assert mrs(guest, CNTPCT_EL0.encoding) == 1500
+    assert mrs(guest, CNTPCT_EL0.encoding) == mrs(guest, CNTPCTSS_EL0.encoding) == 1500
 
 
 def test_timer_that_is_off_never_fires(guest: Guest) -> None:

@@ -32,6 +32,18 @@ class CNTVCT_EL0(SystemRegister, encoding=(3, 3, 14, 0, 2)):
     VirtualCount = bits(63, 0)
 
 
+class CNTPCTSS_EL0(SystemRegister, encoding=(3, 3, 14, 0, 5)):
+    """Counter-timer Self-Synchronized Physical Count Register (FEAT_ECV)."""
+
+    SSPhysicalCount = bits(63, 0)
+
+
+class CNTVCTSS_EL0(SystemRegister, encoding=(3, 3, 14, 0, 6)):
+    """Counter-timer Self-Synchronized Virtual Count Register (FEAT_ECV)."""
+
+    SSVirtualCount = bits(63, 0)
+
+
 class CNTP_TVAL_EL0(SystemRegister, encoding=(3, 3, 14, 2, 0)):
     """EL1 physical timer: ticks until it fires, signed."""
 

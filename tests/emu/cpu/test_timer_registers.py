@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from emu.arch.features import CORTEX_A72
+from emu.arch.registers.identification import ID_AA64MMFR0_EL1
 from emu.arch.registers.timer import (
     CNTFRQ_EL0,
     CNTHCTL_EL2,
@@ -14,21 +16,30 @@ from emu.arch.registers.timer import (
     CNTP_CVAL_EL0,
     CNTP_TVAL_EL0,
     CNTPCT_EL0,
+    CNTPCTSS_EL0,
     CNTV_CTL_EL0,
     CNTV_CVAL_EL0,
     CNTV_TVAL_EL0,
     CNTVCT_EL0,
+    CNTVCTSS_EL0,
     CNTVOFF_EL2,
 )
 from tests.emu.cpu import a64
-from tests.emu.cpu.bare import CODE, EL0T, Taken, Trap
+from tests.emu.cpu.bare import CODE, EL0T, EL1H, Bare, Taken, Trap
 from tests.emu.cpu.test_traps import sys64
 
 if TYPE_CHECKING:
     from emu.arch.fields import SystemRegister
-    from tests.emu.cpu.bare import Bare
 
 ALLOW_EL1: Final = CNTHCTL_EL2.build(EL1PCEN=1, EL1PCTEN=1)
+UNDEFINED: Final = 0x0200_0000
+
+
+@pytest.fixture
+def bare() -> Bare:
+    """Return a machine with the counters of FEAT_ECV."""
+    mmfr0 = CORTEX_A72.read(ID_AA64MMFR0_EL1).replace(ECV=1)
+    return Bare(CORTEX_A72.replace(mmfr0))
 
 
 def test_counter_is_the_number_of_instructions_before_it_in_ticks_of_16(bare: Bare) -> None:
@@ -58,6 +69,27 @@ def test_virtual_counter_is_less_by_the_offset(bare: Bare) -> None:
     bare.pe.write(CNTVOFF_EL2(5))
     bare.trap(*[a64.NOP] * 160, a64.mrs(5, CNTVCT_EL0), a64.mrs(6, CNTPCT_EL0), a64.hvc(0))
     assert (bare.x(5), bare.x(6)) == (5, 10)
+
+
+def test_ordered_counters_are_the_same_counters(bare: Bare) -> None:
+    bare.pe.write(ALLOW_EL1)
+    bare.pe.write(CNTVOFF_EL2(5))
+    bare.trap(*[a64.NOP] * 160, a64.mrs(5, CNTVCTSS_EL0), a64.mrs(6, CNTPCTSS_EL0), a64.hvc(0))
+    assert (bare.x(5), bare.x(6)) == (5, 10)
+    assert bare.pe.retired == 163, "with HVC"
+
+
+@pytest.mark.parametrize("register", [CNTVCTSS_EL0, CNTPCTSS_EL0])
+def test_ordered_counters_are_undefined_without_their_feature_and_never_written(
+    bare: Bare, register: type[SystemRegister]
+) -> None:
+    for machine, word in (
+        (Bare(), a64.mrs(5, register)),
+        (bare, a64.msr(register, 5)),
+    ):
+        machine.pe.write(ALLOW_EL1)
+        taken = machine.taken_to_el1(a64.NOP, word)
+        assert taken == Taken(0x200, UNDEFINED, 0, CODE + 4, EL1H)
 
 
 def test_frequency_is_one_tick_in_16_instructions_of_a_nanosecond(bare: Bare) -> None:
@@ -100,6 +132,7 @@ def test_tval_counts_down(bare: Bare) -> None:
 
 PHYSICAL: Final = {
     CNTPCT_EL0: "EL1PCTEN",
+    CNTPCTSS_EL0: "EL1PCTEN",
     CNTP_CTL_EL0: "EL1PCEN",
     CNTP_CVAL_EL0: "EL1PCEN",
     CNTP_TVAL_EL0: "EL1PCEN",
@@ -120,7 +153,9 @@ def test_physical_timer_traps_to_el2_unless_allowed(
 
 EL0: Final = {
     CNTVCT_EL0: ("EL0VCTEN",),
+    CNTVCTSS_EL0: ("EL0VCTEN",),
     CNTPCT_EL0: ("EL0PCTEN",),
+    CNTPCTSS_EL0: ("EL0PCTEN",),
     CNTFRQ_EL0: ("EL0VCTEN", "EL0PCTEN"),
     CNTV_CTL_EL0: ("EL0VTEN",),
     CNTV_CVAL_EL0: ("EL0VTEN",),
