@@ -403,9 +403,12 @@ def _build_machine(config: RunConfig, features: CpuFeatures) -> Machine:
     size = memory + memory // TABLE_SHARE + TABLE_MINIMUM
     size = -(-size // PAGE_SIZE) * PAGE_SIZE
     try:
-        return Machine(size, config.smp, features)
+        machine = Machine(size, config.smp, features)
     except (ValueError, OSError, MemoryError, OverflowError) as error:
         raise UserError(
             f"the host has no {format_size(config.memory_size)} of memory for the guest "
             f"({error}); give less with --mem"
         ) from error
+    for pe in machine.pes:
+        pe.random_numbers.seed(config.seed)
+    return machine

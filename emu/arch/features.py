@@ -190,6 +190,11 @@ class CpuFeatures:
         return self.read(ID_AA64MMFR0_EL1).ECV != 0
 
     @cached_property
+    def rng(self) -> bool:
+        """FEAT_RNG: RNDR and RNDRRS."""
+        return self.read(ID_AA64ISAR0_EL1).RNDR != 0
+
+    @cached_property
     def idst(self) -> bool:
         """FEAT_IDST: EL0's reads of ID registers are reported as system register traps."""
         return self.read(ID_AA64MMFR2_EL1).IDS != 0

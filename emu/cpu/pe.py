@@ -38,6 +38,7 @@ from emu.mmu.fault import Fault
 from emu.mmu.mmu import Mmu
 from emu.mmu.permissions import EL1
 from emu.units.pmu import PerformanceMonitors
+from emu.units.random_numbers import RandomNumbers
 from emu.units.timer import GenericTimer, TimerLine
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class ProcessingElement:
     ----------
     index
         Its number in the machine.
-    mmu, timer, pmu, registers, engine, blocks, code, changed_code, icache
+    mmu, timer, pmu, random_numbers, registers, engine, blocks, code, changed_code, icache
         Its parts. EL2 software uses :meth:`read`, :meth:`write` and the maintenance
         methods instead.
     execution, guest, progress, strictness, debug, watch, refill
@@ -138,6 +139,7 @@ class ProcessingElement:
         )
         self.blocks = self.engine.blocks
         self.timer = GenericTimer(lambda: clock.now)
+        self.random_numbers = RandomNumbers(index)
         self.progress = ProgressCount(self)
         self.pmu = PerformanceMonitors(
             features, self.progress.made, lambda: self.registers.el2(MDCR_EL2)

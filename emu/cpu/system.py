@@ -41,7 +41,7 @@ from emu.arch.registers.timer import (
 )
 from emu.arch.registers.translation import SCTLR_EL1
 from emu.arch.registers.virtualization import HCR_EL2, VMPIDR_EL2, VPIDR_EL2
-from emu.cpu import debug_registers, maintenance, monitors
+from emu.cpu import debug_registers, maintenance, monitors, rng
 from emu.cpu.aborts import MAINTENANCE, abort
 from emu.cpu.exception import ArmException
 from emu.cpu.extensions import in_engine, is_implemented
@@ -143,6 +143,8 @@ def intercept(word: int, features: CpuFeatures) -> bool:
         return False
     if debug_registers.is_debug(instruction):
         return (instruction.encoding, instruction.is_read) in debug_registers.IN_ENGINE
+    if rng.is_random(instruction):
+        return not features.armv8_0  # whose engine lacks it
     return (
         instruction.encoding in _INTERCEPTED_REGISTERS
         or is_id_group_3(instruction.encoding)
@@ -189,6 +191,8 @@ class Site:
     """Whether it accesses a debug register, for which :mod:`emu.cpu.debug_registers` cares."""
     is_monitor: bool
     """Whether it accesses the performance monitors."""
+    is_random: bool
+    """Whether it reads a random number."""
     is_ras: bool
     """Whether it accesses a register of FEAT_RAS, and the CPU has that."""
     is_control: bool
@@ -230,6 +234,7 @@ def site(instruction: SystemInstruction, features: CpuFeatures) -> Site:
         is_status=register is ISR_EL1 and reads,
         is_debug=debug_registers.is_debug(instruction),
         is_monitor=is_performance_monitor(encoding),
+        is_random=rng.is_random(instruction),
         is_ras=features.ras and is_ras(encoding),
         is_control=register in TRANSLATION_CONTROLS and not reads,
         timer=register if register in TIMER_EL0_ENABLE else None,
@@ -243,11 +248,13 @@ def site(instruction: SystemInstruction, features: CpuFeatures) -> Site:
 
 
 def _is_implemented(instruction: SystemInstruction, features: CpuFeatures) -> bool:
-    """Whether the CPU has an operation or, of FEAT_ECV and FEAT_RAS, an access to a register."""
+    """Whether the CPU has an operation, or a register of some features that can be accessed so."""
     if instruction.operation is not None:
         return is_implemented(instruction.operation, features)
     if instruction.encoding in _ORDERED_COUNTERS:
         return features.ecv and instruction.is_read
+    if rng.is_random(instruction):
+        return features.rng
     return is_allowed(instruction)
 
 
@@ -317,6 +324,9 @@ def execute(pe: ProcessingElement, site: Site, pc: VA, el: int) -> Outcome | Arm
         return _performance_monitor(pe, site, pc, el)
     if site.is_status:
         pe.registers.set_x(instruction.rt, pe.blocks.pending)
+        return _DONE
+    if site.is_random:
+        rng.read(pe, instruction.rt)
         return _DONE
     if site.is_ras:
         access(pe, instruction)

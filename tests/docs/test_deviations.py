@@ -377,6 +377,15 @@ def test_deviation_exclusives_compare_values() -> None:
     assert bare.x(3) == 0
 
 
+def test_deviation_random_numbers_from_a_seed() -> None:
+    drawn = []
+    for seed in (5, 5, 6):
+        pe = Machine(1 << 20).pes[0]
+        pe.random_numbers.seed(seed)
+        drawn.append(pe.random_numbers.next())
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
 def test_deviation_time_is_what_all_pes_retire() -> None:
     machine = Machine(4 << 20, pe_count=2)
     vcpu = guest(*[a64.NOP] * 800, machine=machine)

@@ -295,6 +295,15 @@ def test_an_entry_point_outside_ram_is_refused(
         ),
         (("--ipa-bits", "30"), "--ipa-bits is 32 to 52, not 30; the default is 40"),
         (("--ipa-bits", "48"), "--ipa-bits is 32 to 44 on a cortex-a72, not 48; choose less"),
+        (
+            ("--cpu", "cortex-a5"),
+            (
+                "--cpu: no profile and no file is called 'cortex-a5'; "
+                "the profiles are max, cortex-a72, neoverse-n1"
+            ),
+        ),
+        (("--cpu", "/etc/passwd"), "--cpu: /etc/passwd: not TOML:"),
+        (("--ipa-bits", "52", "--cpu", "neoverse-n1"), "--ipa-bits is 32 to 48 on a neoverse-n1"),
         (("--ipa-bits", "many"), "Invalid value for '--ipa-bits': 'many' is not a valid integer"),
         (("--mem", "64Q"), "--mem is a number such as 64K, 1G, 4096 or 0x1000, not '64Q'"),
         (("--mem", "0"), "RAM has size 0; give it at least one page of 4K with --mem"),

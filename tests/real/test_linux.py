@@ -63,6 +63,23 @@ def test_linux_boots_to_a_shell_which_does_what_is_typed(
     check_session(boot_linux(SESSION, "--smp", str(cpus), "--gic", str(gic)), cpus)
 
 
+@pytest.mark.parametrize("cpu", ["max", "neoverse-n1"])
+def test_linux_uses_what_later_cpus_have(boot_linux: BootLinux, cpu: str) -> None:
+    run = boot_linux(SESSION, "--smp", "2", "--cpu", cpu)
+    check_session(run, 2)
+    assert "detected: LSE atomic instructions" in run.console
+    assert "detected: RAS Extension Support" in run.console
+    assert "Call trace" not in run.console
+
+
+def test_max_does_the_same_twice_byte_for_byte(boot_linux: BootLinux) -> None:
+    first, second = (boot_linux((POWER_OFF,), "--cpu", "max") for _ in range(2))
+    assert "detected: Random Number Generator" in first.console
+    for outcome in (first.outcome, second.outcome):
+        del outcome["host"]
+    assert first == second
+
+
 def test_four_cpus_do_the_same_twice_byte_for_byte(boot_linux: BootLinux) -> None:
     machine = ("--smp", "4", "--gic", "3", "--seed", "7")
     first, second = (boot_linux(SESSION, *machine) for _ in range(2))
