@@ -36,10 +36,11 @@ _HIDDEN: Final[dict[type[SystemRegister], tuple[str, ...]]] = {
 """Fields that read as zero: EL2 and EL3, what has no emulation or context switch here, and what a
 vCPU has only if it asks for it: PMUVer (:mod:`hyp.vcpu_features`), GIC with a GICv3."""
 
-_AT_LEAST: Final[dict[type[SystemRegister], dict[str, int]]] = {
+_GIVEN: Final[dict[type[SystemRegister], dict[str, int]]] = {
     ID_AA64PFR0_EL1: {"CSV2": 1, "CSV3": 1},
 }
-"""Fields that say more than the CPU's: it does not speculate, as the firmware says, too."""
+"""Fields that KVM sets, whatever the CPU's say, if the CPU is not affected by what they are about:
+it does not speculate, as the firmware says, too. CSV2 beyond 1 would promise SCXTNUM_EL1."""
 
 ID_SPACE: Final = tuple(Encoding(3, 0, 0, CRm, op2) for CRm in range(1, 8) for op2 in range(8))
 """Every encoding of feature ID registers; those without a register read as zero."""
@@ -61,9 +62,5 @@ def guest_id_registers(pe: ProcessingElement) -> dict[Encoding, int]:
         if register is not None:
             value = pe.read(register)
             hidden = dict.fromkeys(_HIDDEN.get(register, ()), 0)
-            shown = {
-                name: max(least, register.FIELDS[name].decode(value))
-                for name, least in _AT_LEAST.get(register, {}).items()
-            }
-            values[encoding] = value.replace(**hidden, **shown)
+            values[encoding] = value.replace(**hidden, **_GIVEN.get(register, {}))
     return values

@@ -120,6 +120,10 @@ class EngineRegisters:
         """PSTATE without NZCV, DAIF and BTYPE."""
         return self.registers[PSTATE_INDEX] & _MASK32
 
+    def change_mode(self, mask: int, value: int) -> None:
+        """Change bits of PSTATE that mean nothing to the engine."""
+        self.registers[PSTATE_INDEX] = self.registers[PSTATE_INDEX] & ~mask | value
+
     def read_x(self, number: int) -> int:
         """Read X0 to X30."""
         return self.registers[number]

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Final
 
 from unicorn import arm64_const as uc_reg
 
-from emu.arch.a64.system import SystemKind
 from emu.arch.fields import Encoding
 
 if TYPE_CHECKING:
@@ -15,15 +14,9 @@ if TYPE_CHECKING:
 
 RNDR: Final = Encoding(3, 3, 2, 4, 0)
 RNDRRS: Final = Encoding(3, 3, 2, 4, 1)
-_REGISTERS: Final = frozenset({RNDR, RNDRRS})
 
 
-def is_random(instruction: SystemInstruction) -> bool:
-    """Whether an instruction reads a random number."""
-    return instruction.kind is SystemKind.MRS and instruction.encoding in _REGISTERS
-
-
-def read(pe: ProcessingElement, rt: int) -> None:
+def access(pe: ProcessingElement, instruction: SystemInstruction) -> None:
     """Read a random number. There always is one, as NZCV = 0 says."""
-    pe.registers.set_x(rt, pe.random_numbers.next())
+    pe.registers.set_x(instruction.rt, pe.random_numbers.next())
     pe.engine.write(uc_reg.UC_ARM64_REG_NZCV, 0)

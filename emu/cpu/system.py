@@ -41,14 +41,15 @@ from emu.arch.registers.timer import (
 )
 from emu.arch.registers.translation import SCTLR_EL1
 from emu.arch.registers.virtualization import HCR_EL2, VMPIDR_EL2, VPIDR_EL2
-from emu.cpu import debug_registers, maintenance, monitors, rng
+from emu.cpu import debug_registers, maintenance, monitors
 from emu.cpu.aborts import MAINTENANCE, abort
 from emu.cpu.exception import ArmException
 from emu.cpu.extensions import in_engine, is_implemented
 from emu.cpu.gictraps import gic_traps
 from emu.cpu.instructions import undefined
+from emu.cpu.later import LaterRegister, is_accessible, later_register
 from emu.cpu.monitors import Refusal, is_performance_monitor
-from emu.cpu.ras import access, is_allowed, is_ras, ras_traps
+from emu.cpu.ras import ras_traps
 from emu.cpu.registers import TRANSLATION_CONTROLS
 from emu.cpu.traps import is_id_group_3, trap_bits
 from emu.mmu.at import address_translate, fault_report
@@ -98,9 +99,6 @@ TIMER_EL1_ENABLE: Final[dict[type[SystemRegister], int]] = {
 }
 """The CNTHCTL_EL2 bit that must be set for EL1 and EL0 not to trap to EL2."""
 
-_ORDERED_COUNTERS: Final = frozenset({CNTPCTSS_EL0.encoding, CNTVCTSS_EL0.encoding})
-"""The registers of FEAT_ECV. No engine has them: they come here as undefined."""
-
 _VIRTUALIZED: Final = {MIDR_EL1.encoding: VPIDR_EL2, MPIDR_EL1.encoding: VMPIDR_EL2}
 """Registers of which EL1 sees the copy that EL2 has set."""
 
@@ -111,10 +109,7 @@ _OWN_REGISTERS: Final[tuple[type[SystemRegister], ...]] = (
     DCZID_EL0,
     ISR_EL1,
 )
-_INTERCEPTED_REGISTERS: Final = {
-    *(r.encoding for r in _OWN_REGISTERS if r.encoding not in _ORDERED_COUNTERS),
-    *_VIRTUALIZED,
-}
+_INTERCEPTED_REGISTERS: Final = {*(r.encoding for r in _OWN_REGISTERS), *_VIRTUALIZED}
 
 
 def intercept(word: int, features: CpuFeatures) -> bool:
@@ -143,8 +138,9 @@ def intercept(word: int, features: CpuFeatures) -> bool:
         return False
     if debug_registers.is_debug(instruction):
         return (instruction.encoding, instruction.is_read) in debug_registers.IN_ENGINE
-    if rng.is_random(instruction):
-        return not features.armv8_0  # whose engine lacks it
+    later = later_register(instruction)
+    if later is not None:
+        return later.in_engine and instruction.is_read and not features.armv8_0
     return (
         instruction.encoding in _INTERCEPTED_REGISTERS
         or is_id_group_3(instruction.encoding)
@@ -166,7 +162,7 @@ class Site:
     instruction: SystemInstruction
     operation: Operation | None
     implemented: bool
-    """Whether the CPU has it, as far as that is known here."""
+    """Whether the CPU has an operation or a later register; all others it has."""
     el0: bool
     """Whether EL0 may execute it, if ``el0_enable`` allows."""
     el0_enable: int
@@ -191,10 +187,8 @@ class Site:
     """Whether it accesses a debug register, for which :mod:`emu.cpu.debug_registers` cares."""
     is_monitor: bool
     """Whether it accesses the performance monitors."""
-    is_random: bool
-    """Whether it reads a random number."""
-    is_ras: bool
-    """Whether it accesses a register of FEAT_RAS, and the CPU has that."""
+    later: LaterRegister | None
+    """The register that came after Armv8.0 that it accesses."""
     is_control: bool
     """Whether it writes a register from which the translation regime is decoded."""
     timer: type[SystemRegister] | None
@@ -234,8 +228,7 @@ def site(instruction: SystemInstruction, features: CpuFeatures) -> Site:
         is_status=register is ISR_EL1 and reads,
         is_debug=debug_registers.is_debug(instruction),
         is_monitor=is_performance_monitor(encoding),
-        is_random=rng.is_random(instruction),
-        is_ras=features.ras and is_ras(encoding),
+        later=later_register(instruction),
         is_control=register in TRANSLATION_CONTROLS and not reads,
         timer=register if register in TIMER_EL0_ENABLE else None,
         cache=cache,
@@ -248,14 +241,11 @@ def site(instruction: SystemInstruction, features: CpuFeatures) -> Site:
 
 
 def _is_implemented(instruction: SystemInstruction, features: CpuFeatures) -> bool:
-    """Whether the CPU has an operation, or a register of some features that can be accessed so."""
+    """Whether the CPU has an operation or a later register."""
     if instruction.operation is not None:
         return is_implemented(instruction.operation, features)
-    if instruction.encoding in _ORDERED_COUNTERS:
-        return features.ecv and instruction.is_read
-    if rng.is_random(instruction):
-        return features.rng
-    return is_allowed(instruction)
+    later = later_register(instruction)
+    return later is None or is_accessible(later, instruction, features)
 
 
 def _is_for_others(instruction: SystemInstruction, features: CpuFeatures) -> bool:
@@ -325,11 +315,8 @@ def execute(pe: ProcessingElement, site: Site, pc: VA, el: int) -> Outcome | Arm
     if site.is_status:
         pe.registers.set_x(instruction.rt, pe.blocks.pending)
         return _DONE
-    if site.is_random:
-        rng.read(pe, instruction.rt)
-        return _DONE
-    if site.is_ras:
-        access(pe, instruction)
+    if site.later is not None and site.later.access is not None:
+        site.later.access(pe, instruction)
         return _DONE
     if site.is_control:
         pe.controls_changed()
@@ -351,7 +338,7 @@ def _el0_enable(instruction: SystemInstruction) -> int:
     default = 0
     if instruction.operation is not None:
         default = SCTLR_EL1.UCI.in_place
-    elif instruction.kind is SystemKind.MSR_IMMEDIATE:
+    elif instruction.kind is SystemKind.MSR_IMMEDIATE and later_register(instruction) is None:
         default = SCTLR_EL1.UMA.in_place  # DAIFSet, DAIFClr
     return _EL0_ENABLE.get(instruction.encoding, default)
 

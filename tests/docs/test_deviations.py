@@ -20,6 +20,7 @@ from emu.arch.esr.classes import ExceptionClass
 from emu.arch.esr.fsc import FaultStatusCode
 from emu.arch.esr.iss import IssDataAbort
 from emu.arch.features import CORTEX_A72
+from emu.arch.profiles import profile
 from emu.arch.registers.control import ACTLR_EL1, CPACR_EL1
 from emu.arch.registers.exceptions import (
     ELR_EL1,
@@ -141,6 +142,14 @@ def test_deviation_illegal_state() -> None:
     trap = bare.trap()
     assert trap.esr == HVC_1
     assert PSTATE(trap.spsr).IL
+
+
+def test_deviation_dit_and_ssbs_across_eret() -> None:
+    bare = Bare(profile("max"))
+    bare.pe.write(ELR_EL1(CODE + 4))
+    bare.pe.write(SPSR_EL1(PSTATE(EL1H).replace(DIT=1, SSBS=1)))
+    found = PSTATE(bare.trap(a64.ERET, a64.hvc(1)).spsr)
+    assert (found.DIT, found.SSBS) == (0, 0)
 
 
 def test_deviation_instruction_set() -> None:

@@ -88,11 +88,10 @@ def test_debug_version_is_the_cpus() -> None:
 
 
 def test_id_registers_and_firmware_agree_that_nothing_speculates() -> None:
-    pfr0 = ID_AA64PFR0_EL1(guest_registers("cortex-a72")[ID_AA64PFR0_EL1.encoding])
-    assert (pfr0.CSV2, pfr0.CSV3) == (1, 1)
+    for name in ("cortex-a72", "max"):
+        pfr0 = ID_AA64PFR0_EL1(guest_registers(name)[ID_AA64PFR0_EL1.encoding])
+        assert (pfr0.CSV2, pfr0.CSV3) == (1, 1)
     box = Box(a64.hvc(0), a64.add(5, 0, 0), *OFF)
     box.set_x(x0=0x8000_0001, x1=ArchFeature.WORKAROUND_1)
     box.run()
     assert box.x(5) == 1
-    newer = ID_AA64PFR0_EL1(guest_registers("max")[ID_AA64PFR0_EL1.encoding])
-    assert newer.CSV2 >= profile("max").read(ID_AA64PFR0_EL1).CSV2
