@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-T = TypeVar("T", bound=int)
+T = TypeVar("T")
+"""What a field is read as: an int. Not bound to it, or compiled code makes an int of a member."""
 E = TypeVar("E", bound=IntEnum)
 
 

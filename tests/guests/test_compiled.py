@@ -54,3 +54,26 @@ def test_a_walk_is_explained_alike() -> None:
     assert not done[0].stderr
     assert json.loads(done[0].stdout)
     assert done[0].stdout == done[1].stdout
+
+
+FIELDS = """
+from emu.arch.features import CORTEX_A72
+from emu.arch.registers.exceptions import ESR_EL2, PSTATE
+from emu.arch.registers.identification import CTR_EL0
+print(repr((CORTEX_A72.read(CTR_EL0).L1Ip, PSTATE(0x3C5).M, ESR_EL2(0x9600_0000).EC)))
+"""
+
+
+def test_a_field_is_read_as_a_member_of_its_enumeration() -> None:
+    printed = [
+        subprocess.run(
+            (sys.executable, "-c", FIELDS),
+            env={**os.environ, compiled.PURE: pure},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for pure in ("0", "1")
+    ]
+    assert printed[0] == printed[1]
+    assert "IcachePolicy.PIPT" in printed[0]
