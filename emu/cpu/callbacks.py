@@ -67,7 +67,8 @@ class Callbacks:
         try:
             engine = pe.engine
             pc = engine.pc
-            site = pe.code.sites.get(pc)
+            code = pe.code
+            site = code.site_now(pe.word_at(pc)) if code.coherent else code.sites.get(pc)
             if site is None:
                 pe.code.let_pass(pe.word_at(pc))
                 return 0

@@ -14,6 +14,7 @@ from emu.arch.a64.maintenance import DC
 from emu.arch.a64.predecode import Sites, is_free, is_ordered, scan
 from emu.arch.a64.system import SystemKind, decode_system
 from emu.arch.address import PA, PAGE_SHIFT, PAGE_SIZE, VA
+from emu.arch.registers.identification import CTR_EL0
 from emu.cpu import system
 from emu.cpu.blocks import INSTRUCTION_BYTES
 from emu.cpu.engine import SystemHook
@@ -60,6 +61,8 @@ class CodePages:
         The instructions before which the PE has a look: by address, the word.
     behind_stack_writes
         Addresses behind instructions that may leave SP misaligned.
+    coherent
+        Whether code may change without IC (CTR_EL0.DIC), so that ``sites`` may be of old code.
     strict
         Whether those are all loads and stores, so that their alignment can be checked.
     """
@@ -75,6 +78,7 @@ class CodePages:
         self._engine = engine
         self._features = features
         self._intercept = intercept
+        self.coherent = bool(features.read(CTR_EL0).DIC)
         self._by_word: dict[int, system.Site | None] = {}
         self._intercepted: dict[int, bool] = {}
         self.sites: dict[VA, system.Site] = {}
@@ -136,6 +140,10 @@ class CodePages:
             found = None if instruction is None else system.site(instruction, self._features)
             self._by_word[word] = found
             return found
+
+    def site_now(self, word: int) -> system.Site | None:
+        """Return what is known of a system instruction that matters; None for others."""
+        return self.site(word) if self._is_intercepted(word) else None
 
     def _is_intercepted(self, word: int) -> bool:
         """Whether a system instruction matters: always the same, but for DC ZVA, which traps."""

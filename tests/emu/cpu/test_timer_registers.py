@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from emu.arch.features import CORTEX_A72
-from emu.arch.registers.identification import ID_AA64MMFR0_EL1
+from emu.arch.registers.identification import CTR_EL0, ID_AA64MMFR0_EL1
 from emu.arch.registers.timer import (
     CNTFRQ_EL0,
     CNTHCTL_EL2,
@@ -25,7 +25,7 @@ from emu.arch.registers.timer import (
     CNTVOFF_EL2,
 )
 from tests.emu.cpu import a64
-from tests.emu.cpu.bare import CODE, EL0T, EL1H, Bare, Taken, Trap
+from tests.emu.cpu.bare import CODE, DATA, EL0T, EL1H, Bare, Taken, Trap
 from tests.emu.cpu.test_traps import sys64
 
 if TYPE_CHECKING:
@@ -90,6 +90,20 @@ def test_ordered_counters_are_undefined_without_their_feature_and_never_written(
         machine.pe.write(ALLOW_EL1)
         taken = machine.taken_to_el1(a64.NOP, word)
         assert taken == Taken(0x200, UNDEFINED, 0, CODE + 4, EL1H)
+
+
+def test_a_counter_takes_the_place_of_another_where_the_instruction_cache_is_coherent() -> None:
+    mmfr0 = CORTEX_A72.read(ID_AA64MMFR0_EL1).replace(ECV=1)
+    machine = Bare(CORTEX_A72.replace(mmfr0, CORTEX_A72.read(CTR_EL0).replace(DIC=1)))
+    again = a64.b(-16)
+    machine.code(a64.mrs(5, CNTVCT_EL0), a64.cbnz(7, 16), a64.str_(3, 2, size=4))
+    machine.code(a64.movz(7, 1), again, a64.hvc(0), at=CODE + 12)
+    machine.map_ipa(DATA, machine._code_pages[CODE])
+    machine.pe.write(CNTVOFF_EL2((1 << 64) - 5))
+    machine.set_x(x2=DATA, x3=a64.mrs(6, CNTVCTSS_EL0), x7=0)
+    machine.start(CODE)
+    assert machine.trap().esr == 0x5A00_0000
+    assert (machine.x(5), machine.x(6)) == (5, 5)
 
 
 def test_frequency_is_one_tick_in_16_instructions_of_a_nanosecond(bare: Bare) -> None:
