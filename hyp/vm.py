@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from hyp.memslots import MemoryRegion
     from hyp.vcpu_features import VcpuFeature
     from hyp.vgic import Vgic, VgicDevice
+    from hyp.vgic.vmlike import VcpuLike
 
 __all__ = ["VM", "Cap"]
 
@@ -250,15 +251,23 @@ class VM:
             type_,
             flags,
             existing=self.vgic,
-            kick=lambda vcpu: self.update_virtual_interrupts(self.vcpus[vcpu.index]),
+            kick=self._kick,
         )
         if device is not None:
             self.vgic = device.vgic
-            self.vgic.resample = lambda vcpu: self.vcpus[vcpu.index].timer_lines.sync()
+            self.vgic.resample = self._resample
             if self.vgic.version == 3:
                 pfr0 = ID_AA64PFR0_EL1(self.id_registers[ID_AA64PFR0_EL1.encoding])
                 self.id_registers[ID_AA64PFR0_EL1.encoding] = pfr0.replace(GIC=1)
         return device
+
+    # Methods, not lambdas: a compiled lambda has no name by which a snapshot could find it again.
+
+    def _kick(self, vcpu: VcpuLike) -> None:
+        self.update_virtual_interrupts(self.vcpus[vcpu.index])
+
+    def _resample(self, vcpu: VcpuLike) -> None:
+        self.vcpus[vcpu.index].timer_lines.sync()
 
     def irq_line(self, irq: int, *, level: bool) -> None:
         """Move the input of an interrupt (KVM_IRQ_LINE).

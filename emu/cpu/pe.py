@@ -138,12 +138,10 @@ class ProcessingElement:
             pstate_mask=~0 if features.bti else ~PSTATE.BTYPE.in_place,
         )
         self.blocks = self.engine.blocks
-        self.timer = GenericTimer(lambda: clock.now)
+        self.timer = GenericTimer(self._now)
         self.random_numbers = RandomNumbers(index)
         self.progress = ProgressCount(self)
-        self.pmu = PerformanceMonitors(
-            features, self.progress.made, lambda: self.registers.el2(MDCR_EL2)
-        )
+        self.pmu = PerformanceMonitors(features, self.progress.made, self._monitor_controls)
         self.registers = RegisterFile(self.engine, features, self.timer, self.pmu, index)
         units = self.timer.registers | self.pmu.registers
         self._consequential = (
@@ -167,6 +165,15 @@ class ProcessingElement:
     def time(self) -> int:
         """The machine's time: what all PEs retired, and the time in which none ran."""
         return self.clock.now
+
+    # These are for its units. They are no lambdas: compiled ones have no name to be found by in the
+    # file of a snapshot.
+
+    def _now(self) -> int:
+        return self.clock.now
+
+    def _monitor_controls(self) -> int:
+        return self.registers.el2(MDCR_EL2)
 
     # What EL2 software does
 

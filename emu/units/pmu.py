@@ -8,7 +8,7 @@ how far it may run until one of them overflows.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 from emu.arch.registers.performance import (
     COUNTER_NUMBERS,
@@ -146,6 +146,8 @@ class PerformanceMonitors:
     interrupting
         Whether the interrupt controller passes the overflow interrupt on to the PE.
     """
+
+    NOT_STATE: ClassVar = frozenset({"_readers", "_writers"})
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ Time is counted in retired instructions; the counter ticks once every
 from __future__ import annotations
 
 from enum import IntFlag
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from emu.arch.registers.timer import (
     CNTFRQ_EL0,
@@ -80,6 +80,8 @@ class GenericTimer:
     interrupting
         The lines that interrupt the PE: those that its interrupt controller passes on.
     """
+
+    NOT_STATE: ClassVar = frozenset({"_readers"})
 
     def __init__(self, now: Callable[[], int]) -> None:
         self._now = now

@@ -177,6 +177,11 @@ class Store:
         """Turn what SQLite and the disk refuse into one line."""
         try:
             yield
+        except sqlite3.IntegrityError as error:
+            raise UserError(
+                f"another process writes results to {self.path}, too; let it end, or stop it "
+                f"and go on by 'stage2 inject resume {self.path}'"
+            ) from error
         except sqlite3.OperationalError as error:
             raise UserError(
                 f"cannot write results to {self.path}: {error}; what was written is safe, "

@@ -77,3 +77,19 @@ def test_a_field_is_read_as_a_member_of_its_enumeration() -> None:
     ]
     assert printed[0] == printed[1]
     assert "IcachePolicy.PIPT" in printed[0]
+
+
+def test_a_snapshot_goes_to_a_file_and_back(tmp_path: Path) -> None:
+    file = str(tmp_path / "half")
+    ends = []
+    for options in (("--snapshot-at", "100", "--snapshot-file", file), ("--restore", file)):
+        done = subprocess.run(
+            (sys.executable, "-m", "lab.cli", "run", "hello", "--json", *options),
+            env={**os.environ, compiled.PURE: "0"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert not done.stderr
+        ends.append((done.returncode, json.loads(done.stdout)["console"]))
+    assert ends[0] == ends[1]

@@ -137,7 +137,7 @@ def test_unknown_row_is_refused_with_those_that_there_are(
 def test_rows_are_added_all_or_none(store: Store) -> None:
     rows = list(rows_of(4))
     store.add(rows[:1])
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(UserError, match=r"another process writes results to .*resume"):
         store.add([rows[1], rows[2], rows[0]])
     assert store.done() == {0}
 
