@@ -261,7 +261,7 @@ class VM:
                 self.id_registers[ID_AA64PFR0_EL1.encoding] = pfr0.replace(GIC=1)
         return device
 
-    # Methods, not lambdas: a compiled lambda has no name by which a snapshot could find it again.
+    # Methods, not lambdas: compiled ones have no name, which a digest of the state needs.
 
     def _kick(self, vcpu: VcpuLike) -> None:
         self.update_virtual_interrupts(self.vcpus[vcpu.index])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from emu import compiled
 from lab.errors import UserError
 from lab.sizes import parse_count
 
@@ -56,6 +59,12 @@ def snapshot_options(command: Wrapped) -> Wrapped:
     return command
 
 
+def _begin_again_as_python() -> None:
+    """Replace this process: files of snapshots are for machines that run as Python."""
+    os.environ[compiled.PURE] = "1"
+    os.execv(sys.executable, [sys.executable, "-m", "lab.cli", *sys.argv[1:]])  # noqa: S606  # this program again
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshots:
     """Which snapshots are written and restored.
@@ -85,6 +94,9 @@ class Snapshots:
         """
         if values["snapshot_file"] is not None and not values["snapshot_at"]:
             raise UserError("--snapshot-file has nothing to write; say when with --snapshot-at")
+        asked = values["restore"] is not None or values["snapshot_at"]
+        if asked and compiled.in_use() is not None:
+            _begin_again_as_python()
         return cls(values["snapshot_at"], values["snapshot_file"], values["restore"])
 
     def begin(self, vmm: Vmm, name: str) -> Writer:

@@ -12,6 +12,7 @@ import zlib
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
+from emu import compiled
 from emu.arch.address import PA, PAGE_SIZE
 from emu.images import MemoryImage
 from lab.snapshot.decoding import Decoder
@@ -66,8 +67,9 @@ def write(snapshot: Snapshot, path: Path) -> None:
     Raises
     ------
     SnapshotError
-        If the state cannot be written, or the file cannot.
+        If the state cannot be written, or the file cannot; or if compiled modules are in use.
     """
+    _check_is_python(path)
     encoder = Encoder([*snapshot.entries, *snapshot.others])
     pages = sorted(snapshot.memory.pages.items())
     contents = _json({"nodes": encoder.nodes(), "aside": encoder.aside()})
@@ -89,6 +91,15 @@ def write(snapshot: Snapshot, path: Path) -> None:
         raise SnapshotError(f"cannot write the snapshot {path}: {error.strerror}") from error
 
 
+def _check_is_python(path: Path) -> None:
+    """Refuse compiled classes: their objects cannot be made from what a file says."""
+    if compiled.in_use() is not None:
+        raise SnapshotError(
+            f"{path}: files of snapshots are for machines that run as Python; "
+            f"set {compiled.PURE}=1 in the environment"
+        )
+
+
 def read(path: Path, root: object) -> Snapshot:
     """Read a snapshot, for :func:`~lab.snapshot.restore`.
 
@@ -102,8 +113,10 @@ def read(path: Path, root: object) -> Snapshot:
     Raises
     ------
     SnapshotError
-        If this is no snapshot, or one of another guest, configuration or version.
+        If this is no snapshot, or one of another guest, configuration or version; or if compiled
+        modules are in use.
     """
+    _check_is_python(path)
     body = _checked(path)
     try:
         return _read(body, root)
