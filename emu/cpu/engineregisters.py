@@ -31,7 +31,6 @@ X_COUNT: Final = 31
 _MASK32: Final = (1 << 32) - 1
 _MASK64: Final = (1 << 64) - 1
 _SIGN: Final = 1 << 31
-_N: Final = PSTATE.N.in_place
 _Z: Final = PSTATE.Z.in_place
 _C_LSB: Final = PSTATE.C.lsb
 _V: Final = PSTATE.V.in_place

@@ -166,7 +166,7 @@ class ProcessingElement:
         """The machine's time: what all PEs retired, and the time in which none ran."""
         return self.clock.now
 
-    # These are for its units. They are no lambdas: compiled ones have no name, which a digest needs.
+    # For its units. They are no lambdas: compiled ones have no name, which a digest needs.
 
     def _now(self) -> int:
         return self.clock.now

@@ -16,7 +16,7 @@ from unicorn import arm64_const as reg
 from unicorn import unicorn_const as const
 from unicorn.unicorn_py3.unicorn import Uc
 
-from emu.arch.registers.exceptions import ELR_EL1, ESR_EL1, FAR_EL1, SPSR_EL1, VBAR_EL1
+from emu.arch.registers.exceptions import ELR_EL1, ESR_EL1, FAR_EL1, PSTATE, SPSR_EL1, VBAR_EL1
 from emu.arch.registers.translation import MAIR_EL1, SCTLR_EL1, TCR_EL1, TTBR0_EL1, TTBR1_EL1
 from emu.cpu.internals import CPU_BYTES, find_internals, handle, only
 
@@ -43,9 +43,8 @@ PLAIN: Final[tuple[type[SystemRegister], ...]] = (
 _PROBES: Final = (0x5A5A_1234_5678_0000, 0x3C3C_7654_3210_8000)
 _STEP: Final = 0x0101_0100
 _EL1H: Final = 0x5
-_SIGN: Final = 1 << 31
-_NZCV_LSB: Final = 28
-_BTYPE_LSB: Final = 10
+_NZCV_LSB: Final = PSTATE.V.lsb
+_BTYPE_LSB: Final = PSTATE.BTYPE.lsb
 _BTYPES: Final = 4
 
 

@@ -44,6 +44,7 @@ _NOT_PASSED_ON: Final = {
     "--eager-split": "eager_split",
     "--harvest-every": "harvest_every",
     "--max-insns": "max_insns",
+    "--cpu": "cpu",
     "--dic": "dic",
     "--idc": "idc",
     "--icache": "icache",
