@@ -131,6 +131,7 @@ def test_guest_must_be_named() -> None:
         ("--harvest-every", "500"),
         ("--max-insns", "1000"),
         ("--dic",),
+        ("--cpu", "max"),
         ("--idc",),
         ("--icache", "vipt"),
         ("--drive", "file=disk.img"),
