@@ -1,20 +1,21 @@
-"""How things are timed: the sides of a comparison in turn, the best of each.
+"""How things are timed: the sides of a comparison in turn, the best of each or the median.
 
 Other work on the host makes a measurement slower and never faster, so the best of several
-is the least disturbed. Taking turns lets slow disturbances (a busy neighbour, a change of
-the clock rate) hit all sides alike. What is timed is the CPU time of the process, which does
-not pass while others have the CPU.
+is the least disturbed; the medians of many show small differences. Taking turns lets slow
+disturbances (a busy neighbour, a change of the clock rate) hit all sides alike. What is timed
+is the CPU time of the process, which does not pass while others have the CPU.
 """
 
 from __future__ import annotations
 
 import gc
 import resource
+import statistics
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 clock: Final = time.process_time
@@ -84,9 +85,24 @@ def best_of(rounds: int, *sides: Callable[[], float]) -> list[float]:
     sides
         Each does its work and returns the seconds that counted.
     """
-    best = [float("inf")] * len(sides)
+    return [min(times) for times in _turns(rounds, sides)]
+
+
+def median_of(rounds: int, *sides: Callable[[], float]) -> list[float]:
+    """Let the sides take turns and return the median time of each.
+
+    For sides that differ by a few hundredths: which of them has met the quietest moment of a
+    busy host decides about the least times, and hardly about the medians of many turns.
+    Parameters are those of `best_of`.
+    """
+    return [statistics.median(times) for times in _turns(rounds, sides)]
+
+
+def _turns(rounds: int, sides: Sequence[Callable[[], float]]) -> list[list[float]]:
+    """Return the seconds of every turn, by side."""
+    times: list[list[float]] = [[] for _ in sides]
     for _ in range(rounds):
         for index, side in enumerate(sides):
             gc.collect()  # what an earlier round left behind is not this one's cost
-            best[index] = min(best[index], side())
-    return best
+            times[index].append(side())
+    return times

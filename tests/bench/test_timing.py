@@ -4,13 +4,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bench.timing import QUICK, Scale, best_of
+from bench.timing import QUICK, Scale, best_of, median_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def test_sides_take_turns_and_each_keeps_its_best() -> None:
+@pytest.mark.parametrize(("kept", "expected"), [(best_of, [1.0, 4.0]), (median_of, [2.0, 5.0])])
+def test_sides_take_turns_and_each_keeps_one_time(
+    kept: Callable[..., list[float]], expected: list[float]
+) -> None:
     turns: list[str] = []
     times = {"a": iter([3.0, 1.0, 2.0]), "b": iter([5.0, 6.0, 4.0])}
 
@@ -21,7 +24,7 @@ def test_sides_take_turns_and_each_keeps_its_best() -> None:
 
         return run
 
-    assert best_of(3, side("a"), side("b")) == [1.0, 4.0]
+    assert kept(3, side("a"), side("b")) == expected
     assert turns == ["a", "b"] * 3
 
 
