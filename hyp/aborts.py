@@ -54,6 +54,8 @@ _SEA_ESR_MASK: Final = (
 """What KVM_EXIT_ARM_SEA shows of ESR_EL2."""
 _CM: Final = IssDataAbort.CM.in_place
 _ISV: Final = IssDataAbort.ISV.in_place
+_MMIO: Final = Resolution.MMIO
+_NISV: Final = Resolution.NISV
 
 
 def handle_abort(vcpu: VCPU, esr: int) -> Exit | None:
@@ -128,7 +130,7 @@ def _outside_slots(vcpu: VCPU, fault: FaultInfo, ipa: IPA, slot: MemorySlot | No
         kvm_incr_pc(vcpu)
         count(vcpu, fault, Resolution.SKIPPED)
         return None
-    count(vcpu, fault, Resolution.MMIO if fault.esr & _ISV else Resolution.NISV)
+    count(vcpu, fault, _MMIO if fault.esr & _ISV else _NISV)
     return io_mem_abort(vcpu, fault, IPA(ipa | fault.offset))
 
 

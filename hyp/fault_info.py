@@ -136,11 +136,11 @@ def populate_fault_info(pe: ProcessingElement, esr: int) -> FaultInfo | None:
         ``None`` if the guest has changed its stage 1 meanwhile, so that the IPA
         cannot be found: the guest is to retry.
     """
-    far = VA(pe.read(FAR_EL2))
+    far = VA(pe.word(FAR_EL2))
     if esr & _S1PTW or _FAULTS[esr & _FSC] is not PERMISSION:
         if _IS_SEA[esr & _FSC]:
             return FaultInfo(esr, far, None)
-        return FaultInfo(esr, far, IPA((pe.read(HPFAR_EL2) & _FIPA) << _FIPA_TO_IPA))
+        return FaultInfo(esr, far, IPA((pe.word(HPFAR_EL2) & _FIPA) << _FIPA_TO_IPA))
     ipa = _translate_far(pe, far)
     return None if ipa is None else FaultInfo(esr, far, ipa)
 

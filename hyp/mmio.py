@@ -35,6 +35,9 @@ _EE: Final = SCTLR_EL1.EE.in_place
 _E0E: Final = SCTLR_EL1.E0E.in_place
 _EL: Final = 0b1100
 """PSTATE.M[3:2]."""
+_WRITE: Final = MmioType.WRITE
+_READ: Final = MmioType.READ
+_UNSATISFIED: Final = MmioType.READ_UNSATISFIED
 
 
 class MmioAccess:
@@ -113,7 +116,7 @@ def _write(vcpu: VCPU, access: MmioAccess) -> Exit | None:
     value = vcpu.pe.read_x(access.register) & (1 << 8 * access.length) - 1
     if is_big_endian(vcpu):
         value = _swap(value, access.length)
-    _trace(vcpu, MmioType.WRITE, access, value)
+    _trace(vcpu, _WRITE, access, value)
     if vcpu.vm.io_bus.write(access.phys_addr, access.length, value):
         vcpu.vm.stats.mmio_exit_kernel += 1
         kvm_incr_pc(vcpu)
@@ -122,7 +125,7 @@ def _write(vcpu: VCPU, access: MmioAccess) -> Exit | None:
 
 
 def _read(vcpu: VCPU, access: MmioAccess) -> Exit | None:
-    _trace(vcpu, MmioType.READ_UNSATISFIED, access, 0)
+    _trace(vcpu, _UNSATISFIED, access, 0)
     value = vcpu.vm.io_bus.read(access.phys_addr, access.length)
     if value is None:
         return _exit_to_user(vcpu, access, 0)
@@ -147,7 +150,7 @@ def _complete_read(vcpu: VCPU, access: MmioAccess, data: bytes) -> None:
     Old kernels extended the sign first and cut to the length of the access last.
     """
     value = int.from_bytes(data, "little")
-    _trace(vcpu, MmioType.READ, access, value)
+    _trace(vcpu, _READ, access, value)
     length = access.length
     if is_big_endian(vcpu):
         value = _swap(value, length)

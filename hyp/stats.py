@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, TypeVar
+
+Key = TypeVar("Key")
 
 
 class Resolution(StrEnum):
@@ -26,6 +27,18 @@ class Resolution(StrEnum):
 
     # As for any string. Enum's own hash is Python code, and each abort is counted by this.
     __hash__ = str.__hash__
+
+
+class Tally(dict[Key, int]):
+    """Numbers of what was counted, 0 for what was not.
+
+    Not a ``collections.Counter``: that stores by Python code, and much is counted for each exit.
+    """
+
+    __slots__ = ()
+
+    def __missing__(self, key: Key) -> int:
+        return 0
 
 
 @dataclass(slots=True)
@@ -70,13 +83,13 @@ class Stats:
         }
     )
 
-    aborts: Counter[tuple[int, int, Resolution]] = field(default_factory=Counter)
-    pages_mapped: Counter[int] = field(default_factory=Counter)
+    aborts: Tally[tuple[int, int, Resolution]] = field(default_factory=Tally)
+    pages_mapped: Tally[int] = field(default_factory=Tally)
     table_pages: int = 0
     icache_invalidations: int = 0
     dcache_cleans: int = 0
-    tlb_flushes: Counter[str] = field(default_factory=Counter)
-    exits: Counter[str] = field(default_factory=Counter)
-    traps: Counter[int] = field(default_factory=Counter)
+    tlb_flushes: Tally[str] = field(default_factory=Tally)
+    exits: Tally[str] = field(default_factory=Tally)
+    traps: Tally[int] = field(default_factory=Tally)
     mmio_exit_kernel: int = 0
     mmio_exit_user: int = 0

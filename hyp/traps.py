@@ -45,7 +45,7 @@ def handle_exit(vcpu: VCPU, esr: int) -> Exit | None:
     """
     ec = esr >> _EC_SHIFT & _EC_MASK
     vcpu.vm.stats.traps[ec] += 1
-    exit_ = _EXIT_HANDLERS.get(ec, _kvm_handle_unknown_ec)(vcpu, esr)
+    exit_ = _HANDLER_OF[ec](vcpu, esr)
     if vcpu.vm.steps.late:
         vcpu.vm.steps.settle()
     return exit_
@@ -97,3 +97,7 @@ _EXIT_HANDLERS: Final[dict[int, ExitHandler]] = {
     ExceptionClass.IABT_LOW: handle_abort,
     ExceptionClass.DABT_LOW: handle_abort,
 }
+_HANDLER_OF: Final[tuple[ExitHandler, ...]] = tuple(
+    _EXIT_HANDLERS.get(ec, _kvm_handle_unknown_ec) for ec in range(_EC_MASK + 1)
+)
+"""By the exception class's number."""

@@ -17,6 +17,7 @@ from types import CellType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final
 
 from emu.arch.registers import BY_NAME
+from hyp.stats import Tally
 from lab.snapshot.attributes import MISSING
 from lab.snapshot.graph import Entry, parts, set_attributes
 from lab.snapshot.kinds import Kind, SnapshotError, kind_of
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
 _PACKAGES: Final = ("emu", "hyp", "lab")
 _COLLECTIONS: Final[dict[str, type]] = {
     f"{cls.__module__}:{cls.__qualname__}": cls
-    for cls in (dict, list, set, deque, bytearray, Counter)
+    for cls in (dict, list, set, deque, bytearray, Counter, Tally)
 }
-"""What can be made of Python's own types."""
+"""What can be made of Python's own types, and of kinds of them."""
 
 
 class Decoder:

@@ -1,12 +1,11 @@
 import io
-from collections import Counter
 from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from emu.arch.address import IPA, VA
-from hyp.stats import Resolution, Stats
+from hyp.stats import Resolution, Stats, Tally
 from lab.crash import CrashReport, Step
 from lab.monitor import End, EndReason
 from lab.result import AbortRow, DirtyPages, MachineFacts, RunResult, TlbCounts
@@ -27,17 +26,17 @@ RESULT = RunResult(
     console="PASS\n",
     instructions=123_456,
     stats=Stats(
-        aborts=Counter(
+        aborts=Tally(
             {
                 (DABT, TRANSLATION_L3, Resolution.MAPPED): 120,
                 (DABT, PERMISSION_L3, Resolution.RELAXED): 6,
                 (IABT, TRANSLATION_L3, Resolution.INJECTED): 1,
             }
         ),
-        pages_mapped=Counter({4096: 1200, 2 << 20: 2}),
+        pages_mapped=Tally({4096: 1200, 2 << 20: 2}),
         table_pages=7,
-        exits=Counter({"MMIO": 3, "INTR": 5}),
-        traps=Counter({DABT: 126, IABT: 1}),
+        exits=Tally({"MMIO": 3, "INTR": 5}),
+        traps=Tally({DABT: 126, IABT: 1}),
         mmio_exit_kernel=40,
         mmio_exit_user=3,
     ),
@@ -85,7 +84,7 @@ def test_every_kind_of_abort_has_a_row() -> None:
 
 
 def test_a_fault_without_level_and_a_reserved_code_have_rows_too() -> None:
-    aborts = Counter({(DABT, EXTERNAL, Resolution.SEA): 1, (DABT, 0x3F, Resolution.FAILED): 1})
+    aborts = Tally({(DABT, EXTERNAL, Resolution.SEA): 1, (DABT, 0x3F, Resolution.FAILED): 1})
     rows = replace(RESULT, stats=Stats(aborts=aborts)).aborts()
     assert [(row.fault, row.level) for row in rows] == [
         ("FSC 0x3f", None),

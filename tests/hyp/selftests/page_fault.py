@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from emu.arch.registers.exceptions import PAR_EL1
@@ -145,7 +146,7 @@ def run(setup: Setup, backing: Backing) -> Ran:
                 guest, name, region.userspace_addr, region.memory_size, backing, userfaults, setup
             )
     guest.faults()
-    flushed = guest.vm.stats.tlb_flushes.copy()
+    before = Counter(guest.vm.stats.tlb_flushes)
     exits: list[str] = []
     result = None
     while result is None and not (exits and exits[-1].startswith("E")):
@@ -158,7 +159,7 @@ def run(setup: Setup, backing: Backing) -> Ran:
             guest.vm.host.write(hva, exit_.data)
         else:
             result = synced(exit_)
-    flushed = guest.vm.stats.tlb_flushes - flushed
+    flushed = Counter(guest.vm.stats.tlb_flushes) - before
     outcome = Outcome(
         " ".join(_short(fault) for fault in guest.faults() if fault.where not in _CALLING),
         " ".join(userfaults),

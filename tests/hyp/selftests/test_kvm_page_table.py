@@ -68,7 +68,7 @@ class Run:
         """Return what has happened since the last time."""
         faults = self.guest.faults()
         on_data = Counter((f.kind, f.fsc) for f in faults if f.where.startswith("data"))
-        mapped = self.guest.vm.stats.pages_mapped.copy()
+        mapped = Counter(self.guest.vm.stats.pages_mapped)
         of_data = Counter(f.where.split()[0] for f in faults)
         leaves = mapped - self.mapped
         # Code and tables are small; each of their first touches makes one leaf.
