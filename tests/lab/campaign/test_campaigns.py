@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner, Result
 
+from emu import compiled
 from guests import catalogue
 from lab.campaign.store import Store
 from lab.cli import cli
+from lab.commands import inject
 
 if TYPE_CHECKING:
     from lab.campaign.row import Row
@@ -181,3 +183,19 @@ def test_the_plan_is_shown_without_running_it(campaign: Path) -> None:
     told = json.loads(stage2("plan", campaign, "--list", "3", "--json").stdout)
     assert told["space"] == 2701 * 6 * 64
     assert [each["id"] for each in told["list"]] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("many", [1, 2])
+@pytest.mark.parametrize("folder", [None, Path("compiled")])
+def test_many_runs_as_python_say_what_would_make_them_faster(
+    campaign: Path, monkeypatch: pytest.MonkeyPatch, many: int, folder: Path | None
+) -> None:
+    campaign.write_text(campaign.read_text().replace(f"n = {RUNS}", "n = 1"))
+    monkeypatch.setattr(inject, "MANY", many)
+    monkeypatch.setattr(compiled, "in_use", lambda: folder)
+    done = stage2("run", campaign, "--workers", "0", "--json")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["runs"] == 1
+    is_told = many == 1 and folder is None
+    hint = "1 runs as Python: stage2 compile makes them twice as fast\n"
+    assert done.stderr == (hint if is_told else "")
