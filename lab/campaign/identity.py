@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lab.cpu import cpu_of
 from lab.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,11 +39,17 @@ def identity(campaign: Campaign, config: RunConfig, image: Path) -> str:
     for part in (
         project_version(),
         _facts(campaign, leave_out={"guest"}),
-        _facts(config),
+        _facts(config, leave_out={"cpu"}),
+        _cpu(config),
         sha256_of(image),
     ):
         made.update(f"{part}\n".encode())
     return made.hexdigest()
+
+
+def _cpu(config: RunConfig) -> str:
+    registers = cpu_of(config).id_registers
+    return ", ".join(sorted(f"{type(value).__name__}={value:#x}" for value in registers))
 
 
 def _facts(what: Any, leave_out: frozenset[str] | set[str] = frozenset()) -> str:  # noqa: ANN401  # any value

@@ -31,8 +31,8 @@ _LENGTH_BYTES: Final = 8
 _LEVEL: Final = 1
 """Of the compression: the quickest."""
 _LONGEST_JSON: Final = 1 << 30
-_FREE: Final = frozenset({"max_insns", "initrd"})
-"""Fields of a configuration that may differ. The contents of the initrd are compared."""
+_FREE: Final = frozenset({"max_insns", "initrd", "cpu"})
+"""Fields of a configuration that may differ. The contents of their files are compared."""
 _OPTIONS: Final = {"memory_size": "--mem", "nisv_to_user": "--nisv", "bootargs": "--append"}
 
 
@@ -222,6 +222,9 @@ def _identity(root: object, graph: Graph) -> dict[str, Any]:
         "root": type(root).__qualname__,
         "machine": [len(graph.pes), memory.base, memory.size],
         "config": {},
+        "cpu": {
+            type(value).__name__: f"{value:#x}" for value in graph.pes[0].features.id_registers
+        },
         "image": "",
     }
     config, image, boot = (getattr(root, name, None) for name in ("config", "image", "boot"))
@@ -247,6 +250,13 @@ def _check_identity(was: dict[str, Any], now: dict[str, Any]) -> None:
             raise SnapshotError(
                 f"the snapshot was taken with another {option}: {before}, not {value}; "
                 "give the options it was taken with"
+            )
+    for name in sorted(was["cpu"].keys() | now["cpu"].keys()):
+        before, value = (cpu.get(name, "0x0") for cpu in (was["cpu"], now["cpu"]))
+        if before != value:
+            raise SnapshotError(
+                f"the snapshot was taken with another --cpu: {name} was {before}, not {value}; "
+                "give the CPU it was taken with"
             )
     if was["image"] != now["image"]:
         raise SnapshotError(

@@ -103,3 +103,35 @@ def test_a_campaign_records_its_cpu(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     with Store.open(tmp_path / "flips.db") as store:
         assert store.provenance()["cpu"] == "neoverse-n1"
+
+
+OWN = 'name = "mine"\nbase = "max"\n[id_registers]\nMIDR_EL1 = 0x410f_0230\n'
+
+
+def test_a_campaign_is_not_gone_on_with_on_a_cpu_that_has_changed(tmp_path: Path) -> None:
+    own, file = tmp_path / "mine.toml", tmp_path / "flips.toml"
+    own.write_text(OWN)
+    file.write_text(CAMPAIGN.replace("neoverse-n1", str(own)))
+    assert run("inject", "run", file, "--workers", "0").exit_code == 0
+    assert run("inject", "resume", tmp_path / "flips.db", "--workers", "0").exit_code == 0
+    own.write_text(OWN.replace("0230", "0240"))
+    refused = run("inject", "resume", tmp_path / "flips.db", "--workers", "0")
+    assert refused.exit_code == 2
+    assert "has changed" in refused.stderr
+
+
+def test_a_snapshot_is_of_what_the_cpu_is_and_not_of_its_name(tmp_path: Path) -> None:
+    own, copy = tmp_path / "mine.toml", tmp_path / "copy.toml"
+    own.write_text(OWN)
+    copy.write_text(OWN)
+    snapshot = tmp_path / "hello.snap"
+
+    def hello(cpu: Path, *options: str | Path) -> Result:
+        return run("run", "hello", "--quiet", "--cpu", cpu, *options)
+
+    assert hello(own, "--snapshot-at", "300", "--snapshot-file", snapshot).exit_code == 0
+    assert hello(copy, "--restore", snapshot).exit_code == 0
+    own.write_text(OWN.replace("0230", "0240"))
+    refused = hello(own, "--restore", snapshot)
+    assert refused.exit_code == 2
+    assert "another --cpu: MIDR_EL1 was 0x410f0230, not 0x410f0240" in refused.stderr

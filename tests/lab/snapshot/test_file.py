@@ -119,6 +119,10 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         (("hello", "--mem", "128M"), "another --mem: 67108864, not 134217728"),
         (("hello", "--seed", "3"), "another --seed: 0, not 3"),
         (("hello", "--smp", "2"), "another --smp: 1, not 2"),
+        (
+            ("hello", "--cpu", "neoverse-n1"),
+            "another --cpu: ID_AA64DFR0_EL1 was 0x10305106, not 0x110305408",
+        ),
         (("el0",), "of another guest, or of another build of it"),
     ],
 )
