@@ -161,7 +161,9 @@ class BlockBudget:
         self._words[_STOP] = ctypes.cast(stop, ctypes.c_void_p).value or 0
         self._words[_DAIF] = ctypes.addressof(daif)
         self._words[_PSTATE] = ctypes.addressof(pstate)
-        self._granted = self._granted_user = 0
+        self._granted = 0
+        self._granted_user = words[_USER] = _UNLIMITED
+        self._counts_user = False
         self._stop = stop
         code = for_host(MACHINE_CODE) if native else None
         self.hook = BLOCK_CALLBACK(self._enter_block) if code is None else BLOCK_CALLBACK(code)
@@ -181,9 +183,13 @@ class BlockBudget:
         words = self._words
         words[_END] = now + instructions
         self._granted = words[_LEFT] = instructions
-        self._granted_user = words[_USER] = _UNLIMITED if user is None else user
-        words[_PENDING] = self.pending | (0 if user is None else _COUNT_USER)
         words[_SIZE] = 0
+        if user is None and not self._counts_user:
+            return
+        pending = self.pending
+        self._counts_user = user is not None
+        self._granted_user = words[_USER] = _UNLIMITED if user is None else user
+        words[_PENDING] = pending if user is None else pending | _COUNT_USER
 
     def withdraw(self, instructions: int) -> None:
         """Take the current block back, which has not been executed, and allow so many more."""
@@ -194,8 +200,9 @@ class BlockBudget:
         self._granted += instructions
         words[_END] += instructions
         signed[_LEFT] += instructions + size
-        self._granted_user += instructions
-        signed[_USER] += instructions
+        if self._counts_user:
+            self._granted_user += instructions
+            signed[_USER] += instructions
 
     def end_behind_block(self) -> None:
         """Allow nothing behind the current block, from inside it."""
@@ -230,6 +237,7 @@ class BlockBudget:
         signed[_LEFT], words[_ADDRESS], words[_SIZE] = saved.left, saved.address, saved.size
         words[_PENDING], signed[_USER], words[_END] = saved.pending, saved.user, saved.end
         self._granted, self._granted_user = saved.granted, saved.granted_user
+        self._counts_user = bool(saved.pending & _COUNT_USER)
 
     @staticmethod
     def essence(saved: BlockState) -> int:
@@ -251,7 +259,10 @@ class BlockBudget:
 
         Negative if the engine has stopped before that block.
         """
-        left, user = self._signed_words[_LEFT], self._signed_words[_USER]
+        left = self._signed_words[_LEFT]
+        if not self._counts_user:
+            return left
+        user = self._signed_words[_USER]
         if left < 0 and self._in_user:
             user -= self._words[_SIZE] // INSTRUCTION_BYTES  # the hook did not get there
         return min(left, user)
@@ -290,7 +301,12 @@ class BlockBudget:
         return begun - behind // INSTRUCTION_BYTES
 
     def of_user(self, completed: int) -> int:
-        """Return how many of the ``completed`` instructions since the grant were of EL0."""
+        """Return how many of the ``completed`` instructions since the grant were of EL0.
+
+        0 where those are not counted apart.
+        """
+        if not self._counts_user:
+            return 0
         begun = self._granted_user - self._signed_words[_USER]
         if self._counted_for_user:
             begun -= self._granted - self._signed_words[_LEFT] - completed
@@ -299,12 +315,12 @@ class BlockBudget:
     @property
     def _in_user(self) -> bool:
         """Whether the current block is of EL0, and those are counted."""
-        return bool(self._words[_PENDING] & _COUNT_USER and not self._pstate.value & _EL)
+        return self._counts_user and not self._pstate.value & _EL
 
     @property
     def _counted_for_user(self) -> bool:
         """Whether the current block has been; it has not where the whole budget is spent."""
-        return self._signed_words[_LEFT] >= 0 and self._in_user
+        return self._in_user and self._signed_words[_LEFT] >= 0
 
     def _enter_block(self, engine: int, address: int, size: int, _state: int) -> None:
         """Do what the machine code does."""
