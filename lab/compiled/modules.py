@@ -66,6 +66,7 @@ CHOSEN: Final = (
     "hyp/unmapping.py",
     "hyp/user_mem_abort.py",
     "hyp/vcpu.py",
+    "hyp/vcpu_run.py",
     "hyp/vgic/*",
     "hyp/vm.py",
     "hyp/vmid.py",
