@@ -201,7 +201,7 @@ class VCPU:
         if self.pmu is not None:
             self.pmu.reset()
         self.halted = False
-        self.vm.update_virtual_interrupts(self)
+        self.vm.interrupts.update(self)
 
     def set_device_attr(self, group: int, attr: int, value: int = 0) -> None:
         """Set an attribute (KVM_SET_DEVICE_ATTR).

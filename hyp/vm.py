@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from emu.arch.registers.identification import ID_AA64PFR0_EL1
-from emu.arch.registers.virtualization import HCR_EL2
 from hyp.capabilities import Cap, check_extension, enable_cap
 from hyp.cpufeature import HostFeatures
 from hyp.dirty_log import DirtyLog
@@ -16,6 +14,7 @@ from hyp.gmem import GuestMemfd, require_guest_memfd
 from hyp.guest_memory import kvm_read_guest, kvm_write_guest
 from hyp.icache import CacheMaintenance
 from hyp.idregs import guest_id_registers
+from hyp.interrupts import VirtualInterrupts
 from hyp.iobus import IoBus
 from hyp.kvm import Kvm
 from hyp.load import kvm_arch_vcpu_put
@@ -31,7 +30,7 @@ from hyp.steps import Steps
 from hyp.tablepages import TablePages
 from hyp.tlb import Stage2Tlb
 from hyp.vcpu import VCPU
-from hyp.vgic import DeviceType, create_device, kvm_irq_line
+from hyp.vgic import kvm_irq_line
 from hyp.vmid import KvmVmid
 from hyp.vtcr import Stage2Geometry, ipa_bits_of_type, vttbr
 
@@ -45,12 +44,8 @@ if TYPE_CHECKING:
     from hyp.memslots import MemoryRegion
     from hyp.vcpu_features import VcpuFeature
     from hyp.vgic import Vgic, VgicDevice
-    from hyp.vgic.vmlike import VcpuLike
 
 __all__ = ["VM", "Cap"]
-
-_VI: Final = HCR_EL2.VI.in_place
-_VF: Final = HCR_EL2.VF.in_place
 
 KVM_MAX_VCPUS: Final = 512
 
@@ -86,6 +81,8 @@ class VM:
         The vCPUs by index.
     vgic
         The virtual GIC, once there is one.
+    interrupts
+        What its GIC signals to its vCPUs.
     woken
         Set when a vCPU that had nothing to do has been given something.
     kvm
@@ -144,6 +141,7 @@ class VM:
         self.io_bus = IoBus()
         self.synchronize_srcu: Callable[[], None] | None = None
         self.vgic: Vgic | None = None
+        self.interrupts = VirtualInterrupts(self)
         self.woken = False
         self.vcpus: dict[int, VCPU] = {}
         self.id_registers = guest_id_registers(pe)
@@ -242,32 +240,7 @@ class VM:
             ENODEV for another type, or a GICv3 where the machine's CPUs have none; EEXIST if
             the VM has a GIC, EBUSY if a vCPU has run, E2BIG for too many vCPUs.
         """
-        if type_ == DeviceType.VGIC_V3 and not self.features.gic_sysregs:
-            raise KvmError(
-                Errno.ENODEV, "the CPU has no system registers of a GICv3; use a GICv2 (type 5)"
-            )
-        device = create_device(
-            self,
-            type_,
-            flags,
-            existing=self.vgic,
-            kick=self._kick,
-        )
-        if device is not None:
-            self.vgic = device.vgic
-            self.vgic.resample = self._resample
-            if self.vgic.version == 3:
-                pfr0 = ID_AA64PFR0_EL1(self.id_registers[ID_AA64PFR0_EL1.encoding])
-                self.id_registers[ID_AA64PFR0_EL1.encoding] = pfr0.replace(GIC=1)
-        return device
-
-    # Methods, not lambdas: compiled ones have no name, which a digest of the state needs.
-
-    def _kick(self, vcpu: VcpuLike) -> None:
-        self.update_virtual_interrupts(self.vcpus[vcpu.index])
-
-    def _resample(self, vcpu: VcpuLike) -> None:
-        self.vcpus[vcpu.index].timer_lines.sync()
+        return self.interrupts.create_device(type_, flags)
 
     def irq_line(self, irq: int, *, level: bool) -> None:
         """Move the input of an interrupt (KVM_IRQ_LINE).
@@ -286,21 +259,6 @@ class VM:
             GICv3 that is not initialised.
         """
         kvm_irq_line(self, self.vgic, irq, level=level)
-
-    def update_virtual_interrupts(self, vcpu: VCPU) -> None:
-        """Assert for a vCPU what its GIC signals: HCR_EL2.VI and VF."""
-        vgic = self.vgic
-        if vgic is None:
-            return
-        hcr = vcpu.read(HCR_EL2)
-        lines = hcr & ~(_VI | _VF)
-        if vgic.pending(vcpu):
-            lines |= _VI
-        if vgic.fiq_pending(vcpu):
-            lines |= _VF
-        if lines != hcr:
-            vcpu.write(HCR_EL2(lines))
-            self.woken |= vcpu.halted
 
     def vcpu_by_mpidr(self, mpidr: int) -> VCPU | None:
         """Return the vCPU with this affinity."""

@@ -39,6 +39,7 @@ CHOSEN: Final = (
     "hyp/hypercalls.py",
     "hyp/icache.py",
     "hyp/inject.py",
+    "hyp/interrupts.py",
     "hyp/iobus.py",
     "hyp/kvm.py",
     "hyp/load.py",
