@@ -16,6 +16,7 @@ from hyp.inject import kvm_inject_sea, kvm_inject_serror
 from hyp.memcache import MemoryCache
 from hyp.pvtime import StolenTime
 from hyp.reset import kvm_reset_vcpu, vcpu_mpidr
+from hyp.stage2_mmu import stage2_unmap_vm
 from hyp.timer import PhysicalTimer, TimerLines
 from hyp.vcpu_features import VcpuFeature, kvm_vcpu_set_features
 from hyp.vcpu_run import VcpuRun
@@ -172,7 +173,7 @@ class VCPU:
             self, VcpuFeature.PSCI_0_2 | (VcpuFeature.PMU_V3 if pmu else VcpuFeature(0))
         )
         if self._initialised:
-            self.vm.stage2_unmap()
+            stage2_unmap_vm(self.vm)
         self._reset()
         self.powered_off = power_off
         self._initialised = True

@@ -12,27 +12,25 @@ from hyp.events import Events
 from hyp.firmware import Firmware
 from hyp.gmem import GuestMemfd, require_guest_memfd
 from hyp.guest_memory import kvm_read_guest, kvm_write_guest
-from hyp.icache import CacheMaintenance
 from hyp.idregs import guest_id_registers
 from hyp.interrupts import VirtualInterrupts
 from hyp.iobus import IoBus
 from hyp.kvm import Kvm
 from hyp.load import kvm_arch_vcpu_put
-from hyp.memslots import MemoryRegion2, MemoryRegionFlags, MemSlots
+from hyp.memslots import MemSlots
 from hyp.notifier import KvmMmuNotifier
-from hyp.pgtable import Stage2PageTable
 from hyp.pmu import ArmPmu
 from hyp.profiles import profile_named
+from hyp.regions import refuse_guest_memfd
 from hyp.reset import MPIDR_AFFINITY
 from hyp.slot_update import set_memory_region
+from hyp.stage2_mmu import kvm_init_stage2_mmu, kvm_uninit_stage2_mmu
 from hyp.stats import Stats
 from hyp.steps import Steps
-from hyp.tablepages import TablePages
-from hyp.tlb import Stage2Tlb
 from hyp.vcpu import VCPU
 from hyp.vgic import kvm_irq_line
 from hyp.vmid import KvmVmid
-from hyp.vtcr import Stage2Geometry, ipa_bits_of_type, vttbr
+from hyp.vtcr import Stage2Geometry, ipa_bits_of_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +39,7 @@ if TYPE_CHECKING:
     from emu.machine import Machine
     from hyp.devices.device import Device
     from hyp.host import HostMemory
-    from hyp.memslots import MemoryRegion
+    from hyp.memslots import MemoryRegion, MemoryRegion2
     from hyp.vcpu_features import VcpuFeature
     from hyp.vgic import Vgic, VgicDevice
 
@@ -156,19 +154,7 @@ class VM:
         self.last_vcpu_ran = [-1] * len(machine.pes)
         self.geometry = Stage2Geometry.of(self.ipa_bits)
         self.vtcr = self.geometry.vtcr(self.features)
-        tlb = Stage2Tlb(self.kvm.current, self.features, self.stats, self.steps)
-        self.pgt = Stage2PageTable(
-            machine.memory,
-            self.geometry,
-            TablePages(self.host.frames, self.stats),
-            tlb=tlb,
-            cmo=CacheMaintenance(self.kvm.current, self.features, self.stats, self.steps),
-            features=self.features,
-            steps=self.steps,
-        )
-        self.pgt.use_cache_rules(self.profile.caches)
-        assert self.pgt.pgd is not None
-        tlb.vttbr = vttbr(self.pgt.pgd, self.kvm.vmids.number(self.vmid))
+        self.pgt = kvm_init_stage2_mmu(self)
         self.dirty_log = DirtyLog(self)
         self.notifier = KvmMmuNotifier(self)
         self.host.notifiers.register(self.notifier)
@@ -293,7 +279,7 @@ class VM:
             EINVAL for impossible values or changes, EEXIST for an overlap with
             another slot, EFAULT beyond the IPA size.
         """
-        self._refuse_region2(region)
+        refuse_guest_memfd(region)
         set_memory_region(self, region)
 
     def set_user_memory_region2(self, region: MemoryRegion2) -> None:
@@ -392,39 +378,12 @@ class VM:
         """
         return kvm_write_guest(self, ipa, data)
 
-    def stage2_flush(self) -> None:
-        """Clean all of the guest's memory from the caches (``stage2_flush_vm``)."""
-        for slot in self.memslots:
-            self.pgt.flush(slot.base_ipa, slot.size)
-
-    def stage2_unmap(self) -> None:
-        """Make all of the guest's memory fault in again (``stage2_unmap_vm``).
-
-        A vCPU that is reset starts with its caches off, and is to see memory as
-        it was cleaned on the way in. With FEAT_S2FWB only the instruction caches matter.
-        """
-        if self.features.fwb:
-            self.pgt.cmo.icache_inval_all_pou()
-            return
-        for slot in self.memslots:
-            self.pgt.unmap(slot.base_ipa, slot.size)
-
-    @staticmethod
-    def _refuse_region2(region: MemoryRegion) -> None:
-        """Refuse what only the second form of the call can do."""
-        if isinstance(region, MemoryRegion2) or region.flags & MemoryRegionFlags.GUEST_MEMFD:
-            raise KvmError(
-                Errno.EINVAL,
-                f"flags {region.flags:#x}: a guest_memfd needs set_user_memory_region2",
-            )
-
     def destroy(self) -> None:
         """Give back the page tables and caches; the VM cannot run any more."""
         for vcpu in self.vcpus.values():
             if vcpu.loaded_on is not None:
                 kvm_arch_vcpu_put(vcpu)
         self.host.notifiers.unregister(self.notifier)
-        self.pgt.destroy()
-        self.dirty_log.split.free_cache()
+        kvm_uninit_stage2_mmu(self)
         for vcpu in self.vcpus.values():
             vcpu.memcache.free()

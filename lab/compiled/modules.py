@@ -58,6 +58,7 @@ CHOSEN: Final = (
     "hyp/set_pte.py",
     "hyp/smccc.py",
     "hyp/splitting.py",
+    "hyp/stage2_mmu.py",
     "hyp/steps.py",
     "hyp/sysregs.py",
     "hyp/tablepages.py",
