@@ -8,7 +8,7 @@ from hyp.capabilities import Cap, check_extension, enable_cap
 from hyp.cpufeature import HostFeatures
 from hyp.dirty_log import DirtyLog
 from hyp.errors import Errno, KvmError
-from hyp.events import Events
+from hyp.event_stream import Events
 from hyp.firmware import Firmware
 from hyp.gmem import GuestMemfd, require_guest_memfd
 from hyp.guest_memory import kvm_read_guest, kvm_write_guest

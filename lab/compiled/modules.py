@@ -31,6 +31,7 @@ CHOSEN: Final = (
     "hyp/dirty_ring.py",
     "hyp/eager_split.py",
     "hyp/errors.py",
+    "hyp/event_stream.py",
     "hyp/fault_info.py",
     "hyp/frames.py",
     "hyp/halt.py",
