@@ -1,8 +1,7 @@
-"""The event stream: KVM's tracepoints as typed values.
+"""The kinds of events: KVM's tracepoints as typed values, and a few of our own.
 
 Names, fields and texts are those of trace_arm.h, trace_handle_exit.h and
-trace/events/kvm.h. Recording is off until somebody subscribes; a place that
-records reads ``events.emit`` once and compares it with ``None``.
+trace/events/kvm.h. How they are given out is in :mod:`hyp.event_stream`.
 """
 
 from __future__ import annotations
@@ -16,8 +15,6 @@ from emu.arch.esr.classes import ExceptionClass
 from hyp.errors import Errno
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from emu.arch.address import IPA, PA, VA
     from emu.arch.fields import Encoding
     from hyp.exits import ExitReason
@@ -64,6 +61,10 @@ class IrqLineType(IntEnum):
 def _hex(value: int, width: int) -> str:
     """Format as the kernel's ``%#0<width>lx`` does: the prefix counts, and zero has one too."""
     return format(value, f"#0{width}x")
+
+
+def _on_off(state: bool) -> str:
+    return "on" if state else "off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -434,55 +435,3 @@ class Stage2Install(Event):
             f"ipa {self.ipa:#x}, granule {self.granule:#x}, size {self.size:#x}, "
             f"prot {self.prot!r}, {self.resolution}, {self.tables} tables, {self.error.name}"
         )
-
-
-def _on_off(state: bool) -> str:
-    return "on" if state else "off"
-
-
-class Events:
-    """The place where events are given out.
-
-    Attributes
-    ----------
-    emit
-        Takes an event; ``None`` while nobody listens.
-    """
-
-    __slots__ = ("_listeners", "emit")
-
-    NOT_STATE: ClassVar = frozenset({"_listeners", "emit"})
-
-    def __init__(self) -> None:
-        self._listeners: tuple[Callable[[Event], None], ...] = ()
-        self.emit: Callable[[Event], None] | None = None
-
-    def subscribe(self, listener: Callable[[Event], None]) -> None:
-        """Call ``listener`` with every event from now on, in the order of subscription."""
-        self._listeners = (*self._listeners, listener)
-        self._rewire()
-
-    def unsubscribe(self, listener: Callable[[Event], None]) -> None:
-        """Stop calling ``listener``.
-
-        Raises
-        ------
-        ValueError
-            If it is not subscribed.
-        """
-        kept = list(self._listeners)
-        kept.remove(listener)
-        self._listeners = tuple(kept)
-        self._rewire()
-
-    def _rewire(self) -> None:
-        if not self._listeners:
-            self.emit = None
-        elif len(self._listeners) == 1:
-            self.emit = self._listeners[0]
-        else:
-            self.emit = self._broadcast
-
-    def _broadcast(self, event: Event) -> None:
-        for listener in self._listeners:
-            listener(event)

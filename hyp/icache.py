@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 from emu.arch.a64.maintenance import DC, IC
 from emu.arch.registers.identification import IcachePolicy
-from hyp.events import CacheMaintenanceOp, Events
+from hyp.event_stream import Events
+from hyp.events import CacheMaintenanceOp
 from hyp.steps import Step, Steps
 
 if TYPE_CHECKING:

@@ -33,8 +33,8 @@ _SSE: Final = IssDataAbort.SSE.in_place
 _SF: Final = IssDataAbort.SF.in_place
 _EE: Final = SCTLR_EL1.EE.in_place
 _E0E: Final = SCTLR_EL1.E0E.in_place
-_EL: Final = 0b1100
-"""PSTATE.M[3:2]."""
+_MODE: Final = SPSR_EL2.M.in_place
+"""0 at EL0 (``vcpu_mode_priv``)."""
 _WRITE: Final = MmioType.WRITE
 _READ: Final = MmioType.READ
 _UNSATISFIED: Final = MmioType.READ_UNSATISFIED
@@ -164,7 +164,7 @@ def is_big_endian(vcpu: VCPU) -> bool:
     """Return whether the guest's data accesses are big-endian now (``kvm_vcpu_is_be``)."""
     pe = vcpu.pe
     controls = pe.word(SCTLR_EL1)
-    return bool(controls & (_EE if pe.word(SPSR_EL2) & _EL else _E0E))
+    return bool(controls & (_EE if pe.word(SPSR_EL2) & _MODE else _E0E))
 
 
 def _swap(value: int, length: int) -> int:

@@ -35,7 +35,6 @@ from hyp.pte import (
     InvalidPteType,
     Prot,
     annotation_pte,
-    pte_counted,
     pte_table,
     pte_to_phys,
     pte_valid,
@@ -44,7 +43,7 @@ from hyp.pte import (
 from hyp.rcu import Rcu
 from hyp.splitting import SplitWalk
 from hyp.steps import Step, Steps
-from hyp.unmapping import UnmapWalk
+from hyp.unmapping import FreeWalk, UnmapWalk
 from hyp.walker import FAULT_WALK, HANDLE_FAULT, SHARED, SKIP_BBM_TLBI, SKIP_CMO, Walker
 
 if TYPE_CHECKING:
@@ -385,38 +384,13 @@ class Stage2PageTable:
 
         No TLB invalidation: the caller has done it, or the VM is dead.
         """
-        self._freeing_walker().walk_detached(table, level)
+        FreeWalk(self).walk_detached(table, level)
         self.pages.put_page(table)
 
     def destroy(self) -> None:
         """Free all tables (``kvm_pgtable_stage2_destroy``)."""
         if self.pgd is None:
             return
-        self.walk(self._freeing_walker(), IPA(0), self.ia_end)
+        self.walk(FreeWalk(self), IPA(0), self.ia_end)
         self.pages.free_pages_exact(self.pgd, self.geometry.pgd_size)
         self.pgd = None
-
-    def _freeing_walker(self) -> Walker:
-        """Return a walker that drops the references of all entries and leaves their values."""
-        descriptors, pages = self.descriptors, self.pages
-
-        def leaf(ptep: int, old: int, level: int, addr: int, end: int) -> Errno:
-            del level, addr, end
-            if pte_counted(old):
-                pages.put_page(ptep)
-            return Errno.OK
-
-        def run(ptep: int, count: int, addr: int) -> bool:
-            del addr
-            counted = count - descriptors.load_run(ptep, count).count(0)
-            if counted:
-                pages.put_page(ptep, counted)
-            return True
-
-        def table_post(ptep: int, old: int, level: int, addr: int, end: int) -> Errno:
-            del level, addr, end
-            pages.put_page(ptep)
-            pages.put_page(pte_to_phys(old))
-            return Errno.OK
-
-        return Walker(descriptors, leaf, table_post=table_post, run=run)

@@ -30,6 +30,21 @@ class RegionChange(Enum):
     FLAGS_ONLY = "flags only"
 
 
+def refuse_guest_memfd(region: MemoryRegion) -> None:
+    """Refuse in KVM_SET_USER_MEMORY_REGION what only the second form of the call can do.
+
+    Raises
+    ------
+    KvmError
+        EINVAL.
+    """
+    if isinstance(region, MemoryRegion2) or region.flags & MemoryRegionFlags.GUEST_MEMFD:
+        raise KvmError(
+            Errno.EINVAL,
+            f"flags {region.flags:#x}: a guest_memfd needs set_user_memory_region2",
+        )
+
+
 def check_change(vm: VM, region: MemoryRegion) -> tuple[RegionChange, MemorySlot | None]:
     """Check a request before anything is touched, in KVM's order.
 

@@ -62,6 +62,7 @@ from hyp.events import KvmHandleSysReg, KvmSetWayFlush, KvmSysAccess, KvmToggleC
 from hyp.idregs import ID_SPACE, id_register_name
 from hyp.inject import kvm_incr_pc, kvm_inject_undefined
 from hyp.pmu_regs import PMU_REGISTERS
+from hyp.stage2_mmu import stage2_flush_vm
 from hyp.vgic.v3_sysregs import ICC_REGISTERS
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ def kvm_set_way_flush(vcpu: VCPU) -> None:
     if emit is not None:
         cache = vcpu_has_cache_enabled(vcpu)
         emit(KvmSetWayFlush(vcpu.index, vcpu.pe.retired, vcpu.pc, cache))
-    vcpu.vm.stage2_flush()
+    stage2_flush_vm(vcpu.vm)
     vcpu.pe.write(hcr.replace(TVM=1))
 
 
@@ -190,7 +191,7 @@ def kvm_toggle_cache(vcpu: VCPU, *, was_enabled: bool) -> None:
     """Clean memory if the guest has just turned its caches on or off."""
     now_enabled = vcpu_has_cache_enabled(vcpu)
     if now_enabled != was_enabled:
-        vcpu.vm.stage2_flush()
+        stage2_flush_vm(vcpu.vm)
     if now_enabled:
         vcpu.pe.write(vcpu.pe.read(HCR_EL2).replace(TVM=0))
     emit = vcpu.vm.events.emit

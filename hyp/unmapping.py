@@ -1,4 +1,4 @@
-"""The walk that removes mappings (``stage2_unmap_walker``)."""
+"""The walks that remove mappings (``stage2_unmap_walker``, ``stage2_free_walker``)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from emu.arch.address import IPA
 from hyp.errors import Errno
-from hyp.pte import PTE_VALID, pte_to_phys, pte_valid
+from hyp.pte import PTE_VALID, pte_counted, pte_to_phys, pte_valid
 from hyp.walker import Walker
 
 if TYPE_CHECKING:
@@ -66,4 +66,37 @@ class UnmapWalk(Walker):
         pgt.tlb.flush_vmid_ipa(IPA(addr), None)
         pgt.pages.put_page(ptep)
         pgt.pages.put_page(child)
+        return Errno.OK
+
+
+class FreeWalk(Walker):
+    """Drops the references of all entries; their values stay, and nobody looks at them any more."""
+
+    __slots__ = ("_pgt",)
+
+    def __init__(self, pgt: Stage2PageTable) -> None:
+        super().__init__(pgt.descriptors, self.leaf, table_post=self.table_post, run=self._drop_run)
+        self._pgt = pgt
+
+    def leaf(self, ptep: int, old: int, level: int, addr: int, end: int) -> Errno:
+        """Drop the reference of one entry."""
+        del level, addr, end
+        if pte_counted(old):
+            self._pgt.pages.put_page(ptep)
+        return Errno.OK
+
+    def _drop_run(self, ptep: int, count: int, addr: int) -> bool:
+        del addr
+        pgt = self._pgt
+        counted = count - pgt.descriptors.load_run(ptep, count).count(0)
+        if counted:
+            pgt.pages.put_page(ptep, counted)
+        return True
+
+    def table_post(self, ptep: int, old: int, level: int, addr: int, end: int) -> Errno:
+        """Free a table, and drop the reference of the entry that leads to it."""
+        del level, addr, end
+        pages = self._pgt.pages
+        pages.put_page(ptep)
+        pages.put_page(pte_to_phys(old))
         return Errno.OK

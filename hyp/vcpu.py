@@ -5,42 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from emu.arch.address import VA
-from emu.arch.registers.exceptions import ELR_EL2, ESR_EL2, SPSR_EL2
+from emu.arch.registers.exceptions import ELR_EL2, SPSR_EL2
 from emu.arch.registers.identification import CSSELR_EL1
 from emu.arch.registers.translation import SCTLR_EL1
-from emu.cpu.pe import EL2Entry
 from hyp import one_reg, vcpu_attributes
 from hyp.context import KvmCpuContext
 from hyp.debug import VcpuDebug
 from hyp.errors import Errno, KvmError
-from hyp.events import ExceptionType, KvmEntry, KvmExit, KvmUserspaceExit
-from hyp.exits import (
-    DirtyRingFull,
-    Error,
-    Exit,
-    ExitReason,
-    InternalError,
-    InternalErrorCode,
-    Intr,
-    IntrCause,
-    MemoryFault,
-)
-from hyp.halt import kvm_vcpu_block
-from hyp.inject import kvm_adjust_pc, kvm_inject_sea, kvm_inject_serror
-from hyp.load import kvm_arch_vcpu_load
+from hyp.inject import kvm_inject_sea, kvm_inject_serror
 from hyp.memcache import MemoryCache
-from hyp.mmio import kvm_handle_mmio_return
-from hyp.pmu_attributes import kvm_arm_pmu_v3_enable
 from hyp.pvtime import StolenTime
 from hyp.reset import kvm_reset_vcpu, vcpu_mpidr
+from hyp.stage2_mmu import stage2_unmap_vm
 from hyp.timer import PhysicalTimer, TimerLines
-from hyp.traps import handle_exit
 from hyp.vcpu_features import VcpuFeature, kvm_vcpu_set_features
+from hyp.vcpu_run import VcpuRun
 
 if TYPE_CHECKING:
     from emu.arch.fields import SystemRegister
     from emu.cpu.pe import ProcessingElement
     from hyp.debug import GuestDebug, GuestDebugArch
+    from hyp.exits import Exit
     from hyp.fault_info import FaultInfo
     from hyp.inject import PendingException
     from hyp.mmio import MmioAccess
@@ -126,7 +111,7 @@ class VCPU:
         self.pending_incr_pc = False
 
         self._initialised = False
-        self._exit: Exit | None = None
+        self._run = VcpuRun(self)
 
     # --- state ---------------------------------------------------------------------------
 
@@ -188,7 +173,7 @@ class VCPU:
             self, VcpuFeature.PSCI_0_2 | (VcpuFeature.PMU_V3 if pmu else VcpuFeature(0))
         )
         if self._initialised:
-            self.vm.stage2_unmap()
+            stage2_unmap_vm(self.vm)
         self._reset()
         self.powered_off = power_off
         self._initialised = True
@@ -217,7 +202,7 @@ class VCPU:
         if self.pmu is not None:
             self.pmu.reset()
         self.halted = False
-        self.vm.update_virtual_interrupts(self)
+        self.vm.interrupts.update(self)
 
     def set_device_attr(self, group: int, attr: int, value: int = 0) -> None:
         """Set an attribute (KVM_SET_DEVICE_ATTR).
@@ -362,45 +347,7 @@ class VCPU:
             )
         if budget <= 0:
             raise KvmError(Errno.EINVAL, f"a budget is a positive number, not {budget}")
-        on = self._cpu(cpu)
-        for busy in (on, self.loaded_on):
-            if busy is not None and busy.running is not None:
-                raise KvmError(
-                    Errno.EBUSY,
-                    f"vCPU {self.index} cannot run on PE {on.pe.index}: PE {busy.pe.index} is "
-                    f"running vCPU {busy.running.index}; use another PE, or wait until it returns",
-                )
-        kvm_arm_pmu_v3_enable(self)
-        vgic = self.vm.vgic
-        if vgic is not None:
-            vgic.map_resources()
-        self.has_run_once = True
-        self.shares_machine = shares_machine
-        kvm = self.vm.kvm
-        caller = kvm.current.pe
-        kvm.current.pe = on.pe
-        kvm_arch_vcpu_load(self, on)
-        on.pe.el2_vector = self._el2_vector
-        on.running = self
-        self.stolen_time.record(self)
-        exit_: Exit | None = None
-        self._exit = None
-        was_in_guest = None if vgic is None else vgic.load(self)
-        self.debug.enter()
-        try:
-            exit_ = self._run(budget)
-            # User space sees the guest after what was pending.
-            kvm_adjust_pc(self)
-        finally:
-            self.debug.leave()
-            on.running = None
-            self.stolen_time.leave(self, exit_)
-            if vgic is not None:
-                vgic.put(was_in_guest)
-            if caller is not on.pe and kvm.is_running():  # the caller is EL2 on another PE
-                kvm.current.pe = caller
-        self._note_exit(exit_)
-        return exit_
+        return self._run.run(budget, self._cpu(cpu), shares_machine=shares_machine)
 
     def _cpu(self, number: int | None) -> HostCpu:
         """Return the CPU to run on."""
@@ -412,85 +359,3 @@ class VCPU:
                 Errno.EINVAL, f"the machine has no PE {number}; use 0 to {len(cpus) - 1}"
             )
         return cpus[number]
-
-    def _run(self, budget: int) -> Exit:
-        pe = self.pe
-        deadline = pe.retired + budget
-        kvm_handle_mmio_return(self)
-        kvm_adjust_pc(self)
-        if self.immediate_exit:
-            return Intr(IntrCause.IMMEDIATE_EXIT)
-        while True:
-            if (exit_ := self._exit) is not None:
-                return exit_
-            if self.powered_off:
-                return Intr(IntrCause.STOPPED)
-            left = deadline - pe.retired
-            if left <= 0:
-                return Intr(IntrCause.BUDGET)
-            self._check_requests()
-            if self._exit is not None:
-                continue
-            if self.halted and not kvm_vcpu_block(self):
-                return Intr(IntrCause.WAITING)
-            self.timer_lines.sync()
-            self._trace_entry()
-            entry = pe.run(left)
-            if entry is EL2Entry.LIVELOCK:
-                return self._no_progress()
-            if entry is EL2Entry.IRQ:
-                self._trace_exit(ExceptionType.IRQ, 0)
-                if self.pmu is not None:
-                    self.pmu.handle_irq()
-
-    def _el2_vector(self) -> bool:
-        """Handle a trap; return whether the guest is to go on."""
-        esr = self.pe.word(ESR_EL2)
-        if self.vm.events.emit is not None:
-            self._trace_exit(ExceptionType.TRAP, esr)
-        self._exit = handle_exit(self, esr)
-        if self._exit is None:
-            self._check_requests()
-        if self._exit is not None or self.powered_off:
-            return False
-        kvm_adjust_pc(self)
-        self._trace_entry()  # to whom a device has subscribed meanwhile, too
-        return True
-
-    def _check_requests(self) -> None:
-        """Find what keeps the vCPU from entering the guest (``check_vcpu_requests``)."""
-        if self.vm.woken and self.shares_machine:
-            self._exit = Intr(IntrCause.YIELD)
-        ring = self.dirty_ring
-        if ring is not None and ring.soft_full_requested and ring.check_request():
-            self._exit = DirtyRingFull()
-
-    def _no_progress(self) -> InternalError:
-        """End a guest that takes exceptions for ever; KVM would let it spin."""
-        return InternalError(
-            InternalErrorCode.NO_PROGRESS,
-            f"the guest takes exception after exception at PC {self.pc:#x} and retires no "
-            f"instruction; the last trap: {self.pe.read(ESR_EL2)}",
-        )
-
-    def _trace_exit(self, kind: ExceptionType, esr: int) -> None:
-        emit = self.vm.events.emit
-        if emit is not None:
-            emit(KvmExit(self.index, self.pe.retired, kind, esr >> ESR_EL2.EC.lsb & 0x3F, self.pc))
-
-    def _trace_entry(self) -> None:
-        emit = self.vm.events.emit
-        if emit is not None:
-            emit(KvmEntry(self.index, self.pe.retired, self.pc))
-
-    def _note_exit(self, exit_: Exit) -> None:
-        errno = 0
-        if isinstance(exit_, Error | MemoryFault):
-            errno = -exit_.errno
-        elif exit_.reason is ExitReason.INTR:
-            errno = -Errno.EINTR
-        name = "ERROR" if isinstance(exit_, Error) else exit_.reason.name
-        self.vm.stats.exits[name] += 1
-        emit = self.vm.events.emit
-        if emit is not None:
-            emit(KvmUserspaceExit(self.index, self.pe.retired, exit_.reason, errno))

@@ -4,36 +4,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from emu.arch.registers.identification import ID_AA64PFR0_EL1
-from emu.arch.registers.virtualization import HCR_EL2
 from hyp.capabilities import Cap, check_extension, enable_cap
 from hyp.cpufeature import HostFeatures
 from hyp.dirty_log import DirtyLog
 from hyp.errors import Errno, KvmError
-from hyp.events import Events
+from hyp.event_stream import Events
 from hyp.firmware import Firmware
 from hyp.gmem import GuestMemfd, require_guest_memfd
 from hyp.guest_memory import kvm_read_guest, kvm_write_guest
-from hyp.icache import CacheMaintenance
 from hyp.idregs import guest_id_registers
+from hyp.interrupts import VirtualInterrupts
 from hyp.iobus import IoBus
 from hyp.kvm import Kvm
 from hyp.load import kvm_arch_vcpu_put
-from hyp.memslots import MemoryRegion2, MemoryRegionFlags, MemSlots
+from hyp.memslots import MemSlots
 from hyp.notifier import KvmMmuNotifier
-from hyp.pgtable import Stage2PageTable
 from hyp.pmu import ArmPmu
 from hyp.profiles import profile_named
+from hyp.regions import refuse_guest_memfd
 from hyp.reset import MPIDR_AFFINITY
 from hyp.slot_update import set_memory_region
+from hyp.stage2_mmu import kvm_init_stage2_mmu, kvm_uninit_stage2_mmu
 from hyp.stats import Stats
 from hyp.steps import Steps
-from hyp.tablepages import TablePages
-from hyp.tlb import Stage2Tlb
 from hyp.vcpu import VCPU
-from hyp.vgic import DeviceType, create_device, kvm_irq_line
+from hyp.vgic import kvm_irq_line
 from hyp.vmid import KvmVmid
-from hyp.vtcr import Stage2Geometry, ipa_bits_of_type, vttbr
+from hyp.vtcr import Stage2Geometry, ipa_bits_of_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,15 +39,11 @@ if TYPE_CHECKING:
     from emu.machine import Machine
     from hyp.devices.device import Device
     from hyp.host import HostMemory
-    from hyp.memslots import MemoryRegion
+    from hyp.memslots import MemoryRegion, MemoryRegion2
     from hyp.vcpu_features import VcpuFeature
     from hyp.vgic import Vgic, VgicDevice
-    from hyp.vgic.vmlike import VcpuLike
 
 __all__ = ["VM", "Cap"]
-
-_VI: Final = HCR_EL2.VI.in_place
-_VF: Final = HCR_EL2.VF.in_place
 
 KVM_MAX_VCPUS: Final = 512
 
@@ -86,6 +79,8 @@ class VM:
         The vCPUs by index.
     vgic
         The virtual GIC, once there is one.
+    interrupts
+        What its GIC signals to its vCPUs.
     woken
         Set when a vCPU that had nothing to do has been given something.
     kvm
@@ -144,6 +139,7 @@ class VM:
         self.io_bus = IoBus()
         self.synchronize_srcu: Callable[[], None] | None = None
         self.vgic: Vgic | None = None
+        self.interrupts = VirtualInterrupts(self)
         self.woken = False
         self.vcpus: dict[int, VCPU] = {}
         self.id_registers = guest_id_registers(pe)
@@ -158,19 +154,7 @@ class VM:
         self.last_vcpu_ran = [-1] * len(machine.pes)
         self.geometry = Stage2Geometry.of(self.ipa_bits)
         self.vtcr = self.geometry.vtcr(self.features)
-        tlb = Stage2Tlb(self.kvm.current, self.features, self.stats, self.steps)
-        self.pgt = Stage2PageTable(
-            machine.memory,
-            self.geometry,
-            TablePages(self.host.frames, self.stats),
-            tlb=tlb,
-            cmo=CacheMaintenance(self.kvm.current, self.features, self.stats, self.steps),
-            features=self.features,
-            steps=self.steps,
-        )
-        self.pgt.use_cache_rules(self.profile.caches)
-        assert self.pgt.pgd is not None
-        tlb.vttbr = vttbr(self.pgt.pgd, self.kvm.vmids.number(self.vmid))
+        self.pgt = kvm_init_stage2_mmu(self)
         self.dirty_log = DirtyLog(self)
         self.notifier = KvmMmuNotifier(self)
         self.host.notifiers.register(self.notifier)
@@ -242,32 +226,7 @@ class VM:
             ENODEV for another type, or a GICv3 where the machine's CPUs have none; EEXIST if
             the VM has a GIC, EBUSY if a vCPU has run, E2BIG for too many vCPUs.
         """
-        if type_ == DeviceType.VGIC_V3 and not self.features.gic_sysregs:
-            raise KvmError(
-                Errno.ENODEV, "the CPU has no system registers of a GICv3; use a GICv2 (type 5)"
-            )
-        device = create_device(
-            self,
-            type_,
-            flags,
-            existing=self.vgic,
-            kick=self._kick,
-        )
-        if device is not None:
-            self.vgic = device.vgic
-            self.vgic.resample = self._resample
-            if self.vgic.version == 3:
-                pfr0 = ID_AA64PFR0_EL1(self.id_registers[ID_AA64PFR0_EL1.encoding])
-                self.id_registers[ID_AA64PFR0_EL1.encoding] = pfr0.replace(GIC=1)
-        return device
-
-    # Methods, not lambdas: compiled ones have no name, which a digest of the state needs.
-
-    def _kick(self, vcpu: VcpuLike) -> None:
-        self.update_virtual_interrupts(self.vcpus[vcpu.index])
-
-    def _resample(self, vcpu: VcpuLike) -> None:
-        self.vcpus[vcpu.index].timer_lines.sync()
+        return self.interrupts.create_device(type_, flags)
 
     def irq_line(self, irq: int, *, level: bool) -> None:
         """Move the input of an interrupt (KVM_IRQ_LINE).
@@ -286,21 +245,6 @@ class VM:
             GICv3 that is not initialised.
         """
         kvm_irq_line(self, self.vgic, irq, level=level)
-
-    def update_virtual_interrupts(self, vcpu: VCPU) -> None:
-        """Assert for a vCPU what its GIC signals: HCR_EL2.VI and VF."""
-        vgic = self.vgic
-        if vgic is None:
-            return
-        hcr = vcpu.read(HCR_EL2)
-        lines = hcr & ~(_VI | _VF)
-        if vgic.pending(vcpu):
-            lines |= _VI
-        if vgic.fiq_pending(vcpu):
-            lines |= _VF
-        if lines != hcr:
-            vcpu.write(HCR_EL2(lines))
-            self.woken |= vcpu.halted
 
     def vcpu_by_mpidr(self, mpidr: int) -> VCPU | None:
         """Return the vCPU with this affinity."""
@@ -335,7 +279,7 @@ class VM:
             EINVAL for impossible values or changes, EEXIST for an overlap with
             another slot, EFAULT beyond the IPA size.
         """
-        self._refuse_region2(region)
+        refuse_guest_memfd(region)
         set_memory_region(self, region)
 
     def set_user_memory_region2(self, region: MemoryRegion2) -> None:
@@ -434,39 +378,12 @@ class VM:
         """
         return kvm_write_guest(self, ipa, data)
 
-    def stage2_flush(self) -> None:
-        """Clean all of the guest's memory from the caches (``stage2_flush_vm``)."""
-        for slot in self.memslots:
-            self.pgt.flush(slot.base_ipa, slot.size)
-
-    def stage2_unmap(self) -> None:
-        """Make all of the guest's memory fault in again (``stage2_unmap_vm``).
-
-        A vCPU that is reset starts with its caches off, and is to see memory as
-        it was cleaned on the way in. With FEAT_S2FWB only the instruction caches matter.
-        """
-        if self.features.fwb:
-            self.pgt.cmo.icache_inval_all_pou()
-            return
-        for slot in self.memslots:
-            self.pgt.unmap(slot.base_ipa, slot.size)
-
-    @staticmethod
-    def _refuse_region2(region: MemoryRegion) -> None:
-        """Refuse what only the second form of the call can do."""
-        if isinstance(region, MemoryRegion2) or region.flags & MemoryRegionFlags.GUEST_MEMFD:
-            raise KvmError(
-                Errno.EINVAL,
-                f"flags {region.flags:#x}: a guest_memfd needs set_user_memory_region2",
-            )
-
     def destroy(self) -> None:
         """Give back the page tables and caches; the VM cannot run any more."""
         for vcpu in self.vcpus.values():
             if vcpu.loaded_on is not None:
                 kvm_arch_vcpu_put(vcpu)
         self.host.notifiers.unregister(self.notifier)
-        self.pgt.destroy()
-        self.dirty_log.split.free_cache()
+        kvm_uninit_stage2_mmu(self)
         for vcpu in self.vcpus.values():
             vcpu.memcache.free()

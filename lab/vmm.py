@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
     from emu.arch.features import CpuFeatures
     from emu.cpu.pe import ProcessingElement
-    from hyp.events import Event, Events
+    from hyp.event_stream import Events
+    from hyp.events import Event
     from hyp.vcpu import VCPU
     from lab.config import RunConfig
     from lab.disk import Disk

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from hyp.events import Events
+    from hyp.event_stream import Events
     from hyp.iobus import IoBus
 
 

@@ -9,9 +9,9 @@ import pytest
 from emu.arch.address import IPA, VA
 from emu.arch.fields import Encoding
 from hyp.errors import Errno
+from hyp.event_stream import Events
 from hyp.events import (
     Event,
-    Events,
     ExceptionType,
     IrqLineType,
     KvmAccessFault,

@@ -21,6 +21,7 @@ from emu.cpu.pe import EL2Entry
 from hyp.errors import Errno, KvmError
 from hyp.exits import Error, InternalError, InternalErrorCode, Intr, IntrCause
 from hyp.pte import pte_valid
+from hyp.stage2_mmu import stage2_flush_vm
 from hyp.vm import Cap
 from tests.hyp.fake_machine import (
     HOLE,
@@ -243,7 +244,7 @@ def test_destroyed_vm_gives_all_tables_back(guest: Guest) -> None:
 def test_flush_of_all_memory_touches_mapped_pages_only(guest: Guest) -> None:
     guest.run(load(RAM))
     guest.pe.log.clear()
-    guest.vm.stage2_flush()
+    stage2_flush_vm(guest.vm)
     assert guest.pe.names() == ["CIVAC"]
 
 

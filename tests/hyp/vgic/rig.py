@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import pytest
 
 from emu.arch.address import IPA
 from hyp.errors import Errno, KvmError
-from hyp.events import Event, Events
+from hyp.event_stream import Events
 from hyp.iobus import IoBus
 from hyp.vgic import Vgic, VgicDevice
 from hyp.vgic.v3_sysregs import ICC_REGISTERS
+
+if TYPE_CHECKING:
+    from hyp.events import Event
 
 DIST = IPA(0x0800_0000)
 CPU = IPA(0x0801_0000)
