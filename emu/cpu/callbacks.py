@@ -23,7 +23,7 @@ from emu.mmu.permissions import EXECUTE
 
 if TYPE_CHECKING:
     from emu.cpu.pe import ProcessingElement
-    from emu.cpu.system import Site
+    from emu.cpu.site import Site
 
 
 class Callbacks:

@@ -15,9 +15,9 @@ from emu.arch.a64.predecode import Sites, is_free, is_ordered, scan
 from emu.arch.a64.system import SystemKind, decode_system
 from emu.arch.address import PA, PAGE_SHIFT, PAGE_SIZE, VA
 from emu.arch.registers.identification import CTR_EL0
-from emu.cpu import system
 from emu.cpu.blocks import INSTRUCTION_BYTES
 from emu.cpu.engine import SystemHook
+from emu.cpu.site import Site, site_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,9 +79,9 @@ class CodePages:
         self._features = features
         self._intercept = intercept
         self.coherent = bool(features.read(CTR_EL0).DIC)
-        self._by_word: dict[int, system.Site | None] = {}
+        self._by_word: dict[int, Site | None] = {}
         self._intercepted: dict[int, bool] = {}
-        self.sites: dict[VA, system.Site] = {}
+        self.sites: dict[VA, Site] = {}
         self._ordered: set[VA] = set()
         self._by_page: dict[PA, Sites] = {}
         self.scanned: dict[int, PA] = {}
@@ -131,17 +131,17 @@ class CodePages:
         self.watched[va] = word
         self._engine.watch(va)
 
-    def site(self, word: int) -> system.Site | None:
+    def site(self, word: int) -> Site | None:
         """Return what is known of a system instruction; None for any other word."""
         try:
             return self._by_word[word]
         except KeyError:
             instruction = decode_system(word)
-            found = None if instruction is None else system.site(instruction, self._features)
+            found = None if instruction is None else site_of(instruction, self._features)
             self._by_word[word] = found
             return found
 
-    def site_now(self, word: int) -> system.Site | None:
+    def site_now(self, word: int) -> Site | None:
         """Return what is known of a system instruction that matters; None for others."""
         return self.site(word) if self._is_intercepted(word) else None
 

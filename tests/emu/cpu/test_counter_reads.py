@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from emu.arch.address import VA
     from emu.arch.fields import SystemRegister
     from emu.cpu.pe import ProcessingElement
+    from emu.cpu.site import Site
     from tests.emu.cpu.bare import Bare
 
 NATIVE: Final = hostcode.for_host(hostcode.RETURN) is not None
@@ -35,7 +36,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
     execute = system.execute
 
-    def spy(pe: ProcessingElement, site: system.Site, pc: VA, el: int) -> object:
+    def spy(pe: ProcessingElement, site: Site, pc: VA, el: int) -> object:
         seen.append(pc)
         return execute(pe, site, pc, el)
 
