@@ -33,6 +33,7 @@ from emu.arch.registers.performance import (
     PMXEVTYPER_EL0,
 )
 from emu.arch.registers.virtualization import MDCR_EL2
+from emu.cpu.effects import monitors_changed
 from emu.units.pmu import PMUV3P4
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def access(pe: ProcessingElement, instruction: SystemInstruction, el: int) -> Re
         pe.registers.set_x(instruction.rt, _seen(pe, register))
     else:
         _write(pe, register, pe.registers.x(instruction.rt), el)
-        pe.monitors_changed()
+        monitors_changed(pe)
     return None
 
 

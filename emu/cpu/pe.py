@@ -10,18 +10,16 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
-from emu.arch.a64.stack import SP_ALIGNMENT
 from emu.arch.address import PA, PAGE_MASK, PAGE_SHIFT, VA
 from emu.arch.fields import SystemRegister
-from emu.arch.registers.exceptions import ELR_EL2, PSTATE, SP_EL0, SP_EL1, SPSR_EL2
+from emu.arch.registers.exceptions import ELR_EL2, PSTATE, SPSR_EL2
 from emu.arch.registers.identification import CTR_EL0
-from emu.arch.registers.timer import CNTHCTL_EL2, CNTPCT_EL0, CNTVCT_EL0, CNTVOFF_EL2
 from emu.arch.registers.virtualization import HCR_EL2, MDCR_EL2
-from emu.cpu import interrupts, maintenance, system
+from emu.cpu import effects, maintenance, system
 from emu.cpu.callbacks import Callbacks
 from emu.cpu.changedcode import ChangedCode
 from emu.cpu.code import CodePages
-from emu.cpu.debug import DEBUG_REGISTERS, Debug
+from emu.cpu.debug import Debug
 from emu.cpu.engine import Engine
 from emu.cpu.execution import Execution
 from emu.cpu.guest import EL2Entry, Guest
@@ -29,9 +27,8 @@ from emu.cpu.icache import InstructionCache
 from emu.cpu.probe import Probe
 from emu.cpu.progress import ProgressCount
 from emu.cpu.refill import Refill
-from emu.cpu.registers import TRANSLATION_CONTROLS, ZERO_REGISTER, RegisterFile
+from emu.cpu.registers import ZERO_REGISTER, RegisterFile
 from emu.cpu.strictness import Strictness
-from emu.cpu.sysfilter import SystemCounter
 from emu.cpu.watch import Watch
 from emu.mmu.at import address_translate, fault_report
 from emu.mmu.fault import Fault
@@ -56,9 +53,6 @@ R = TypeVar("R", bound=SystemRegister)
 
 __all__ = ["EL2Entry", "ProcessingElement"]
 
-_STACK_POINTERS: Final = frozenset({SP_EL0, SP_EL1})
-_COUNTER_CONTROLS: Final = frozenset({CNTHCTL_EL2, CNTVOFF_EL2})
-_ONLY_HCR: Final = (HCR_EL2,)
 _WORD: Final = 4
 """CTR_EL0 gives line sizes as logarithms of words."""
 _TEA: Final = HCR_EL2.TEA.in_place
@@ -143,16 +137,13 @@ class ProcessingElement:
         self.progress = ProgressCount(self)
         self.pmu = PerformanceMonitors(features, self.progress.made, self._monitor_controls)
         self.registers = RegisterFile(self.engine, features, self.timer, self.pmu, index)
-        units = self.timer.registers | self.pmu.registers
-        self._consequential = (
-            TRANSLATION_CONTROLS | units | DEBUG_REGISTERS | _STACK_POINTERS | _COUNTER_CONTROLS
-        )
+        self._consequential = effects.CONTROLS | self.timer.registers | self.pmu.registers
         self.icache = InstructionCache(self, memory, self._icache_line)
         self.code = CodePages(self.icache, self.engine, features, self._intercept)
         self.watch = Watch(self)
         self.refill = Refill(self)
         self.guest = Guest(self)
-        self._counters_changed()
+        effects.counters_changed(self)
 
     # Time
 
@@ -190,7 +181,7 @@ class ProcessingElement:
         old = self.registers.el2(HCR_EL2)
         self.registers.write(value)
         if register in self._consequential:
-            self._follow((register,), (value,), old)
+            effects.follow(self, (register,), (value,), old)
 
     def word(self, register: type[SystemRegister]) -> int:
         """Read a system register as a plain number, for who is in a hurry."""
@@ -211,33 +202,7 @@ class ProcessingElement:
         """Write system registers, as :meth:`write` does each, but quickly."""
         old = self.registers.el2(HCR_EL2)
         self.registers.write_list(registers, values)
-        self._follow(registers, values, old)
-
-    def _follow(
-        self,
-        registers: tuple[type[SystemRegister], ...],
-        values: Sequence[int],
-        old_hcr: int,
-    ) -> None:
-        """Do what follows from the writing of system registers."""
-        if not TRANSLATION_CONTROLS.isdisjoint(registers):
-            hcr = self.registers.el2(HCR_EL2)
-            self.blocks.pending = interrupts.pending(hcr)
-            if registers != _ONLY_HCR or (hcr ^ old_hcr) & ~interrupts.MADE_PENDING:
-                self.controls_changed()
-            if (hcr ^ old_hcr) & system.TDZ:
-                self.changed_code.look_again(None)
-        if not DEBUG_REGISTERS.isdisjoint(registers):
-            self.debug.stale = True
-        if not self.timer.registers.isdisjoint(registers):
-            self.timer_changed()
-        if not _COUNTER_CONTROLS.isdisjoint(registers):
-            self._counters_changed()
-        if not self.pmu.registers.isdisjoint(registers):
-            self.monitors_changed()
-        for register, value in zip(registers, values, strict=True):
-            if value % SP_ALIGNMENT and register in _STACK_POINTERS:
-                self.strictness.stack_misaligned()
+        effects.follow(self, registers, values, old)
 
     def read_x(self, number: int) -> int:
         """Read general register 0 to 30; 31 is zero."""
@@ -382,24 +347,6 @@ class ProcessingElement:
         self.stale = True
         self.engine.flush_tlb()
 
-    def timer_changed(self) -> None:
-        """Note that a timer may interrupt at another time: the run under way is planned again."""
-        if self.execution.running and self.timer.interrupting:
-            self.execution.timer_changed = True
-
-    def monitors_changed(self) -> None:
-        """Note that a counter may overflow at another time, or count other events: likewise."""
-        if self.execution.running:
-            self.execution.timer_changed = True
-        self.strictness.choose()
-
-    def _counters_changed(self) -> None:
-        """Have EL1 read the counters without Python, as far as EL2 does not trap that."""
-        offset = self.registers.read(CNTVOFF_EL2)
-        trapped = not self.registers.el2(CNTHCTL_EL2) & CNTHCTL_EL2.EL1PCTEN.in_place
-        self.engine.answer(SystemCounter.VIRTUAL, CNTVCT_EL0.encoding, int(offset))
-        self.engine.answer(SystemCounter.PHYSICAL, CNTPCT_EL0.encoding, None if trapped else 0)
-
     def state_replaced(self, changed: Iterable[PA]) -> None:
         """Have the engine follow, now that registers, memory and all else are those of a snapshot.
 
@@ -408,7 +355,7 @@ class ProcessingElement:
         changed
             The pages of :attr:`CodePages.pages` that have other contents than before.
         """
-        self._counters_changed()
+        effects.counters_changed(self)
         for pa in changed:
             self.changed_code.pages.update(self.code.changed(pa))
         if self.changed_code.pages:

@@ -51,7 +51,7 @@ class Outcome(Enum):
 _NATIVE: Final = Outcome.NATIVE
 _DONE: Final = Outcome.DONE
 
-TDZ: Final = HCR_EL2.TDZ.in_place
+_TDZ: Final = HCR_EL2.TDZ.in_place
 
 _OWN_REGISTERS: Final[tuple[type[SystemRegister], ...]] = (
     *TRANSLATION_CONTROLS,
@@ -102,7 +102,7 @@ def intercept(word: int, features: CpuFeatures) -> bool:
 
 def traps_zeroing(word: int, hcr: int) -> bool:
     """Whether ``word`` is DC ZVA and HCR_EL2 traps it; otherwise it runs natively, as a store."""
-    instruction = decode_system(word) if hcr & TDZ else None
+    instruction = decode_system(word) if hcr & _TDZ else None
     return instruction is not None and instruction.operation is DC.ZVA
 
 

@@ -19,6 +19,7 @@ from emu.arch.registers.timer import (
     CNTVCT_EL0,
     CNTVCTSS_EL0,
 )
+from emu.cpu.effects import timer_changed
 from emu.cpu.exception import ArmException
 
 if TYPE_CHECKING:
@@ -66,5 +67,5 @@ def execute(
         pe.registers.set_x(instruction.rt, pe.timer.read(register))
     else:
         pe.timer.write(register, pe.registers.x(instruction.rt))
-        pe.timer_changed()
+        timer_changed(pe)
     return None
