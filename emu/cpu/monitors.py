@@ -29,12 +29,12 @@ from emu.arch.registers.performance import (
     PMSELR_EL0,
     PMSWINC_EL0,
     PMUSERENR_EL0,
+    PMUV3P4,
     PMXEVCNTR_EL0,
     PMXEVTYPER_EL0,
 )
 from emu.arch.registers.virtualization import MDCR_EL2
 from emu.cpu.effects import monitors_changed
-from emu.units.pmu import PMUV3P4
 
 if TYPE_CHECKING:
     from emu.arch.a64.system import SystemInstruction

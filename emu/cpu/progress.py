@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from emu.arch.a64.access import AccessKind
 from emu.arch.a64.loadstore import decode
-from emu.units.pmu import Progress
+from emu.units.pmu_events import Progress
 
 if TYPE_CHECKING:
     from emu.arch.address import VA

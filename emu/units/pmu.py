@@ -1,8 +1,8 @@
 """The performance monitors of one PE, on deterministic time (Arm ARM D13).
 
-Instructions are counted as they retire, cycles are defined by them (:class:`Progress`); no host
-clock is looked at. The counters are brought up to date whenever Python asks, and the PE is told
-how far it may run until one of them overflows.
+Instructions are counted as they retire, cycles are defined by them (:mod:`emu.units.pmu_events`);
+no host clock is looked at. The counters are brought up to date whenever Python asks, and the PE is
+told how far it may run until one of them overflows.
 """
 
 from __future__ import annotations
@@ -30,12 +30,22 @@ from emu.arch.registers.performance import (
     PMSELR_EL0,
     PMSWINC_EL0,
     PMUSERENR_EL0,
+    PMUV3P1,
+    PMUV3P5,
     PMXEVCNTR_EL0,
     PMXEVTYPER_EL0,
-    EventFilter,
     PmuEvent,
 )
 from emu.arch.registers.virtualization import MDCR_EL2
+from emu.units.pmu_events import (
+    ACCESSES,
+    EL2,
+    FILTER,
+    SOURCES,
+    Progress,
+    counts_at,
+    supported_events,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,35 +62,14 @@ UNLIMITED: Final = 1 << 62
 _DIVIDER: Final = 64
 """Cycles of PMCR_EL0.D."""
 
-_NSH: Final = EventFilter.NSH.in_place
-_P, _U = EventFilter.P.in_place, EventFilter.U.in_place
-_NSK, _NSU = EventFilter.NSK.in_place, EventFilter.NSU.in_place
-_FILTER: Final = _P | _U | _NSK | _NSU | _NSH | EventFilter.M.in_place
-
 _E, _RESET, _C = PMCR_EL0.E.in_place, PMCR_EL0.P.in_place, PMCR_EL0.C.in_place
 _D, _X, _DP = PMCR_EL0.D.in_place, PMCR_EL0.X.in_place, PMCR_EL0.DP.in_place
 _LC, _LP = PMCR_EL0.LC.in_place, PMCR_EL0.LP.in_place
 _HPME, _HLP = MDCR_EL2.HPME.in_place, MDCR_EL2.HLP.in_place
 _CYCLES: Final = 1 << CYCLE_COUNTER
 _USERENR: Final = 0xF
-_EL2: Final = 2
 _NARROW, _WIDE = 32, 64
 """Bits of a counter at which it overflows."""
-
-PMUV3P1, PMUV3P4, PMUV3P5 = 4, 5, 6
-"""Values of ID_AA64DFR0_EL1.PMUVer."""
-
-
-class Progress(NamedTuple):
-    """What a PE has executed since it was made, by Exception level: EL0, EL1.
-
-    A cycle is one instruction that retires, or one exception that is taken; an access is a load or
-    store that completes.
-    """
-
-    instructions: tuple[int, int]
-    cycles: tuple[int, int]
-    accesses: tuple[int, int]
 
 
 class Limits(NamedTuple):
@@ -100,23 +89,6 @@ class _Counting(NamedTuple):
     """Which field of :class:`Progress` it follows."""
     levels: tuple[int, ...]
     """At which Exception levels."""
-
-
-_ACCESSES: Final = 2
-_SOURCES: Final[dict[int, int]] = {
-    PmuEvent.INST_RETIRED: 0,
-    PmuEvent.CPU_CYCLES: 1,
-    PmuEvent.MEM_ACCESS: _ACCESSES,
-}
-
-
-def supported_events(pmuver: int) -> frozenset[PmuEvent]:
-    """Return the events that are counted, for a version of the extension.
-
-    The PE never stalls, so the later versions' stall events are exactly zero.
-    """
-    stalls = {PmuEvent.STALL_FRONTEND, PmuEvent.STALL_BACKEND}
-    return frozenset(set(PmuEvent) if pmuver >= PMUV3P1 else set(PmuEvent) - stalls)
 
 
 class PerformanceMonitors:
@@ -199,7 +171,7 @@ class PerformanceMonitors:
             PMCNTENCLR_EL0: lambda value: self._enable(self._enabled & ~value),
             PMOVSSET_EL0: lambda value: self._overflow(self._overflows | value),
             PMOVSCLR_EL0: lambda value: self._overflow(self._overflows & ~value),
-            PMSWINC_EL0: partial(self.software_increment, level=_EL2),
+            PMSWINC_EL0: partial(self.software_increment, level=EL2),
             PMSELR_EL0: self._write_select,
             PMCCNTR_EL0: lambda value: self._write_count(CYCLE_COUNTER, value),
             PMCCFILTR_EL0: lambda value: self._write_type(CYCLE_COUNTER, value),
@@ -278,7 +250,7 @@ class PerformanceMonitors:
 
     def _write_type(self, number: int, value: int) -> None:
         event = 0 if number == CYCLE_COUNTER else self._event_mask
-        self._types[number] = value & (_FILTER | event)
+        self._types[number] = value & (FILTER | event)
 
     @property
     def _implemented(self) -> int:
@@ -307,14 +279,6 @@ class PerformanceMonitors:
             return PmuEvent.CPU_CYCLES
         return self._types[number] & self._event_mask
 
-    def _counts_at(self, number: int, level: int) -> bool:
-        """Whether a counter counts at an Exception level."""
-        filter_ = self._types[number]
-        if level == _EL2:
-            return bool(filter_ & _NSH)
-        off, inverted = ((_U, _NSU), (_P, _NSK))[level]
-        return bool(filter_ & off) == bool(filter_ & inverted)
-
     def _is_on(self, number: int) -> bool:
         if not self._enabled >> number & 1:
             return False
@@ -333,12 +297,12 @@ class PerformanceMonitors:
         for number in (*range(EVENT_COUNTERS), CYCLE_COUNTER) if self._enabled else ():
             if not self._is_on(number):
                 continue
-            source = _SOURCES.get(self._event(number))
-            levels = tuple(level for level in (0, 1) if self._counts_at(number, level))
+            source = SOURCES.get(self._event(number))
+            levels = tuple(level for level in (0, 1) if counts_at(self._types[number], level))
             if source is not None and levels:
                 counting.append(_Counting(number, source, levels))
         self._counting = tuple(counting)
-        self.counts_accesses = any(source == _ACCESSES for _, source, _ in counting)
+        self.counts_accesses = any(source == ACCESSES for _, source, _ in counting)
         self.active = bool(counting) or self.interrupt
 
     def sync(self) -> None:
@@ -378,7 +342,7 @@ class PerformanceMonitors:
                 counters >> number & 1
                 and self._event(number) == PmuEvent.SW_INCR
                 and self._is_on(number)
-                and self._counts_at(number, level)
+                and counts_at(self._types[number], level)
             ):
                 self._add(number, 1)
 
@@ -424,7 +388,7 @@ class PerformanceMonitors:
             left = (1 << bits) - (self._counts[number] & (1 << bits) - 1)
             if number == CYCLE_COUNTER:
                 left = left * self._step - self._prescaler
-            if source == _ACCESSES:
+            if source == ACCESSES:
                 accesses = min(accesses, left)
             elif user is not None and levels == (0,):
                 user = min(user, left)

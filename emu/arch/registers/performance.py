@@ -12,6 +12,9 @@ COUNTER_NUMBERS: Final = range(31)
 """Numbers that an event counter can have. The cycle counter is number 31 where both have one."""
 CYCLE_COUNTER: Final = 31
 
+PMUV3P1, PMUV3P4, PMUV3P5 = 4, 5, 6
+"""Values of ID_AA64DFR0_EL1.PMUVer."""
+
 
 class PmuEvent(IntEnum):
     """Events by number, as far as they are of use here."""
