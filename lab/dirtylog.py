@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from emu.arch.address import IPA, PAGE_SIZE
 from hyp.dirty import DirtyBitmap, dirty_pages
-from hyp.dirty_ring import RingReader
+from hyp.dirty_log import ManualProtect
+from hyp.dirty_ring import ENTRY_SIZE, RingReader
 from hyp.host import HVA
 from hyp.memslots import MemoryRegion, MemoryRegionFlags
+from hyp.vm import Cap
 from lab.config import DirtyProtect
 
 if TYPE_CHECKING:
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
     from hyp.memslots import MemorySlot
     from hyp.vm import VM
     from lab.config import RunConfig
+
+_PROTECT = {
+    DirtyProtect.AUTO: 0,
+    DirtyProtect.MANUAL: ManualProtect.ENABLE,
+    DirtyProtect.INITIALLY_SET: ManualProtect.ENABLE | ManualProtect.INITIALLY_SET,
+}
 
 _UNTOUCHED = bytes(PAGE_SIZE)
 
@@ -44,6 +52,16 @@ class Harvest(NamedTuple):
     rounds: tuple[Round, ...]
     lost: tuple[IPA, ...]
     """Pages whose copy, made by the log alone, differs from the guest's memory."""
+
+
+def enable_dirty_log(vm: VM, config: RunConfig) -> None:
+    """Choose the form of the dirty log, before there are slots."""
+    vm.enable_cap(Cap.MANUAL_DIRTY_LOG_PROTECT2, _PROTECT[config.dirty_protect])
+    if config.eager_split:
+        vm.enable_cap(Cap.ARM_EAGER_SPLIT_CHUNK_SIZE, config.eager_split)
+    if config.dirty_ring:
+        vm.enable_cap(Cap.DIRTY_LOG_RING_ACQ_REL, config.dirty_ring * ENTRY_SIZE)
+        vm.enable_cap(Cap.DIRTY_LOG_RING_WITH_BITMAP)
 
 
 class DirtyTracker:

@@ -12,17 +12,15 @@ from emu.machine import Machine
 from hyp import one_reg
 from hyp.devices.pl011 import PL011
 from hyp.devices.pl031 import PL031
-from hyp.dirty_log import ManualProtect
-from hyp.dirty_ring import ENTRY_SIZE
 from hyp.icache import RULES
 from hyp.vm import VM, Cap
 from lab import tlbtrace, virtmap
 from lab.alarm import Alarm
 from lab.boot import check_page_size, plan
-from lab.config import MIN_IPA_BITS, DirtyProtect
+from lab.config import MIN_IPA_BITS
 from lab.console import Console
 from lab.cpu import cpu_of
-from lab.dirtylog import DirtyTracker
+from lab.dirtylog import DirtyTracker, enable_dirty_log
 from lab.errors import UserError, hypervisor_refusals
 from lab.gic import create_gic, interrupt_line, set_up_pmu
 from lab.inputs import Inputs, Port
@@ -57,12 +55,6 @@ _STOPPED = {EndReason.INTERRUPTED, EndReason.LEFT}
 """Ends that nothing in the guest is to blame for."""
 
 _EXITED = End(EndReason.EXITED, "the guest ended its run through the test device")
-
-_PROTECT = {
-    DirtyProtect.AUTO: 0,
-    DirtyProtect.MANUAL: ManualProtect.ENABLE,
-    DirtyProtect.INITIALLY_SET: ManualProtect.ENABLE | ManualProtect.INITIALLY_SET,
-}
 
 
 class Vmm:
@@ -128,7 +120,7 @@ class Vmm:
                 self.vm.pgt.use_cache_rules(RULES[int(config.cache_rules)])
             if config.nisv_to_user:
                 self.vm.enable_cap(Cap.ARM_NISV_TO_USER)
-            self._enable_dirty_log()
+            enable_dirty_log(self.vm, config)
             for cap, value in caps:
                 self.vm.enable_cap(cap, value)
             self._memory = SlotMemory(self.vm, config)
@@ -364,16 +356,6 @@ class Vmm:
         self.virtio = VirtioDevices(
             self.vm, self.config, self._disks, lambda: self._end_run(_EXITED)
         )
-
-    def _enable_dirty_log(self) -> None:
-        """Choose the form of the dirty log, before there are slots."""
-        config = self.config
-        self.vm.enable_cap(Cap.MANUAL_DIRTY_LOG_PROTECT2, _PROTECT[config.dirty_protect])
-        if config.eager_split:
-            self.vm.enable_cap(Cap.ARM_EAGER_SPLIT_CHUNK_SIZE, config.eager_split)
-        if config.dirty_ring:
-            self.vm.enable_cap(Cap.DIRTY_LOG_RING_ACQ_REL, config.dirty_ring * ENTRY_SIZE)
-            self.vm.enable_cap(Cap.DIRTY_LOG_RING_WITH_BITMAP)
 
     def _load(self) -> None:
         """Put the guest into memory, and the vCPU at its entry point: :mod:`lab.boot`."""
