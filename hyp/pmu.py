@@ -28,6 +28,8 @@ from emu.arch.registers.performance import (
     PMOVSSET_EL0,
     PMSELR_EL0,
     PMUSERENR_EL0,
+    PMUV3P1,
+    PMUV3P5,
     EventFilter,
     PmuEvent,
 )
@@ -37,9 +39,6 @@ if TYPE_CHECKING:
 
     from hyp.cpufeature import HostFeatures
     from hyp.vcpu import VCPU
-
-PMUV3P1, PMUV3P5 = 4, 6
-"""ID_AA64DFR0_EL1.PMUVer."""
 
 _PMCR_MASK: Final = 0xFF
 """What of PMCR_EL0 can be written (ARMV8_PMU_PMCR_MASK)."""
