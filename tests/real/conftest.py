@@ -31,10 +31,10 @@ def boot_linux(tmp_path: Path) -> Callable[..., guest.Run]:
     initrd = tmp_path / "initramfs"
     initrd.write_bytes(guest.initramfs(found(artifacts.BUSYBOX).read_bytes()))
 
-    def boot(commands: Sequence[str], *options: str) -> guest.Run:
+    def boot(commands: Sequence[str], *options: str, as_python: bool = False) -> guest.Run:
         script = guest.dialogue(commands, guest.LINUX_PROMPT)
         machine = ("--mem", LINUX_MEMORY, "--initrd", str(initrd), "--append", LINUX_COMMAND_LINE)
-        return guest.run(kernel, script, tmp_path, *machine, *options)
+        return guest.run(kernel, script, tmp_path, *machine, *options, as_python=as_python)
 
     return boot
 

@@ -56,11 +56,12 @@ def check_interrupts(table: str, cpus: int) -> None:
         assert sum(counts["Rescheduling interrupts"]) > 0
 
 
-@pytest.mark.parametrize(("cpus", "gic"), [(1, 2), (1, 3), (4, 2)])
+@pytest.mark.parametrize(("cpus", "gic", "as_python"), [(1, 2, False), (1, 3, True), (4, 2, False)])
 def test_linux_boots_to_a_shell_which_does_what_is_typed(
-    boot_linux: BootLinux, cpus: int, gic: int
+    boot_linux: BootLinux, cpus: int, gic: int, *, as_python: bool
 ) -> None:
-    check_session(boot_linux(SESSION, "--smp", str(cpus), "--gic", str(gic)), cpus)
+    machine = ("--smp", str(cpus), "--gic", str(gic))
+    check_session(boot_linux(SESSION, *machine, as_python=as_python), cpus)
 
 
 @pytest.mark.parametrize("cpu", ["max", "neoverse-n1"])
@@ -72,8 +73,13 @@ def test_linux_uses_what_later_cpus_have(boot_linux: BootLinux, cpu: str) -> Non
     assert "Call trace" not in run.console
 
 
+# Twice: as Python, and as machine code if there is some. That makes no difference either.
+
+
 def test_max_does_the_same_twice_byte_for_byte(boot_linux: BootLinux) -> None:
-    first, second = (boot_linux((POWER_OFF,), "--cpu", "max") for _ in range(2))
+    first, second = (
+        boot_linux((POWER_OFF,), "--cpu", "max", as_python=as_python) for as_python in (True, False)
+    )
     assert "detected: Random Number Generator" in first.console
     for outcome in (first.outcome, second.outcome):
         del outcome["host"]
@@ -82,7 +88,9 @@ def test_max_does_the_same_twice_byte_for_byte(boot_linux: BootLinux) -> None:
 
 def test_four_cpus_do_the_same_twice_byte_for_byte(boot_linux: BootLinux) -> None:
     machine = ("--smp", "4", "--gic", "3", "--seed", "7")
-    first, second = (boot_linux(SESSION, *machine) for _ in range(2))
+    first, second = (
+        boot_linux(SESSION, *machine, as_python=as_python) for as_python in (True, False)
+    )
     check_session(first, 4)
     for outcome in (first.outcome, second.outcome):
         del outcome["host"]
