@@ -38,6 +38,7 @@ _MODE: Final = SPSR_EL2.M.in_place
 _WRITE: Final = MmioType.WRITE
 _READ: Final = MmioType.READ
 _UNSATISFIED: Final = MmioType.READ_UNSATISFIED
+"""Looked up once: an enumeration takes as long as a call to find a member."""
 
 
 class MmioAccess:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, TypeVar
 
-Key = TypeVar("Key")
+_Key = TypeVar("_Key")
 
 
 class Resolution(StrEnum):
@@ -29,7 +29,7 @@ class Resolution(StrEnum):
     __hash__ = str.__hash__
 
 
-class Tally(dict[Key, int]):
+class Tally(dict[_Key, int]):
     """Numbers of what was counted, 0 for what was not.
 
     Not a ``collections.Counter``: that stores by Python code, and much is counted for each exit.
@@ -37,7 +37,7 @@ class Tally(dict[Key, int]):
 
     __slots__ = ()
 
-    def __missing__(self, key: Key) -> int:
+    def __missing__(self, key: _Key) -> int:
         return 0
 
 

@@ -27,6 +27,12 @@ def cpu_of(config: RunConfig) -> CpuFeatures:
     return cpu.replace(ctr)
 
 
+def registers_of(cpu: CpuFeatures) -> dict[str, str]:
+    """Return what a CPU is, whatever it is called: its ID registers that are not 0, by name."""
+    registers = sorted((type(value).__name__, int(value)) for value in cpu.id_registers)
+    return {name: f"{value:#x}" for name, value in registers if value}
+
+
 def _named(name: str) -> CpuFeatures:
     if name == CORTEX_A72.name:
         return CORTEX_A72

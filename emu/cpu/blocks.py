@@ -31,7 +31,6 @@ INSTRUCTION_BYTES: Final = 4
 
 _COUNT_USER: Final = 1 << 31
 """Beside the pending interrupts: instructions of EL0 are counted."""
-_UNLIMITED: Final = 1 << 62
 _EL: Final = 0b1100
 """PSTATE.M[3:2]."""
 
@@ -121,7 +120,8 @@ class BlockState(NamedTuple):
     user: int
     end: int
     granted: int
-    granted_user: int
+    granted_user: int | None
+    """None if instructions of EL0 are not counted apart."""
 
 
 class BlockBudget:
@@ -162,8 +162,7 @@ class BlockBudget:
         self._words[_DAIF] = ctypes.addressof(daif)
         self._words[_PSTATE] = ctypes.addressof(pstate)
         self._granted = 0
-        self._granted_user = words[_USER] = _UNLIMITED
-        self._counts_user = False
+        self._granted_user: int | None = None
         self._stop = stop
         code = for_host(MACHINE_CODE) if native else None
         self.hook = BLOCK_CALLBACK(self._enter_block) if code is None else BLOCK_CALLBACK(code)
@@ -184,12 +183,14 @@ class BlockBudget:
         words[_END] = now + instructions
         self._granted = words[_LEFT] = instructions
         words[_SIZE] = 0
-        if user is None and not self._counts_user:
+        if user is None:
+            if self._granted_user is not None:
+                self._granted_user = None
+                words[_PENDING] = self.pending
+                words[_USER] = 0
             return
-        pending = self.pending
-        self._counts_user = user is not None
-        self._granted_user = words[_USER] = _UNLIMITED if user is None else user
-        words[_PENDING] = pending if user is None else pending | _COUNT_USER
+        self._granted_user = words[_USER] = user
+        words[_PENDING] |= _COUNT_USER
 
     def withdraw(self, instructions: int) -> None:
         """Take the current block back, which has not been executed, and allow so many more."""
@@ -200,7 +201,7 @@ class BlockBudget:
         self._granted += instructions
         words[_END] += instructions
         signed[_LEFT] += instructions + size
-        if self._counts_user:
+        if self._granted_user is not None:
             self._granted_user += instructions
             signed[_USER] += instructions
 
@@ -237,7 +238,6 @@ class BlockBudget:
         signed[_LEFT], words[_ADDRESS], words[_SIZE] = saved.left, saved.address, saved.size
         words[_PENDING], signed[_USER], words[_END] = saved.pending, saved.user, saved.end
         self._granted, self._granted_user = saved.granted, saved.granted_user
-        self._counts_user = bool(saved.pending & _COUNT_USER)
 
     @staticmethod
     def essence(saved: BlockState) -> int:
@@ -260,7 +260,7 @@ class BlockBudget:
         Negative if the engine has stopped before that block.
         """
         left = self._signed_words[_LEFT]
-        if not self._counts_user:
+        if self._granted_user is None:
             return left
         user = self._signed_words[_USER]
         if left < 0 and self._in_user:
@@ -305,7 +305,7 @@ class BlockBudget:
 
         0 where those are not counted apart.
         """
-        if not self._counts_user:
+        if self._granted_user is None:
             return 0
         begun = self._granted_user - self._signed_words[_USER]
         if self._counted_for_user:
@@ -315,7 +315,7 @@ class BlockBudget:
     @property
     def _in_user(self) -> bool:
         """Whether the current block is of EL0, and those are counted."""
-        return self._counts_user and not self._pstate.value & _EL
+        return self._granted_user is not None and not self._pstate.value & _EL
 
     @property
     def _counted_for_user(self) -> bool:

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab.cpu import cpu_of
+from lab.cpu import cpu_of, registers_of
 from lab.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,16 +40,11 @@ def identity(campaign: Campaign, config: RunConfig, image: Path) -> str:
         project_version(),
         _facts(campaign, leave_out={"guest"}),
         _facts(config, leave_out={"cpu"}),
-        _cpu(config),
+        _facts(registers_of(cpu_of(config))),
         sha256_of(image),
     ):
         made.update(f"{part}\n".encode())
     return made.hexdigest()
-
-
-def _cpu(config: RunConfig) -> str:
-    registers = cpu_of(config).id_registers
-    return ", ".join(sorted(f"{type(value).__name__}={value:#x}" for value in registers))
 
 
 def _facts(what: Any, leave_out: frozenset[str] | set[str] = frozenset()) -> str:  # noqa: ANN401  # any value

@@ -143,6 +143,10 @@ def run(
     prepared = prepare(read_campaign(file))
     with hire(prepared, who, at_once=True) as hands:
         made = plan_campaign(prepared)
+        runs = len(made.experiments)
+        if runs >= MANY and compiled.in_use() is None and not dask:
+            hint = "stage2 compile makes them twice as fast"
+            click.echo(f"{runs:,} runs as Python: {hint}", err=True)
         with new_results(path, prepared, made, file.name) as store:
             return _execute(made, store, hands, as_json=as_json)
 
@@ -262,10 +266,7 @@ def _execute(made: Plan, store: Store, hands: Hands, *, as_json: bool) -> int:
     """Run what is missing, with a progress bar if someone watches, and sum it up."""
     from lab.campaign.execute import execute  # noqa: PLC0415  # start-up time
 
-    runs = len(made.experiments)
-    if runs >= MANY and compiled.in_use() is None:
-        click.echo(f"{runs:,} runs as Python: stage2 compile makes them twice as fast", err=True)
-    with _progress(runs) as advance:
+    with _progress(len(made.experiments)) as advance:
         execute(made, store, hands, advance)
     summary = _sum_up(store, as_json=as_json)
     return EXIT_ESCAPED if summary.escapes.runs else 0

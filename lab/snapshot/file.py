@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from emu import compiled
 from emu.arch.address import PA, PAGE_SIZE
 from emu.images import MemoryImage
+from lab.cpu import registers_of
 from lab.snapshot.decoding import Decoder
 from lab.snapshot.encoding import Encoder
 from lab.snapshot.kinds import SnapshotError
@@ -32,7 +33,7 @@ _LEVEL: Final = 1
 """Of the compression: the quickest."""
 _LONGEST_JSON: Final = 1 << 30
 _FREE: Final = frozenset({"max_insns", "initrd", "cpu"})
-"""Fields of a configuration that may differ. The contents of their files are compared."""
+"""Fields of a configuration that may differ. What is in the initrd is compared, and in the CPU."""
 _OPTIONS: Final = {"memory_size": "--mem", "nisv_to_user": "--nisv", "bootargs": "--append"}
 
 
@@ -222,9 +223,7 @@ def _identity(root: object, graph: Graph) -> dict[str, Any]:
         "root": type(root).__qualname__,
         "machine": [len(graph.pes), memory.base, memory.size],
         "config": {},
-        "cpu": {
-            type(value).__name__: f"{value:#x}" for value in graph.pes[0].features.id_registers
-        },
+        "cpu": registers_of(graph.pes[0].features),
         "image": "",
     }
     config, image, boot = (getattr(root, name, None) for name in ("config", "image", "boot"))
@@ -255,8 +254,8 @@ def _check_identity(was: dict[str, Any], now: dict[str, Any]) -> None:
         before, value = (cpu.get(name, "0x0") for cpu in (was["cpu"], now["cpu"]))
         if before != value:
             raise SnapshotError(
-                f"the snapshot was taken with another --cpu: {name} was {before}, not {value}; "
-                "give the CPU it was taken with"
+                f"the snapshot was taken on another CPU: {name} was {before}, not {value}; "
+                "give the --cpu it was taken with"
             )
     if was["image"] != now["image"]:
         raise SnapshotError(

@@ -134,4 +134,4 @@ def test_a_snapshot_is_of_what_the_cpu_is_and_not_of_its_name(tmp_path: Path) ->
     own.write_text(OWN.replace("0230", "0240"))
     refused = hello(own, "--restore", snapshot)
     assert refused.exit_code == 2
-    assert "another --cpu: MIDR_EL1 was 0x410f0230, not 0x410f0240" in refused.stderr
+    assert "another CPU: MIDR_EL1 was 0x410f0230, not 0x410f0240" in refused.stderr

@@ -121,7 +121,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         (("hello", "--smp", "2"), "another --smp: 1, not 2"),
         (
             ("hello", "--cpu", "neoverse-n1"),
-            "another --cpu: ID_AA64DFR0_EL1 was 0x10305106, not 0x110305408",
+            "another CPU: ID_AA64DFR0_EL1 was 0x10305106, not 0x110305408",
         ),
         (("el0",), "of another guest, or of another build of it"),
     ],
